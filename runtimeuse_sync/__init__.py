@@ -1,0 +1,116 @@
+"""The blocking, thread-based client for the RuntimeUse agent runtime.
+
+from runtimeuse_sync import RuntimeUseClient
+
+client = RuntimeUseClient("ws://localhost:8080", model="gpt-4.1")
+print(client.query("What is 2 + 2?").text)
+"""
+
+from .client import RuntimeUseClient
+from .errors import (
+    AgentRuntimeError,
+    ArtifactUploadError,
+    CancelledException,
+    CommandFailedError,
+    ConnectionLostError,
+    ProtocolError,
+    RuntimeConnectionError,
+    RunTimeoutError,
+    RuntimeUseError,
+    SessionStateError,
+)
+from .messages import (
+    AgentRuntimeMessageInterface,
+    ArtifactUploadRequestMessageInterface,
+    ArtifactUploadResponseMessageInterface,
+    AssistantMessageInterface,
+    CancelMessage,
+    CommandExecutionMessage,
+    CommandExecutionResultMessageInterface,
+    CommandInterface,
+    CommandOutputMessageInterface,
+    EndSessionConfirmMessage,
+    EndSessionMessage,
+    ErrorMessageInterface,
+    HeartbeatMessageInterface,
+    InvocationMessage,
+    ResultMessageInterface,
+    RuntimeEnvironmentDownloadableInterface,
+)
+from .options import (
+    ExecuteCommandsOptions,
+    OnArtifactUploadRequestCallback,
+    OnAssistantMessageCallback,
+    OnCommandOutputCallback,
+    OnHeartbeatCallback,
+    QueryOptions,
+)
+from .results import (
+    ArtifactUploadResult,
+    CommandExecutionResult,
+    CommandResultItem,
+    QueryResult,
+    StructuredOutputResult,
+    TextResult,
+)
+from .run import Run
+from .session import RuntimeUseSession
+from .transports import (
+    ConnectedTransport,
+    ConnectedWebSocketTransport,
+    PersistentTransport,
+    Transport,
+    WebSocketTransport,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AgentRuntimeError",
+    "AgentRuntimeMessageInterface",
+    "ArtifactUploadError",
+    "ArtifactUploadRequestMessageInterface",
+    "ArtifactUploadResponseMessageInterface",
+    "ArtifactUploadResult",
+    "AssistantMessageInterface",
+    "CancelMessage",
+    "CancelledException",
+    "CommandExecutionMessage",
+    "CommandExecutionResult",
+    "CommandExecutionResultMessageInterface",
+    "CommandFailedError",
+    "CommandInterface",
+    "CommandOutputMessageInterface",
+    "CommandResultItem",
+    "ConnectedTransport",
+    "ConnectedWebSocketTransport",
+    "ConnectionLostError",
+    "EndSessionConfirmMessage",
+    "EndSessionMessage",
+    "ErrorMessageInterface",
+    "ExecuteCommandsOptions",
+    "HeartbeatMessageInterface",
+    "InvocationMessage",
+    "OnArtifactUploadRequestCallback",
+    "OnAssistantMessageCallback",
+    "OnCommandOutputCallback",
+    "OnHeartbeatCallback",
+    "PersistentTransport",
+    "ProtocolError",
+    "QueryOptions",
+    "QueryResult",
+    "ResultMessageInterface",
+    "Run",
+    "RunTimeoutError",
+    "RuntimeConnectionError",
+    "RuntimeEnvironmentDownloadableInterface",
+    "RuntimeUseClient",
+    "RuntimeUseError",
+    "RuntimeUseSession",
+    "SessionStateError",
+    "StructuredOutputResult",
+    "TextResult",
+    "Transport",
+    "WebSocketTransport",
+    "__version__",
+]

@@ -1,0 +1,121 @@
+"""The connection over a custom transport, whose methods block: one thread that receives, one that sends.
+
+Threads:
+    runtimeuse-connection-N         opens the transport, then receives into the inbox; while the inbox is full it waits
+                                    (and so pushes back, if the transport has a way to).
+    runtimeuse-connection-N-sender  sends the outbox and the cancellations, watches the clock, and closes the transport
+                                    when it is asked to, which ends the receiver.
+A transport that blocks for ever in `connect`, or does not react to `close`, keeps its threads (they are daemons); the
+callers' deadlines and aborts hold all the same, since no caller ever waits inside a transport.
+"""
+
+import json
+import queue
+import threading
+import time
+from typing import Any, Callable, Iterator, Optional
+
+from ._connection import Connection, ConnectionClosed
+from ._wakeup import Clock, Wakeup
+from .transports.base import ConnectedTransport, Message, PersistentTransport, Transport
+
+
+class BlockingConnection(Connection):
+    """A connection over a transport with blocking methods."""
+
+    def __init__(
+        self, connect: Callable[[], ConnectedTransport], max_buffered: int, clock: Clock = time.monotonic
+    ) -> None:
+        self._wakeup = Wakeup()
+        self._room = Wakeup()
+        super().__init__(max_buffered, clock)
+        self._connect = connect
+        self._over = False
+
+    def poke(self) -> None:
+        """Wakes both threads; never blocks."""
+        self._wakeup.wake()
+        self._room.wake()
+
+    def _run(self) -> BaseException:
+        try:
+            transport = self._connect()
+        except Exception as error:
+            return ConnectionClosed(str(error) or type(error).__name__, opening=True)
+        sender = threading.Thread(
+            target=self._send_until_over, args=(transport,), name=f"{self._thread.name}-sender", daemon=True
+        )
+        sender.start()
+        self._opened()
+        try:
+            return self._receive(transport)
+        finally:
+            self._over = True
+            self.poke()
+            sender.join()
+
+    def _receive(self, transport: ConnectedTransport) -> BaseException:
+        while not self._over:
+            try:
+                message = transport.receive()
+            except Exception as error:
+                return ConnectionClosed(f"receiving failed: {error}")
+            if message is None:
+                return ConnectionClosed("the connection was closed" if self._closing else "the runtime closed it")
+            self._received([message])
+            while self.inbox.full and not self._closing:
+                self._room.wait(threading.TIMEOUT_MAX)
+        return ConnectionClosed("sending failed")
+
+    def _send_until_over(self, transport: ConnectedTransport) -> None:
+        try:
+            while not self._over:
+                for payload in self._take_outgoing():
+                    transport.send(json.loads(payload))
+                if self._closing:
+                    return
+                self._wakeup.wait(self._next_alarm() - self._clock())
+        except Exception as error:
+            self.inbox.close(ConnectionClosed(f"sending failed: {error}"))
+        finally:
+            self._over = True
+            transport.close()
+
+
+class QueueTransport:
+    """A one-shot `Transport`, a callable that maps a queue of messages to an iterator of messages, as a connection."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._outgoing: queue.Queue[Optional[Message]] = queue.Queue()
+        self._incoming: Iterator[Message] = iter(transport(self._outgoing))
+
+    def send(self, message: Message) -> None:
+        """Hands a message to the transport."""
+        self._outgoing.put(message)
+
+    def receive(self) -> Optional[Message]:
+        """Returns the transport's next message; `None` when it has no more."""
+        return next(self._incoming, None)
+
+    def close(self) -> None:
+        """Tells the transport that the call is over."""
+        self._outgoing.put(None)
+
+
+def connector(transport: Any) -> Callable[[], ConnectedTransport]:
+    """Returns what opens a connection over a custom transport.
+
+    Raises:
+        TypeError: it is neither a `PersistentTransport` nor a `Transport`.
+    """
+    if is_persistent(transport):
+        persistent: PersistentTransport = transport
+        return persistent.connect
+    if callable(transport):
+        return lambda: QueueTransport(transport)
+    raise TypeError(f"transport must have a connect method or be callable, and {type(transport).__name__} is neither")
+
+
+def is_persistent(transport: Any) -> bool:
+    """Returns whether a transport can serve a session."""
+    return callable(getattr(transport, "connect", None))

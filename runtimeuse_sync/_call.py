@@ -1,0 +1,89 @@
+"""One call of the user: its deadline, its cancel flag, and the wake-up of the thread that waits for it.
+
+A `Call` is what threads share. Any thread, signal handler or finalizer sets flags on it (`abort`); the connection's
+thread reads them to tell the runtime, and notes what it has sent; the calling thread looks at them whenever it has
+control. No locks: every flag goes from False to True once, and is set before the wake-up that announces it.
+"""
+
+import math
+import time
+from typing import TYPE_CHECKING, Optional
+
+from ._wakeup import Clock, Deadline, Wakeup
+from .errors import CancelledException, RunTimeoutError
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+
+class Call:
+    """The state of one call.
+
+    Attributes:
+        kind: What it is, for messages: "query", "command execution", and so on.
+        deadline: When it must be over.
+        wakeup: Wakes the calling thread, whatever it waits for.
+        aborted: Whether `abort` was called.
+        cancel_wanted: Whether the runtime shall be told to cancel, if the request has been sent.
+        sent: Whether the request has been handed to the socket (written by the connection's thread only).
+        cancel_sent: Whether the cancellation has (written by the connection's thread only).
+        connection: What to poke when a flag changes.
+    """
+
+    __slots__ = (
+        "_clock",
+        "aborted",
+        "cancel_sent",
+        "cancel_wanted",
+        "connection",
+        "deadline",
+        "kind",
+        "sent",
+        "wakeup",
+    )
+
+    def __init__(self, kind: str, timeout: Optional[float], clock: Clock = time.monotonic) -> None:
+        self.kind = kind
+        self.deadline = Deadline(timeout, clock)
+        self.wakeup = Wakeup()
+        self.aborted = False
+        self.cancel_wanted = False
+        self.sent = False
+        self.cancel_sent = False
+        self.connection: Optional[Connection] = None
+        self._clock = clock
+
+    def abort(self) -> None:
+        """Ends the call: it raises `CancelledException`. Never blocks; safe from anywhere, at any time."""
+        self.aborted = True
+        self.cancel_on_runtime()
+        self.wakeup.wake()
+
+    def cancel_on_runtime(self) -> None:
+        """Has the connection's thread tell the runtime to cancel, whatever the calling thread is doing."""
+        self.cancel_wanted = True
+        connection = self.connection
+        if connection is not None:
+            connection.poke()
+
+    def check(self) -> None:
+        """Raises if the call must not go on.
+
+        Raises:
+            CancelledException: it was aborted.
+            RunTimeoutError: its deadline has passed.
+        """
+        if self.aborted:
+            raise CancelledException(f"{self.kind.capitalize()} was cancelled")
+        if self.deadline.passed():
+            raise RunTimeoutError(f"{self.kind.capitalize()} did not end within {self.deadline.seconds:g} s")
+
+    def wait(self, until: float = math.inf) -> None:
+        """Waits for a wake-up, until `until` (on the call's clock) or the deadline at most; then `check`s."""
+        self.check()
+        self.wakeup.wait(min(until, self.deadline.at) - self._clock())
+        self.check()
+
+    def now(self) -> float:
+        """Returns the time on the call's clock."""
+        return self._clock()

@@ -1,0 +1,243 @@
+"""The wire codec: JSON text to checked messages, and requests to JSON text (PROTOCOL.md's tables).
+
+`dataclasses-json` validates nothing, so messages are checked here field by field; an error names the field. Pure
+functions; no threads run here.
+"""
+
+import json
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from .messages import (
+    ArtifactUploadRequestMessageInterface,
+    AssistantMessageInterface,
+    CommandExecutionResultMessageInterface,
+    CommandInterface,
+    CommandOutputMessageInterface,
+    EndSessionConfirmMessage,
+    ErrorMessageInterface,
+    HeartbeatMessageInterface,
+    ResultMessageInterface,
+    RuntimeEnvironmentDownloadableInterface,
+)
+from .options import ExecuteCommandsOptions, Options, QueryOptions
+from .results import CommandResultItem, StructuredOutputResult, TextResult
+
+Wire = Dict[str, Any]
+
+CANCEL: Wire = {"message_type": "cancel_message"}
+END_SESSION: Wire = {"message_type": "end_session_message"}
+
+
+class MalformedMessage(Exception):
+    """A message that is not what its type says; the text names the field and repeats no payload."""
+
+
+def parse(item: Any) -> Wire:
+    """Returns a message as its JSON object; `item` is its text, or from a custom transport the object itself.
+
+    Raises:
+        MalformedMessage: it is not JSON, not an object, nested too deeply, or has no `message_type`.
+    """
+    message = item
+    if isinstance(item, str):
+        try:
+            message = json.loads(item)
+        except (ValueError, RecursionError) as error:
+            raise MalformedMessage(f"not JSON ({type(error).__name__})") from None
+    if not isinstance(message, dict):
+        raise MalformedMessage(f"a JSON object was expected, not {type(message).__name__}")
+    if not isinstance(message.get("message_type"), str):
+        raise MalformedMessage("message_type is missing or not a string")
+    return message
+
+
+def decode(message: Wire) -> Any:
+    """Returns a parsed message as its dataclass, checked; `None` for a type that is not known.
+
+    Raises:
+        MalformedMessage: a field is missing or of the wrong type.
+    """
+    decoder = _DECODERS.get(message["message_type"])
+    return None if decoder is None else decoder(message)
+
+
+def _field(message: Wire, name: str, wanted: type, described: str, where: str = "") -> Any:
+    value = message.get(name)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        problem = f"must be {described}, not {_json_type(value)}" if name in message else "is missing"
+        raise MalformedMessage(f"{where or message.get('message_type', 'message')}: {name} {problem}")
+    return value
+
+
+def _json_type(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _string(message: Wire, name: str, where: str = "") -> str:
+    return str(_field(message, name, str, "a string", where))
+
+
+def _metadata(message: Wire) -> Optional[Dict[str, Any]]:
+    if message.get("metadata") is None:
+        return None
+    metadata: Dict[str, Any] = _field(message, "metadata", dict, "an object")
+    return metadata
+
+
+def _assistant(message: Wire) -> AssistantMessageInterface:
+    blocks = _field(message, "text_blocks", list, "an array of strings")
+    for block in blocks:
+        if not isinstance(block, str):
+            raise MalformedMessage("assistant_message: text_blocks must be an array of strings")
+    return AssistantMessageInterface("assistant_message", blocks)
+
+
+def _command_output(message: Wire) -> CommandOutputMessageInterface:
+    stream, text, command = message.get("stream"), message.get("text"), message.get("command")
+    if type(text) is str and type(command) is str and (stream == "stdout" or stream == "stderr"):
+        return CommandOutputMessageInterface("command_output_message", stream, text, command)
+    for name in ("stream", "text", "command"):
+        _string(message, name)
+    raise MalformedMessage('command_output_message: stream must be "stdout" or "stderr"')
+
+
+def _heartbeat(message: Wire) -> HeartbeatMessageInterface:
+    elapsed = _field(message, "elapsed_ms", (int, float), "a number")  # type: ignore[arg-type]  # isinstance takes both
+    if elapsed != elapsed or elapsed in (float("inf"), float("-inf")):
+        raise MalformedMessage("heartbeat_message: elapsed_ms must be a finite number")
+    return HeartbeatMessageInterface("heartbeat_message", _string(message, "phase"), int(elapsed))
+
+
+def _artifact_request(message: Wire) -> ArtifactUploadRequestMessageInterface:
+    return ArtifactUploadRequestMessageInterface(
+        "artifact_upload_request_message", _string(message, "filename"), _string(message, "filepath")
+    )
+
+
+def _result(message: Wire) -> ResultMessageInterface:
+    data = _field(message, "data", dict, "an object")
+    where = "result_message: data"
+    kind = _string(data, "type", where)
+    if kind == "text":
+        return ResultMessageInterface("result_message", TextResult(_string(data, "text", where)), _metadata(message))
+    if kind == "structured_output":
+        output = _field(data, "structured_output", dict, "an object", where)
+        return ResultMessageInterface("result_message", StructuredOutputResult(output), _metadata(message))
+    raise MalformedMessage('result_message: data: type must be "text" or "structured_output"')
+
+
+def _command_results(message: Wire) -> CommandExecutionResultMessageInterface:
+    items = []
+    for index, item in enumerate(_field(message, "results", list, "an array")):
+        where = f"command_execution_result_message: results[{index}]"
+        if not isinstance(item, dict):
+            raise MalformedMessage(f"{where} must be an object, not {_json_type(item)}")
+        stdout = None if item.get("stdout") is None else _string(item, "stdout", where)
+        exit_code = _field(item, "exit_code", int, "an integer", where)
+        items.append(CommandResultItem(_string(item, "command", where), exit_code, stdout))
+    return CommandExecutionResultMessageInterface("command_execution_result_message", items)
+
+
+def _error(message: Wire) -> ErrorMessageInterface:
+    return ErrorMessageInterface("error_message", _string(message, "error"), _metadata(message))
+
+
+def _confirm(_: Wire) -> EndSessionConfirmMessage:
+    return EndSessionConfirmMessage()
+
+
+_DECODERS: Dict[str, Callable[[Wire], Any]] = {
+    "assistant_message": _assistant,
+    "command_output_message": _command_output,
+    "heartbeat_message": _heartbeat,
+    "artifact_upload_request_message": _artifact_request,
+    "result_message": _result,
+    "command_execution_result_message": _command_results,
+    "error_message": _error,
+    "end_session_confirm_message": _confirm,
+}
+
+
+def encode(message: Wire) -> bytes:
+    """Returns a message as UTF-8 JSON text; a lone surrogate, which UTF-8 cannot hold, goes out as its JSON escape."""
+    try:
+        return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(message, separators=(",", ":")).encode("ascii")
+
+
+def encode_query(prompt: str, system_prompt: str, model: str, options: QueryOptions) -> Wire:
+    """Returns the `invocation_message` of a query; unset fields are left out."""
+    message: Wire = {
+        "message_type": "invocation_message",
+        "system_prompt": system_prompt,
+        "user_prompt": prompt,
+        "model": model,
+        "agent_env": options.agent_env,
+        "output_format_json_schema_str": options.output_format_json_schema_str,
+        "pre_agent_invocation_commands": _commands(options.pre_agent_invocation_commands),
+        "post_agent_invocation_commands": _commands(options.post_agent_invocation_commands),
+        "pre_agent_downloadables": _downloadables(options.pre_agent_downloadables),
+    }
+    return _with_common(message, options)
+
+
+def encode_commands(commands: Sequence[CommandInterface], options: ExecuteCommandsOptions) -> Wire:
+    """Returns the `command_execution_message` of a call; unset fields are left out."""
+    message: Wire = {
+        "message_type": "command_execution_message",
+        "commands": _commands(commands),
+        "pre_execution_downloadables": _downloadables(options.pre_execution_downloadables),
+    }
+    return _with_common(message, options)
+
+
+def encode_barrier(secrets_to_redact: Sequence[str]) -> Wire:
+    """Returns the empty request that an idle runtime answers and a busy one refuses (PROTOCOL.md, "A sure barrier")."""
+    return {
+        "message_type": "command_execution_message",
+        "commands": [],
+        "secrets_to_redact": list(secrets_to_redact),
+    }
+
+
+def encode_artifact_response(
+    request: ArtifactUploadRequestMessageInterface, presigned_url: str, content_type: str
+) -> Wire:
+    """Returns the answer to an upload request."""
+    return {
+        "message_type": "artifact_upload_response_message",
+        "filename": request.filename,
+        "filepath": request.filepath,
+        "presigned_url": presigned_url,
+        "content_type": content_type,
+    }
+
+
+def _with_common(message: Wire, options: Options) -> Wire:
+    message["secrets_to_redact"] = list(options.secrets_to_redact)
+    message["source_id"] = options.source_id
+    message["artifacts_dirs"] = list(options.artifacts_dirs) if options.artifacts_dirs else None
+    message["artifacts_dir"] = options.artifacts_dir
+    message["artifacts_ignore_content"] = options.artifacts_ignore_content
+    return {name: value for name, value in message.items() if value is not None}
+
+
+def _commands(commands: Optional[Sequence[CommandInterface]]) -> Optional[List[Wire]]:
+    if not commands:
+        return None
+    return [
+        {
+            name: value
+            for name, value in (("command", each.command), ("cwd", each.cwd), ("env", each.env))
+            if value is not None
+        }
+        for each in commands
+    ]
+
+
+def _downloadables(items: Optional[Sequence[RuntimeEnvironmentDownloadableInterface]]) -> Optional[List[Wire]]:
+    if not items:
+        return None
+    return [{"download_url": item.download_url, "working_dir": item.working_dir} for item in items]

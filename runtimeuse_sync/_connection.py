@@ -1,0 +1,181 @@
+"""A connection to a runtime and the thread that owns it: what all kinds of connection share.
+
+Threads:
+    the connection's thread   opens it, reads from it into the inbox, sends what is in the outbox, watches the clock for
+                              the call in flight, and closes it. It alone touches the transport.
+    callers                   put messages into the outbox (`submit`), take from the inbox, and ask for the close. They
+                              never touch the transport, so an interrupt in a caller cannot leave a frame half sent.
+    anybody                   `poke`: wakes the connection's thread; never blocks.
+
+Which request a cancellation hits is decided by order alone, so only the connection's thread sends one: in each round it
+first takes the outbox (which marks a request as sent), then looks whether the call in flight is to be cancelled. A
+caller makes its call the one in flight before it puts the request into the outbox. So a cancellation follows the
+request it is meant for, and never follows a later one.
+
+States: opening → open → closed; or opening → closed. `inbox.closed` holds the reason of the last. Closing is asked for
+by `close` at any time and done by the connection's thread.
+"""
+
+import itertools
+import math
+import os
+import threading
+import time
+from collections import deque
+from typing import Callable, Deque, List, Optional, Tuple
+
+from . import _codec
+from ._call import Call
+from ._inbox import Batch, Inbox, Item
+from ._wakeup import Clock, Wakeup
+from .errors import SessionStateError
+
+_numbers = itertools.count(1)
+
+_CANCEL = _codec.encode(_codec.CANCEL)
+
+#: How long a caller waits for the connection's thread to end, in seconds. It ends at once, unless the operating system
+#: holds it in a name look-up or a custom transport blocks.
+JOIN_TIMEOUT = 1.0
+
+
+class ConnectionClosed(Exception):
+    """Why a connection is closed, from the connection's side; callers get one of the public errors instead.
+
+    Attributes:
+        opening: Whether it never was open.
+        protocol_error: Whether the peer broke the rules.
+        status: The HTTP status of a refused handshake.
+    """
+
+    def __init__(
+        self, reason: str, *, opening: bool = False, protocol_error: bool = False, status: Optional[int] = None
+    ) -> None:
+        super().__init__(reason)
+        self.opening = opening
+        self.protocol_error = protocol_error
+        self.status = status
+
+
+class Connection:
+    """Base of the connections; a subclass has `_run`, which does the work of the thread, and `poke`.
+
+    Attributes:
+        inbox: What has been received.
+        is_open: Whether the connection has been opened.
+        in_flight: The call whose request is in flight, as far as the runtime may have to be told of it.
+        on_received: Called in the connection's thread after it has put something into the inbox.
+    """
+
+    def __init__(self, max_buffered: int, clock: Clock = time.monotonic) -> None:
+        self.inbox = Inbox(max_buffered)
+        self.is_open = False
+        self.in_flight: Optional[Call] = None
+        self.on_received: Optional[Callable[[], None]] = None
+        self._clock = clock
+        self._closing = False
+        self._outbox: Deque[Tuple[bytes, Optional[Call]]] = deque()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._main, name=f"runtimeuse-connection-{next(_numbers)}", daemon=True)
+
+    # For callers.
+
+    def start(self, listener: Wakeup) -> None:
+        """Starts the thread, which opens the connection; `listener` is woken when it is open, or cannot be."""
+        self.inbox.listener = listener
+        self._thread.start()
+
+    def submit(self, payload: bytes, request_of: Optional[Call] = None) -> None:
+        """Has a message sent; never blocks.
+
+        Args:
+            payload: The message, as JSON text in UTF-8.
+            request_of: The call whose request this is.
+        """
+        if request_of is not None:
+            self.in_flight = request_of
+        self._outbox.append((payload, request_of))
+        self.poke()
+
+    def used_up(self, batch: Batch) -> None:
+        """Takes a used-up batch out of the inbox, and has reading go on if that made room."""
+        if self.inbox.done(batch):
+            self.poke()
+
+    def poke(self) -> None:
+        """Has the connection's thread look at what has changed; never blocks, safe from anywhere."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Has the connection closed, after what is in the outbox has been sent as far as that is possible at once."""
+        self._closing = True
+        self.poke()
+
+    def join(self) -> None:
+        """Waits for the connection's thread to end, for a moment at most."""
+        if self._thread.ident is not None and self.belongs_to_this_process:
+            self._thread.join(JOIN_TIMEOUT)
+
+    @property
+    def belongs_to_this_process(self) -> bool:
+        """Whether this is the process that opened it: a child process must leave an inherited connection alone."""
+        return os.getpid() == self._pid
+
+    def check_process(self) -> None:
+        """Raises `SessionStateError` in a process that only inherited the connection by `fork`."""
+        if not self.belongs_to_this_process:
+            raise SessionStateError(
+                "this session was opened in another process and cannot be used after a fork; open a new one here"
+            )
+
+    # For the connection's thread.
+
+    def _main(self) -> None:
+        reason: BaseException = ConnectionClosed("the connection's thread ended")
+        try:
+            reason = self._run()
+        except BaseException as error:
+            # A defect of ours or of a custom transport: the waiting caller gets it, so that nothing hangs.
+            reason = error
+        finally:
+            self.on_received = None
+            self.inbox.close(reason)
+
+    def _run(self) -> BaseException:
+        """Opens the connection, serves it until it is over, closes it; returns why it is over."""
+        raise NotImplementedError
+
+    def _opened(self) -> None:
+        self.is_open = True
+        listener = self.inbox.listener
+        if listener is not None:
+            listener.wake()
+
+    def _received(self, items: List[Item]) -> None:
+        self.inbox.put(items)
+        if self.on_received is not None:
+            self.on_received()
+
+    def _take_outgoing(self) -> List[bytes]:
+        """Returns what is to be sent now, in order; what it returns must be sent, or the connection closed."""
+        outgoing = []
+        while self._outbox:
+            payload, call = self._outbox.popleft()
+            if call is not None:
+                if self._closing and call.cancel_wanted:
+                    continue  # Nobody wants its answer any more, and the connection ends here.
+                call.sent = True
+            outgoing.append(payload)
+        call = self.in_flight
+        if call is not None and call.sent and not call.cancel_sent:
+            if call.deadline.passed():
+                call.cancel_wanted = True
+            if call.cancel_wanted:
+                call.cancel_sent = True
+                outgoing.append(_CANCEL)
+        return outgoing
+
+    def _next_alarm(self) -> float:
+        """Returns when the call in flight must be cancelled, on the clock; `math.inf` for never."""
+        call = self.in_flight
+        return call.deadline.at if call is not None and call.sent and not call.cancel_sent else math.inf

@@ -1,0 +1,322 @@
+"""The requests on one connection: whose turn it is, where the protocol stands, and what has been kept for later.
+
+An `Exchange` joins a connection, the state machine of the protocol, and the turn. Whoever has the turn owns the state
+machine and takes from the inbox:
+
+    the calling thread       from `enter` to `leave`: it brings the connection to rest (`_settle`), sends its request
+                             (`begin`), and reads until its request is over.
+    the connection's thread  when a message comes while nobody has the turn or waits for it: it drops what is stale,
+                             keeps upload requests, and sends the barrier. So a session that a call has left early comes
+                             to rest behind the caller's back, and never fills up.
+
+Interrupts: a `KeyboardInterrupt` may hit the calling thread between any two steps. Each message is therefore used in
+the order "state machine, then position": at worst it is used twice, which the state machine takes for stale. All that
+is queued is used before a request is begun, so nothing from before is ever read after. And `leave` may be repeated.
+"""
+
+import logging
+from collections import deque
+from typing import Any, Callable, Deque, List, NamedTuple, Optional
+
+from . import _codec
+from ._call import Call
+from ._callbacks import Callbacks
+from ._connection import Connection, ConnectionClosed
+from ._inbox import Batch, Item
+from ._protocol import Disposition, Event, Protocol, State
+from ._redaction import scrub, scrub_value
+from ._turn import Ticket, Turn
+from ._wakeup import Wakeup
+from .errors import (
+    AgentRuntimeError,
+    ArtifactUploadError,
+    ConnectionLostError,
+    ProtocolError,
+    RuntimeConnectionError,
+    RuntimeUseError,
+    SessionStateError,
+)
+from .messages import ArtifactUploadRequestMessageInterface
+from .options import Options
+
+_TERMINALS = ("result_message", "command_execution_result_message", "error_message")
+
+_END_SESSION = _codec.encode(_codec.END_SESSION)
+
+#: Seconds without a terminal after which a connection that is not at rest is asked (again) by the barrier.
+PROBE_INTERVAL = 1.0
+
+
+class Received(NamedTuple):
+    """What a message means, and the message, checked; an exception in its place where a terminal is malformed."""
+
+    event: Event
+    message: Any
+
+
+class Exchange:
+    """The requests on one connection.
+
+    Attributes:
+        connection: The connection.
+        protocol: Where its requests stand; for whoever has the turn.
+        turn: Whose turn it is.
+        active: The call that has the turn.
+        kept: Upload requests that came between calls, oldest first.
+        failed_uploads: Upload requests that a callback failed to serve, to be tried again at the end.
+        upload_options: The options of the call that gave the last upload callback.
+    """
+
+    def __init__(self, connection: Connection, origin: str, logger: logging.Logger, *, persistent: bool) -> None:
+        self.connection = connection
+        self.protocol = Protocol()
+        self.turn = Turn()
+        self.active: Optional[Call] = None
+        self.kept: Deque[ArtifactUploadRequestMessageInterface] = deque()
+        self.failed_uploads: List[ArtifactUploadRequestMessageInterface] = []
+        self.upload_options: Optional[Options] = None
+        self._origin = origin
+        self._logger = logger
+        self._persistent = persistent
+        self._own_ticket = Ticket(Wakeup())
+        if persistent:
+            connection.on_received = self._rest_in_background
+
+    # The calling thread.
+
+    def enter(self, call: Call, ticket: Ticket) -> None:
+        """Waits for the turn, for the connection to be open, and for it to be at rest.
+
+        Raises:
+            CancelledException, RunTimeoutError: the call was aborted, or its deadline passed.
+            RuntimeConnectionError: the connection could not be opened, or was lost.
+            SessionStateError: this process only inherited the connection, or the session has ended.
+        """
+        self.take_turn(call, ticket)
+        while not self.connection.is_open:
+            self._check_connection(call)
+            call.wait()
+        self._settle(call)
+
+    def take_turn(self, call: Call, ticket: Ticket) -> None:
+        """Waits for the turn; raises as `enter`."""
+        self.connection.check_process()
+        call.connection = self.connection
+        self.turn.join(ticket)
+        while not self.turn.has(ticket):
+            call.wait()
+        self.active = call
+        self.connection.inbox.listener = call.wakeup
+
+    def begin(self, call: Call, payload: bytes, result_type: str, secrets: List[str]) -> None:
+        """Sends the request; the connection must be at rest."""
+        call.check()
+        # In this order: if an interrupt comes in between, a request that was never sent is taken for sent, and the
+        # barrier will tell; the other way round its answer would be taken for the next one's.
+        self.protocol.begin(result_type, secrets)
+        self.connection.submit(payload, call)
+
+    def next_batch(self, call: Call, idle_until: float) -> Optional[Batch]:
+        """Returns the next messages that are not used up; `None` once it is `idle_until` and none has come.
+
+        Raises:
+            CancelledException, RunTimeoutError: the call was aborted, or its deadline passed.
+            ConnectionLostError: the connection is over, and all that it brought is used up.
+            ProtocolError: it is over because the runtime broke the rules of WebSocket.
+        """
+        inbox = self.connection.inbox
+        while True:
+            call.check()
+            batch = inbox.first()
+            if batch is not None:
+                if batch.position < len(batch.items):
+                    return batch
+                self.connection.used_up(batch)
+                continue
+            self._check_connection(call)
+            if call.now() >= idle_until:
+                return None
+            call.wait(idle_until)
+
+    def leave(self, call: Call, ticket: Ticket) -> None:
+        """Gives the turn up; a request that is still in flight is cancelled. May be repeated, and never blocks."""
+        if self.turn.has(ticket):
+            self.protocol.abandon()
+            if self.protocol.state is State.ABANDONED:
+                call.cancel_on_runtime()
+            if self._persistent:
+                self._rest()
+            self.connection.inbox.listener = None
+            self.active = None
+        self.turn.leave(ticket)
+
+    def end(self, call: Call, until: float, serve: Callable[[ArtifactUploadRequestMessageInterface], None]) -> bool:
+        """Announces the end of the session, serves late uploads, and waits until the runtime confirms.
+
+        Args:
+            call: The call that waits.
+            until: When to give up, on the call's clock.
+            serve: Answers one upload request; must not raise for a failing callback.
+
+        Returns:
+            Whether the runtime has confirmed in time.
+
+        Raises: as `next_batch`.
+        """
+        self.protocol.end()
+        self.connection.submit(_END_SESSION)
+        waiting = self.failed_uploads + list(self.kept)
+        self.failed_uploads = []
+        self.kept.clear()
+        for request in waiting:
+            serve(request)
+        while self.protocol.state is not State.ENDED:
+            batch = self.next_batch(call, until)
+            if batch is None:
+                return False
+            received = self.use_next(batch)
+            if received is not None and received.event is Event.ARTIFACT:
+                serve(received.message)
+        return True
+
+    def serve(self, request: ArtifactUploadRequestMessageInterface, callbacks: Callbacks) -> None:
+        """Answers an upload request by the upload callback that was given last.
+
+        Raises:
+            ArtifactUploadError: none was ever given.
+            Exception: whatever the callback raises. In either case the request is tried once more at the end.
+        """
+        try:
+            callback = None if self.upload_options is None else self.upload_options.on_artifact_upload_request
+            if callback is None:
+                raise ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath])
+            response = callbacks.upload(request, callback)
+        except BaseException:
+            self.failed_uploads.append(request)
+            raise
+        self.connection.submit(response)
+
+    # Whoever has the turn.
+
+    def use_next(self, batch: Batch) -> Optional[Received]:
+        """Moves the protocol on by the batch's next message; returns it if it is for the caller.
+
+        A message that is malformed, unknown or stale is for nobody; an upload request between calls is kept.
+        """
+        received = self._interpret(batch.items[batch.position])
+        if received is None:
+            batch.position += 1
+            return None
+        disposition = self.protocol.receive(received.event)
+        batch.position += 1
+        if disposition is Disposition.DELIVER:
+            return received
+        if disposition is Disposition.KEEP:
+            self.kept.append(received.message)
+        return None
+
+    def _interpret(self, item: Item) -> Optional[Received]:
+        message_type = ""
+        try:
+            wire = _codec.parse(item)
+            message_type = wire["message_type"]
+            message = _codec.decode(wire)
+        except _codec.MalformedMessage as problem:
+            if message_type not in _TERMINALS:
+                self._logger.warning("ignored a malformed message from the runtime: %s", problem)
+                return None
+            message = ProtocolError(f"the runtime sent a malformed message: {problem}")
+        if message is None:
+            self._logger.debug("ignored a message of an unknown type from the runtime")
+            return None
+        event = self.protocol.classify(
+            message_type,
+            empty=not getattr(message, "results", True),
+            error=getattr(message, "error", ""),
+        )
+        return Received(event, message)
+
+    def _settle(self, call: Call) -> None:
+        """Brings the connection to rest: uses up what has come, and waits until the runtime owes nothing any more."""
+        probe_at = call.now() + PROBE_INTERVAL
+        inbox = self.connection.inbox
+        while True:
+            self._use_all_queued()
+            if self.protocol.state in (State.ENDING, State.ENDED):
+                raise SessionStateError("the session has ended")
+            self._rest()
+            self._check_connection(call)
+            if inbox.first() is None and not self.protocol.stale:
+                return
+            if call.now() >= probe_at:
+                self._probe()
+                probe_at = call.now() + PROBE_INTERVAL
+            call.wait(probe_at)
+
+    def _use_all_queued(self) -> None:
+        inbox = self.connection.inbox
+        batch = inbox.first()
+        while batch is not None:
+            while batch.position < len(batch.items):
+                self.use_next(batch)
+            self.connection.used_up(batch)
+            batch = inbox.first()
+
+    def _rest(self) -> None:
+        """Does what the protocol's state asks for, so that the connection comes to rest."""
+        state = self.protocol.state
+        in_flight = self.connection.in_flight
+        if state is State.UNSURE:
+            self._probe()
+        elif state is State.FREE:
+            self.connection.in_flight = None
+        elif state is State.REFUSED and in_flight is not None and not in_flight.cancel_wanted:
+            # The agent goes on although its caller has got its error: nobody waits for the rest.
+            in_flight.cancel_on_runtime()
+
+    def _probe(self) -> None:
+        if self.protocol.probe():
+            self.connection.submit(_codec.encode(_codec.encode_barrier(self.protocol.secrets)))
+
+    # The connection's thread.
+
+    def _rest_in_background(self) -> None:
+        if self.protocol.state in (State.ENDING, State.ENDED) or not self.turn.try_take(self._own_ticket):
+            return
+        try:
+            self._use_all_queued()
+            self._rest()
+        finally:
+            self.turn.leave(self._own_ticket)
+
+    # Errors.
+
+    def _check_connection(self, call: Call) -> None:
+        inbox = self.connection.inbox
+        if inbox.exhausted:
+            raise connection_error(inbox.closed, self._origin, call.kind)
+
+
+def connection_error(closed: Optional[BaseException], origin: str, kind: str) -> RuntimeUseError:
+    """Returns the public error for a connection that is closed.
+
+    Args:
+        closed: Why.
+        origin: Where it led to, without secrets.
+        kind: What it was needed for.
+    """
+    if not isinstance(closed, ConnectionClosed):
+        error = ConnectionLostError(f"the connection failed: {type(closed).__name__}", {"in_flight": kind})
+        error.__cause__ = closed
+        return error
+    if closed.opening:
+        return RuntimeConnectionError(f"could not connect to {origin}: {closed}", status=closed.status)
+    if closed.protocol_error:
+        return ProtocolError(f"the runtime broke the WebSocket protocol: {closed}", {"in_flight": kind})
+    return ConnectionLostError(f"the connection to {origin} was lost ({kind}): {closed}", {"in_flight": kind})
+
+
+def runtime_error(message: Any, secrets: List[str]) -> AgentRuntimeError:
+    """Returns the exception for an error message of the runtime, without the call's secrets."""
+    metadata = None if message.metadata is None else scrub_value(message.metadata, secrets)
+    return AgentRuntimeError(scrub(message.error, secrets), metadata)

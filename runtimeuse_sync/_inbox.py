@@ -1,0 +1,102 @@
+"""The closable, bounded queue between a connection's thread and the caller.
+
+One thread puts (the connection's), one thread at a time takes (whoever has the session's turn). No locks: a deque whose
+`append` and `popleft` are atomic, and two byte counts, each written by one side only. The putter learns from `full`
+that it must stop reading, so that TCP pushes back (the bound is soft by one batch: a message that has been received is
+never dropped). The taker learns from `done` that there is room again, and wakes the putter.
+
+Taking is interruptible at any instant without losing or skipping a message: a batch stays first in the queue until all
+of it is used, it carries its own position, and giving it up (`done`) may be repeated.
+
+Closing is final: what was put before is still taken, then `closed` holds the reason.
+"""
+
+import sys
+from collections import deque
+from typing import Any, Deque, Dict, List, Optional, Union
+
+from ._wakeup import Wakeup
+
+Item = Union[str, Dict[str, Any]]
+
+
+class Batch:
+    """Messages that were put together.
+
+    Attributes:
+        items: JSON texts, or messages parsed already.
+        position: How many of them have been used.
+    """
+
+    __slots__ = ("end", "items", "position")
+
+    def __init__(self, items: List[Item], end: int) -> None:
+        self.items = items
+        self.position = 0
+        self.end = end
+
+
+class Inbox:
+    """Batches of received messages, in order.
+
+    Attributes:
+        listener: The wake-up of the thread that waits for messages; `None` while nobody does.
+        closed: Why no more will come, once that is so (what was put before can still be taken).
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.listener: Optional[Wakeup] = None
+        self.closed: Optional[BaseException] = None
+        self._batches: Deque[Batch] = deque()
+        self._max_bytes = max_bytes
+        self._put_bytes = 0
+        self._taken_bytes = 0
+
+    def put(self, items: List[Item]) -> None:
+        """Adds messages and wakes the listener."""
+        self._put_bytes += sum(map(size, items))
+        self._batches.append(Batch(items, self._put_bytes))
+        self._wake()
+
+    def close(self, reason: BaseException) -> None:
+        """Says that no more will come, and why; only the first reason counts."""
+        if self.closed is None:
+            self.closed = reason
+        self._wake()
+
+    def first(self) -> Optional[Batch]:
+        """Returns the first batch that is not used up; it stays in the queue until `done`."""
+        try:
+            return self._batches[0]
+        except IndexError:
+            return None
+
+    def done(self, batch: Batch) -> bool:
+        """Takes a used-up batch out of the queue (harmless if it is out already); returns whether that made room."""
+        was_full = self.full
+        self._taken_bytes = batch.end
+        if self.first() is batch:
+            self._batches.popleft()
+        return was_full and not self.full
+
+    @property
+    def full(self) -> bool:
+        """Whether more than `max_bytes` are queued."""
+        return self._put_bytes - self._taken_bytes > self._max_bytes
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it is closed and all has been taken."""
+        return self.closed is not None and not self._batches
+
+    def _wake(self) -> None:
+        listener = self.listener
+        if listener is not None:
+            listener.wake()
+
+
+def size(item: Item) -> int:
+    """Returns the bytes that a queued message holds in memory (for an object, its strings at the first level)."""
+    if isinstance(item, str):
+        return sys.getsizeof(item)
+    return sys.getsizeof(item) + sum(map(sys.getsizeof, item.values()))

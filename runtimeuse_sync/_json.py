@@ -1,0 +1,78 @@
+"""`to_dict`, `from_dict`, `to_json` and `from_json` for the dataclasses that users hold, by dataclasses-json.
+
+dataclasses-json is imported by the first call, not with the package: it takes longer to import than all the rest, and
+most programs never turn an option or a result into JSON themselves. The wire has a codec of its own (`_codec.py`),
+because `from_dict` validates nothing. No threads run here.
+"""
+
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Type, TypeVar, Union
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from dataclasses_json import DataClassJsonMixin
+
+    class _Mixin(Protocol):
+        def __call__(self) -> Type[DataClassJsonMixin]: ...
+
+
+_T = TypeVar("_T", bound="JsonMixin")
+
+
+def json_field(
+    *,
+    encoder: Optional[Callable[[Any], Any]] = None,
+    decoder: Optional[Callable[[Any], Any]] = None,
+    exclude: bool = False,
+) -> Dict[str, Any]:
+    """Returns field metadata as `dataclasses_json.config` does, without importing it."""
+    config: Dict[str, Any] = {}
+    if encoder is not None:
+        config["encoder"] = encoder
+    if decoder is not None:
+        config["decoder"] = decoder
+    if exclude:
+        config["exclude"] = _always
+    return {"dataclasses_json": config}
+
+
+def _always(_: Any) -> bool:
+    return True
+
+
+class JsonMixin:
+    """JSON for a dataclass; the four methods are those of dataclasses-json's `DataClassJsonMixin`."""
+
+    def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
+        """Returns the fields as a dict of JSON values (with `encode_json`, ready for a plain `json.dumps`)."""
+        return dict(_mixin().to_dict(self, encode_json=encode_json))  # type: ignore[arg-type]  # any dataclass will do
+
+    @classmethod
+    def from_dict(cls: Type[_T], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _T:
+        """Returns an instance made from what `to_dict` returned.
+
+        Raises:
+            KeyError: a required field is missing.
+            TypeError: a field has the wrong type (options check their fields).
+            ValueError: a field has a value that is not allowed (options check their fields).
+        """
+        method: Any = _mixin().from_dict
+        made: _T = method.__func__(cls, kvs, infer_missing=infer_missing)
+        return made
+
+    def to_json(self, **dumps: Any) -> str:
+        """Returns the fields as JSON text; keyword arguments are those of `json.dumps`."""
+        return _mixin().to_json(self, **dumps)  # type: ignore[arg-type]  # any dataclass will do
+
+    @classmethod
+    def from_json(cls: Type[_T], text: Union[str, bytes, bytearray], *, infer_missing: bool = False) -> _T:
+        """Returns an instance made from what `to_json` returned; raises as `from_dict`, or `ValueError` for no JSON."""
+        method: Any = _mixin().from_json
+        made: _T = method.__func__(cls, text, infer_missing=infer_missing)
+        return made
+
+
+def _mixin() -> "Type[DataClassJsonMixin]":
+    from dataclasses_json import DataClassJsonMixin
+
+    return DataClassJsonMixin

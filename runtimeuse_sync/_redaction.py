@@ -1,0 +1,113 @@
+"""Keeping secrets out of logs, reprs and exception texts.
+
+Pure functions and one mixin; no threads run here. Secrets are the values of `secrets_to_redact`, of environment
+variables handed to agent or commands, the query strings of presigned URLs, and whatever a WebSocket URL carries
+besides scheme, host and port.
+"""
+
+import dataclasses
+from typing import Any, Dict, Iterable, List, Optional
+from urllib.parse import urlsplit
+
+MASK = "[REDACTED]"
+
+#: Environment values shorter than this ("1", "on", "dev") are words, not secrets: masking them would only garble text.
+MIN_ENV_SECRET_LENGTH = 4
+
+
+def env_secrets(*environments: Optional[Dict[str, str]]) -> List[str]:
+    """Returns the values of the given environments that are long enough to be a secret."""
+    return [value for env in environments if env for value in env.values() if len(value) >= MIN_ENV_SECRET_LENGTH]
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """Returns `text` with every occurrence of every secret masked, the longest secret first."""
+    for secret in sorted({secret for secret in secrets if secret}, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
+
+
+def scrub_value(value: Any, secrets: Iterable[str]) -> Any:
+    """Returns a copy of a JSON value with every secret masked in every string and key of it."""
+    if isinstance(value, str):
+        return scrub(value, secrets)
+    secrets = list(secrets)
+    if isinstance(value, dict):
+        return {scrub_value(key, secrets): scrub_value(item, secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [scrub_value(item, secrets) for item in value]
+    return value
+
+
+def url_origin(url: str) -> str:
+    """Returns scheme, host and port of a URL: the only parts of a WebSocket URL that are never secret."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return MASK
+    return f"{parts.scheme}://{'[' + host + ']' if ':' in host else host}{port}"
+
+
+def url_secrets(url: str) -> List[str]:
+    """Returns the parts of a URL that may be secret: its query string, user and password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return [url]
+    return [part for part in (parts.query, parts.username, parts.password) if part]
+
+
+def mask_url(url: str) -> str:
+    """Returns a presigned or download URL without user, query string and fragment."""
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return MASK
+    masked = url_origin(url) + path
+    return masked if masked == url else masked + "?" + MASK
+
+
+class SafeRepr:
+    """Gives a dataclass a `repr` that shows what is set, and no secret.
+
+    A field's metadata says how: `{"secret": "values"}` masks the values of a list or dict, `{"secret": "url"}` masks
+    user and query string. The masked values are then masked wherever else they stand in the text.
+    """
+
+    def secret_values(self) -> List[str]:
+        """Returns the secrets that this object carries, its nested objects' included."""
+        found: List[str] = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses mix this in
+            value = getattr(self, field.name)
+            if field.metadata.get("secret") == "values" and value:
+                if isinstance(value, dict):
+                    found += env_secrets({str(k): v for k, v in value.items() if isinstance(v, str)})
+                elif isinstance(value, (list, tuple)):
+                    found += [item for item in value if isinstance(item, str)]
+            if field.metadata.get("secret") == "url" and isinstance(value, str):
+                found += url_secrets(value)
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, SafeRepr):
+                    found += item.secret_values()
+        return found
+
+    def __repr__(self) -> str:
+        shown = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses mix this in
+            value = getattr(self, field.name)
+            if value is None or value == [] or not field.repr:
+                continue
+            shown.append(f"{field.name}={_masked(value, field.metadata.get('secret'))}")
+        return scrub(f"{type(self).__name__}({', '.join(shown)})", self.secret_values())
+
+
+def _masked(value: Any, secret: Optional[str]) -> str:
+    if secret == "values":
+        if isinstance(value, dict):
+            return repr(dict.fromkeys(value, MASK))
+        return repr([MASK for _ in value]) if isinstance(value, (list, tuple)) else repr(MASK)
+    if secret == "url":
+        return repr(mask_url(value) if isinstance(value, str) else MASK)
+    return repr(value)

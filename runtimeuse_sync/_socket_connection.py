@@ -1,0 +1,198 @@
+"""The connection over a WebSocket: one thread that owns the socket.
+
+The thread waits in one place, for three things: the socket, the clock, a poke. Each round it sends what is queued,
+reads what has arrived into the inbox, and looks at the clock. While the inbox is full it does not read, so that TCP
+pushes back on the runtime; the peer is not taken for dead then, since its silence is ours.
+
+Keepalive: a ping after `ping_interval` seconds without any sign of life, and if there is still none `ping_timeout`
+seconds later the connection is lost. A sign of life is anything received, or a blocked send that goes on.
+"""
+
+import math
+import socket
+import time
+from typing import Any, NamedTuple, Optional
+
+from ._connection import Connection, ConnectionClosed
+from ._wakeup import Clock, Deadline
+from .transports._link import WebSocketLink
+from .transports._opening import OpeningFailed, OpeningInterrupted, Target, open_websocket
+from .transports._waiter import Waiter
+
+
+class SocketSettings(NamedTuple):
+    """How to connect, and to keep connected.
+
+    Attributes:
+        target: Where to connect.
+        max_message_size: The longest message to receive, in bytes.
+        ping_interval: Seconds of silence before a ping; `None` for no keepalive.
+        ping_timeout: Seconds to wait for a sign of life after a ping.
+    """
+
+    target: Target
+    max_message_size: int
+    ping_interval: Optional[float]
+    ping_timeout: float
+
+
+class SocketConnection(Connection):
+    """A WebSocket connection with the thread that owns it."""
+
+    def __init__(
+        self, settings: SocketSettings, connect_deadline: Deadline, max_buffered: int, clock: Clock = time.monotonic
+    ) -> None:
+        self._waiter = Waiter()
+        super().__init__(max_buffered, clock)
+        self._settings = settings
+        self._connect_deadline = connect_deadline
+        self._last_sign = 0.0
+        self._ping_sent_at = math.inf
+
+    def poke(self) -> None:
+        """Wakes the thread; does nothing in a process that only inherited the connection."""
+        if self.belongs_to_this_process:
+            self._waiter.wake()
+
+    def _run(self) -> BaseException:
+        link: Optional[WebSocketLink] = None
+        try:
+            link = self._open()
+            self._opened()
+            return self._serve(link)
+        except OpeningFailed as error:
+            return ConnectionClosed(str(error), opening=True, status=error.status)
+        except OpeningInterrupted as error:
+            return ConnectionClosed(str(error), opening=True)
+        finally:
+            if link is not None:
+                link.finish()
+            self._waiter.close()
+
+    # Opening.
+
+    def _open(self) -> WebSocketLink:
+        try:
+            return self._attempt()
+        except OpeningFailed as failure:
+            if not failure.retryable:
+                raise
+            return self._retry(failure)
+
+    def _attempt(self) -> WebSocketLink:
+        sock, received = open_websocket(self._settings.target, self._wait_to_open)
+        return WebSocketLink(sock, received, self._settings.max_message_size)
+
+    def _retry(self, failure: OpeningFailed) -> WebSocketLink:
+        # Imported only by who needs it: most connections are there at once, and the import is not cheap.
+        from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+
+        last = failure
+
+        def attempt() -> WebSocketLink:
+            nonlocal last
+            try:
+                return self._attempt()
+            except OpeningFailed as error:
+                last = error
+                raise
+
+        def out_of_time(_: RetryCallState) -> bool:
+            return self._connect_deadline.passed()
+
+        backoff = wait_random_exponential(multiplier=0.05, max=1.0)
+        try:
+            self._pause(0.05)
+            link: WebSocketLink = Retrying(
+                retry=retry_if_exception(lambda error: isinstance(error, OpeningFailed) and error.retryable),
+                wait=backoff,
+                stop=out_of_time,
+                sleep=self._pause,
+                reraise=True,
+            )(attempt)
+            return link
+        except OpeningInterrupted as interrupted:
+            raise OpeningFailed(f"{interrupted}; the last attempt: {last}", status=last.status) from None
+
+    def _pause(self, seconds: Any) -> None:
+        self._wait_for_opening(None, False, False, self._clock() + seconds)
+
+    def _wait_to_open(self, sock: socket.socket, read: bool, write: bool) -> None:
+        self._wait_for_opening(sock, read, write, math.inf)
+
+    def _wait_for_opening(self, sock: Optional[socket.socket], read: bool, write: bool, until: float) -> None:
+        """Waits until the socket is ready, or until `until`; raises when the opening must not go on."""
+        while True:
+            if self._closing:
+                raise OpeningInterrupted("given up while connecting")
+            if self._connect_deadline.passed():
+                raise OpeningInterrupted(f"no connection within {self._connect_deadline.seconds or 0:g} s")
+            now = self._clock()
+            if now >= until:
+                return
+            ready = self._waiter.wait(sock, read, write, min(until, self._connect_deadline.at) - now)
+            if True in ready:
+                return
+
+    # Serving.
+
+    def _serve(self, link: WebSocketLink) -> BaseException:
+        self._last_sign = self._clock()
+        if link.has_pending:
+            self._read(link)
+        while link.disconnected is None:
+            for payload in self._take_outgoing():
+                link.queue_text(payload)
+            was_blocked = link.wants_write
+            if link.flush() and was_blocked:
+                self._note_sign_of_life()
+            if self._closing:
+                return ConnectionClosed("the connection was closed")
+            self._keep_alive(link)
+            if link.disconnected is None:
+                self._wait_and_read(link)
+        return ConnectionClosed(str(link.disconnected), protocol_error=link.disconnected.protocol_error)
+
+    def _wait_and_read(self, link: WebSocketLink) -> None:
+        paused = self.inbox.full
+        if paused:
+            self._note_sign_of_life()
+        seconds = 0.0 if link.has_pending and not paused else self._next_time() - self._clock()
+        readable, _ = self._waiter.wait(link.sock, not paused, link.wants_write, seconds)
+        if readable or (link.has_pending and not paused):
+            self._read(link)
+
+    def _read(self, link: WebSocketLink) -> None:
+        messages, received = link.read()
+        if received:
+            self._note_sign_of_life()
+        if messages:
+            self._received(list(messages))
+
+    # Keepalive.
+
+    def _note_sign_of_life(self) -> None:
+        self._last_sign = self._clock()
+        self._ping_sent_at = math.inf
+
+    def _next_time(self) -> float:
+        """Returns when to wake up at the latest."""
+        interval = self._settings.ping_interval
+        if interval is None:
+            return self._next_alarm()
+        pinged = self._ping_sent_at != math.inf
+        ping = self._ping_sent_at + self._settings.ping_timeout if pinged else self._last_sign + interval
+        return min(self._next_alarm(), ping)
+
+    def _keep_alive(self, link: WebSocketLink) -> None:
+        interval = self._settings.ping_interval
+        if interval is None or self.inbox.full:
+            return
+        now = self._clock()
+        if self._ping_sent_at != math.inf:
+            if now - self._ping_sent_at >= self._settings.ping_timeout:
+                link.lose(f"the runtime did not answer a ping within {self._settings.ping_timeout:g} s")
+        elif now - self._last_sign >= interval:
+            self._ping_sent_at = now
+            link.queue_ping()
+            link.flush()

@@ -1,0 +1,74 @@
+"""Whose turn it is on a session: first come, first served.
+
+A turn is a place in one deque, and whoever's ticket stands first has the turn. Every step is a single atomic operation
+on the deque, so there is no lock that an interrupt could leave held: `leave` may be called at any moment, also twice,
+also by a caller that never got its turn. Threads: callers queue here; a connection's thread takes a turn only if it is
+free at once (`try_take`).
+"""
+
+import threading
+from collections import deque
+from typing import Deque, Iterable, Optional, Set
+
+from ._wakeup import Wakeup
+
+
+class Ticket:
+    """A place in the queue.
+
+    Attributes:
+        wakeup: Woken when it may be the ticket's turn.
+        threads: The user's threads that act for its holder: the caller's, and its callbacks'.
+    """
+
+    __slots__ = ("threads", "wakeup")
+
+    def __init__(self, wakeup: Wakeup, threads: Iterable[int] = ()) -> None:
+        self.wakeup = wakeup
+        self.threads: Set[int] = set(threads)
+
+
+class Turn:
+    """The queue of one session's callers."""
+
+    def __init__(self) -> None:
+        self._queue: Deque[Ticket] = deque()
+
+    def join(self, ticket: Ticket) -> None:
+        """Queues a ticket; it has its turn as soon as `has` says so (its wakeup is woken then)."""
+        self._queue.append(ticket)
+
+    def has(self, ticket: Ticket) -> bool:
+        """Returns whether it is the ticket's turn."""
+        return self._first() is ticket
+
+    def try_take(self, ticket: Ticket) -> bool:
+        """Takes the turn if nobody has it or waits for it; else leaves the queue as it was."""
+        if self._queue:
+            return False
+        self._queue.append(ticket)
+        if self.has(ticket):
+            return True
+        self.leave(ticket)
+        return False
+
+    def leave(self, ticket: Ticket) -> None:
+        """Gives the turn, or the place in the queue, up; harmless for a ticket that has neither."""
+        try:
+            self._queue.remove(ticket)
+        except ValueError:
+            pass  # It was not queued.
+        first = self._first()
+        if first is not None:
+            first.wakeup.wake()
+
+    def held_by_this_thread(self) -> bool:
+        """Returns whether the calling thread acts for the current holder: waiting for the turn would never end."""
+        first = self._first()
+        return first is not None and threading.get_ident() in first.threads
+
+    def _first(self) -> Optional[Ticket]:
+        try:
+            return self._queue[0]
+        except IndexError:
+            return None

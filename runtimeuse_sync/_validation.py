@@ -1,0 +1,156 @@
+"""Checks of what users pass in: each raises a `TypeError` or `ValueError` that names the argument.
+
+`TypeError` is for a wrong type, `ValueError` for a value that cannot be. No message repeats a value that may be secret.
+Pure functions; no threads run here.
+"""
+
+import functools
+import inspect
+import json
+import math
+from typing import Any, Optional, Sequence, Tuple, Type, Union
+from urllib.parse import urlsplit
+
+
+def check_type(name: str, value: Any, wanted: Union[Type[Any], Tuple[Type[Any], ...]], described: str) -> None:
+    """Raises `TypeError` unless `value` is of the wanted type (a bool is never taken for a number)."""
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise TypeError(f"{name} must be {described}, not {type(value).__name__}")
+
+
+def check_str(name: str, value: Any) -> None:
+    """Raises `TypeError` unless `value` is a str."""
+    check_type(name, value, str, "a str")
+
+
+def check_text(name: str, value: Any) -> None:
+    """Raises unless `value` is a str with something in it."""
+    check_str(name, value)
+    if not value.strip():
+        raise ValueError(f"{name} must not be empty")
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """Raises unless `value` is `None` (no limit) or a positive number of seconds."""
+    if value is None:
+        return
+    check_type(name, value, (int, float), "a number of seconds or None")
+    if math.isnan(value) or value <= 0:
+        raise ValueError(f"{name} must be more than 0 seconds (None is no limit), not {value!r}")
+
+
+def check_str_list(name: str, value: Any, *, empty_items: bool = False) -> None:
+    """Raises unless `value` is a list or tuple of str, with something in each."""
+    check_type(name, value, (list, tuple), "a list of str")
+    for index, item in enumerate(value):
+        check_str(f"{name}[{index}]", item)
+        if not item and not empty_items:
+            raise ValueError(f"{name}[{index}] must not be empty")
+
+
+def check_env(name: str, value: Any) -> None:
+    """Raises unless `value` is `None` or a dict of str to str that an operating system takes as environment."""
+    if value is None:
+        return
+    check_type(name, value, dict, "a dict of str to str")
+    for key, item in value.items():
+        check_str(f"a key of {name}", key)
+        if not key or "=" in key or "\0" in key:
+            raise ValueError(f"{name}: {key!r} cannot be the name of an environment variable")
+        check_str(f"{name}[{key!r}]", item)
+        if "\0" in item:
+            raise ValueError(f"{name}[{key!r}] holds a NUL character")
+
+
+def check_list_of(name: str, value: Any, wanted: Type[Any]) -> None:
+    """Raises unless `value` is `None` or a list or tuple of instances of `wanted`."""
+    if value is None:
+        return
+    check_type(name, value, (list, tuple), f"a list of {wanted.__name__}")
+    for index, item in enumerate(value):
+        check_type(f"{name}[{index}]", item, wanted, f"a {wanted.__name__}")
+
+
+def check_callback(name: str, value: Any) -> None:
+    """Raises `TypeError` unless `value` is `None` or a plain callable."""
+    if value is None:
+        return
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+    function = value
+    while isinstance(function, functools.partial):
+        function = function.func
+    for candidate in (function, type(function).__call__):
+        if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
+            raise TypeError(f"{name} is a coroutine function; runtimeuse_sync calls plain functions")
+
+
+def check_schema_text(name: str, value: Any) -> None:
+    """Raises unless `value` is `None` or the JSON text `{"type": "json_schema", "schema": {…}}`."""
+    if value is None:
+        return
+    check_type(name, value, str, 'the JSON text {"type": "json_schema", "schema": {…}} as a str')
+    try:
+        schema = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is not JSON: {error}") from None
+    if (
+        not isinstance(schema, dict)
+        or schema.get("type") != "json_schema"
+        or not isinstance(schema.get("schema"), dict)
+    ):
+        raise ValueError(f'{name} must be the JSON text {{"type": "json_schema", "schema": {{…}}}}')
+
+
+def check_artifact_pairing(directories: Optional[Sequence[str]], directory: Optional[str], callback: Any) -> None:
+    """Raises `ValueError` unless artifact directories and the upload callback come together."""
+    if bool(directories or directory) != (callback is not None):
+        raise ValueError("artifacts_dirs (or artifacts_dir) and on_artifact_upload_request must be specified together")
+
+
+def check_ws_url(name: str, value: Any) -> None:
+    """Raises unless `value` is a URL `ws://host…` or `wss://host…` without control characters or blanks."""
+    check_str(name, value)
+    if any(character <= " " or character == "\x7f" for character in value):
+        raise ValueError(f"{name} holds a blank or a control character")
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+        host = parts.hostname
+    except ValueError as error:
+        raise ValueError(f"{name} is not a URL: {error}") from None
+    if parts.scheme not in ("ws", "wss"):
+        raise ValueError(
+            f"{name} must begin with ws:// or wss://, not {(parts.scheme + '://') if parts.scheme else 'no scheme'}"
+        )
+    if not host:
+        raise ValueError(f"{name} names no host")
+
+
+def check_header(name: str, key: Any, value: Any) -> None:
+    """Raises unless key and value can be an HTTP header (RFC 7230 §3.2: no line breaks)."""
+    check_str(f"a key of {name}", key)
+    check_str(f"{name}[{key!r}]", value)
+    if not key or any(character in key for character in " \t\r\n:\0") or any(c in value for c in "\r\n\0"):
+        raise ValueError(f"{name}: {key!r} is not a header that HTTP can carry")
+
+
+def check_proxy_url(name: str, value: Any) -> None:
+    """Raises unless `value` is an `http://` URL of a proxy, or `""` for none."""
+    check_str(name, value)
+    if not value:
+        return
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{name} is not a URL: {error}") from None
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError(f"{name} must be an http:// URL that names a host")
+
+
+def check_size(name: str, value: Any) -> None:
+    """Raises unless `value` is a positive number of bytes."""
+    check_type(name, value, int, "a number of bytes")
+    if value <= 0:
+        raise ValueError(f"{name} must be more than 0 bytes, not {value}")

@@ -1,0 +1,222 @@
+"""The client: settings, and one-shot calls, each over a connection of its own.
+
+Threads: a client may be shared by any number of threads; it holds nothing that a call changes but the set of calls in
+flight, for `abort`. Each one-shot call starts one thread, the connection's, and has ended it when it returns.
+"""
+
+import logging
+import math
+import os
+import ssl
+from typing import Any, Mapping, Optional, Sequence, Set, Union
+
+from . import _validation as check
+from ._blocking_connection import BlockingConnection, connector, is_persistent
+from ._call import Call
+from ._connection import Connection
+from ._exchange import Exchange, connection_error
+from ._requests import Defaults, commands_request, query_request
+from .errors import RunTimeoutError
+from .messages import CommandInterface
+from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
+from .results import CommandExecutionResult, QueryResult
+from .run import Line, Request, Run
+from .session import RuntimeUseSession, complete
+from .transports.base import PersistentTransport, Transport
+from .transports.websocket import DEFAULT_MAX_BUFFERED, WebSocketTransport
+
+_logger = logging.getLogger("runtimeuse_sync")
+
+#: The environment variable that names the runtime where no URL is given.
+URL_VARIABLE = "RUNTIMEUSE_WS_URL"
+
+
+class RuntimeUseClient:
+    """Talks to a RuntimeUse agent runtime, and blocks until it has answered.
+
+    Args:
+        ws_url: The runtime's `ws://` or `wss://` URL; default: the environment's `RUNTIMEUSE_WS_URL`. Ignored where a
+            transport is given.
+        transport: A custom transport, instead of a WebSocket.
+        model: The model for queries that name none.
+        system_prompt: The system prompt for queries that have none.
+        **settings: Settings of the WebSocket: `headers`, `ssl_context`, `proxy`, `connect_timeout`, `ping_interval`,
+            `ping_timeout`, `max_message_size`, `max_buffered`, as `WebSocketTransport` documents them.
+
+    Raises:
+        TypeError: an argument has the wrong type, or is unknown; the message names it.
+        ValueError: an argument has a value that cannot be, or there is neither URL nor transport.
+    """
+
+    def __init__(
+        self,
+        ws_url: Optional[str] = None,
+        transport: Union[Transport, PersistentTransport, None] = None,
+        *,
+        model: Optional[str] = None,
+        system_prompt: Optional[str] = None,
+        headers: Optional[Mapping[str, str]] = None,
+        ssl_context: Optional[ssl.SSLContext] = None,
+        proxy: Optional[str] = None,
+        **settings: Any,
+    ) -> None:
+        self._defaults = Defaults(model, system_prompt)
+        self._transport: Union[Transport, PersistentTransport]
+        if transport is not None:
+            connector(transport)
+            self._transport = transport
+        else:
+            url = ws_url if ws_url is not None else os.environ.get(URL_VARIABLE) or None
+            if url is None:
+                raise ValueError(f"Either ws_url or transport must be provided (or {URL_VARIABLE} be set)")
+            for name in settings:
+                if name not in _SETTINGS:
+                    raise TypeError(f"RuntimeUseClient got an unknown argument {name!r}")
+            self._transport = WebSocketTransport(url, headers=headers, ssl_context=ssl_context, proxy=proxy, **settings)
+        self._calls: Set[Call] = set()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._origin!r})"
+
+    @property
+    def _origin(self) -> str:
+        transport = self._transport
+        return transport.origin if isinstance(transport, WebSocketTransport) else type(transport).__name__
+
+    def query(self, prompt: str, options: Optional[QueryOptions] = None, **keywords: Any) -> QueryResult:
+        """Sends a prompt to the agent, over a connection of its own, and returns the result.
+
+        Args:
+            prompt: The user prompt.
+            options: The options; default: none set.
+            **keywords: Single options by name, over those of `options`.
+
+        Raises:
+            AgentRuntimeError: the runtime answered with an error; or `idle_timeout` or a callback's timeout passed.
+            CancelledException: `abort` was called.
+            RunTimeoutError: the deadline passed (also a `TimeoutError`).
+            RuntimeConnectionError: the runtime could not be reached; `ConnectionLostError`: it was lost meanwhile.
+            ProtocolError: the runtime sent something that cannot be its protocol.
+            TypeError, ValueError: an argument cannot be; nothing has been sent.
+            Exception: whatever a callback raised.
+        """
+        return complete(self.stream(prompt, options, **keywords))
+
+    def execute_commands(
+        self,
+        commands: Sequence[Union[str, CommandInterface]],
+        options: Optional[ExecuteCommandsOptions] = None,
+        **keywords: Any,
+    ) -> CommandExecutionResult:
+        """Runs shell commands in the sandbox, in order, without the agent; stops after the first that fails.
+
+        Args:
+            commands: The commands, as strings or `CommandInterface`.
+            options: The options; default: none set.
+            **keywords: Single options by name, over those of `options`.
+
+        Raises:
+            CommandFailedError: a command exited non-zero (unless `check=False`); an `AgentRuntimeError`.
+            Everything else as `query`.
+        """
+        return complete(self.stream_commands(commands, options, **keywords))
+
+    def stream(self, prompt: str, options: Optional[QueryOptions] = None, **keywords: Any) -> "Run[QueryResult]":
+        """Returns the run of a query, to be used as a context manager: iterate over its messages, read its result.
+
+        Raises:
+            TypeError, ValueError: an argument cannot be. Entering, iterating and `result` raise as `query`.
+        """
+        return self._run(query_request(prompt, options, keywords, self._defaults, "query()"))
+
+    def stream_commands(
+        self,
+        commands: Sequence[Union[str, CommandInterface]],
+        options: Optional[ExecuteCommandsOptions] = None,
+        **keywords: Any,
+    ) -> "Run[CommandExecutionResult]":
+        """Returns the run of commands, to be used as a context manager: iterate over its output, read its result.
+
+        Raises:
+            TypeError, ValueError: an argument cannot be. Entering, iterating and `result` raise as `execute_commands`.
+        """
+        return self._run(commands_request(commands, options, keywords, "execute_commands()"))
+
+    def session(self, *, end_session_timeout: Optional[float] = END_SESSION_TIMEOUT) -> RuntimeUseSession:
+        """Returns a session, to be used as a context manager: many calls over one connection.
+
+        Args:
+            end_session_timeout: Seconds that the end of the session may take (default 60; `None`: no limit).
+
+        Raises:
+            TypeError: the transport does not support sessions.
+        """
+        if not is_persistent(self._transport):
+            raise TypeError(
+                "The configured transport does not support persistent sessions: it has no connect method "
+                "(PersistentTransport)"
+            )
+        return RuntimeUseSession(self._connection, self._origin, self._defaults, end_session_timeout)
+
+    def abort(self) -> None:
+        """Cancels all one-shot calls of this client that are in flight: each raises `CancelledException`.
+
+        Never blocks; safe from any thread, callback, signal handler and finalizer. Sessions have an `abort` of their
+        own. With nothing in flight it has no effect, on later calls neither.
+        """
+        for call in list(self._calls):
+            call.abort()
+
+    def wait_until_ready(self, timeout: Optional[float] = 60.0) -> None:
+        """Blocks until the runtime accepts connections: for a sandbox that is still booting.
+
+        Args:
+            timeout: Seconds to wait (default 60); `None` is no limit.
+
+        Raises:
+            CancelledException: `abort` was called.
+            RunTimeoutError: it did not within `timeout`; the message says how the last attempt failed.
+            RuntimeConnectionError: it never will: a certificate that is not valid, a refusal such as 401 or 404.
+        """
+        check.check_seconds("timeout", timeout)
+        call = Call("waiting for the runtime", None)
+        # The connection has the deadline: it knows how the last attempt failed, and says so when the time is over.
+        seconds = math.inf if timeout is None else timeout
+        connection = self._connection(seconds)
+        call.connection = connection
+        deadline = Call("waiting for the runtime", timeout).deadline
+        self._calls.add(call)
+        try:
+            connection.start(call.wakeup)
+            while not connection.is_open:
+                call.check()
+                closed = connection.inbox.closed
+                if closed is not None:
+                    error = connection_error(closed, self._origin, call.kind)
+                    if deadline.passed():
+                        raise RunTimeoutError(f"the runtime was not ready within {timeout:g} s: {error}") from error
+                    raise error
+                call.wait()
+        finally:
+            self._calls.discard(call)
+            connection.close()
+            connection.join()
+
+    def _run(self, request: Request) -> "Run[Any]":
+        line = Line(self._line, one_shot=True, started=self._calls.add, ended=self._calls.discard)
+        return Run(request, line)
+
+    def _line(self, call: Call) -> Exchange:
+        connection = self._connection()
+        call.connection = connection
+        exchange = Exchange(connection, self._origin, _logger, persistent=False)
+        connection.start(call.wakeup)
+        return exchange
+
+    def _connection(self, connect_timeout: Optional[float] = None) -> Connection:
+        if isinstance(self._transport, WebSocketTransport):
+            return self._transport.connection(connect_timeout)
+        return BlockingConnection(connector(self._transport), DEFAULT_MAX_BUFFERED)
+
+
+_SETTINGS = frozenset(["connect_timeout", "ping_interval", "ping_timeout", "max_message_size", "max_buffered"])

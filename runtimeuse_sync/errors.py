@@ -1,0 +1,148 @@
+"""The exceptions that the client raises, as one tree.
+
+    RuntimeUseError
+    ├── AgentRuntimeError              the runtime answered with an error; .error, .metadata
+    │   ├── CommandFailedError         a command exited non-zero; .results, .command, .exit_code
+    │   └── ProtocolError              the runtime sent something that cannot be its protocol
+    ├── CancelledException             the call was aborted
+    ├── RunTimeoutError                the call's deadline passed (also a TimeoutError)
+    ├── RuntimeConnectionError         could not connect, and why (also a ConnectionError)
+    │   └── ConnectionLostError        lost or silent during a call (also an AgentRuntimeError)
+    ├── ArtifactUploadError            late artifacts could not be uploaded; .filepaths
+    └── SessionStateError              the session cannot take this call: closed, forked, or in its own callback
+
+Every one pickles and copies with all its attributes. No threads run here.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Type
+
+if TYPE_CHECKING:
+    from .results import CommandResultItem
+
+
+class RuntimeUseError(Exception):
+    """Base of everything that this package raises on purpose, but for `TypeError` and `ValueError` on bad arguments."""
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(cls: Type[RuntimeUseError], args: Tuple[Any, ...], attributes: Dict[str, Any]) -> RuntimeUseError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+class AgentRuntimeError(RuntimeUseError):
+    """The runtime answered the request with an error.
+
+    Attributes:
+        error: What the runtime said.
+        metadata: What it said besides, such as `error_name` and `stack`; for timeouts that the client noticed,
+            `timeout_type` names the option. `None` where there is nothing.
+    """
+
+    def __init__(self, error: str, metadata: Optional[Dict[str, Any]] = None) -> None:
+        super().__init__(error)
+        self.error = error
+        self.metadata = metadata
+
+    def __str__(self) -> str:
+        if not self.metadata:
+            return self.error
+        return f"{self.error}\nmetadata: {json.dumps(self.metadata, sort_keys=True, default=str)}"
+
+
+class CommandFailedError(AgentRuntimeError):
+    """A command of `execute_commands` exited non-zero.
+
+    Attributes:
+        results: What ran, in order, the failing command last.
+        command: The command that failed.
+        exit_code: Its exit code (-1: ended by a signal).
+    """
+
+    def __init__(
+        self,
+        error: str,
+        metadata: Optional[Dict[str, Any]] = None,
+        *,
+        results: "Optional[List[CommandResultItem]]" = None,
+        command: str = "",
+        exit_code: int = -1,
+    ) -> None:
+        super().__init__(error, metadata)
+        self.results: List[CommandResultItem] = results if results is not None else []
+        self.command = command
+        self.exit_code = exit_code
+
+
+class ProtocolError(AgentRuntimeError):
+    """The runtime sent something that cannot be its protocol, where that something decides the call's outcome."""
+
+
+class CancelledException(RuntimeUseError):
+    """The call was ended by `abort()`."""
+
+
+class RunTimeoutError(RuntimeUseError, TimeoutError):
+    """The call's `timeout` (or the time to end its session) passed.
+
+    Attributes:
+        result: What the call would have returned, where the result had come and only late artifacts were waited for;
+            else `None`.
+    """
+
+    def __init__(self, message: str, *, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class RuntimeConnectionError(RuntimeUseError, ConnectionError):
+    """The runtime could not be reached, and why.
+
+    Attributes:
+        status: The HTTP status of a refused WebSocket handshake; `None` where there was no HTTP answer.
+    """
+
+    def __init__(self, message: str, *, status: Optional[int] = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
+    """The connection was lost, or the runtime fell silent, while it was needed.
+
+    Attributes:
+        error: The message.
+        metadata: `{"in_flight": …}` names what was lost with it: `"query"`, `"commands"`, `"end of session"`.
+        result: What the call would have returned, where only the end of its session was lost; else `None`.
+    """
+
+    def __init__(self, message: str, metadata: Optional[Dict[str, Any]] = None, *, result: Any = None) -> None:
+        RuntimeUseError.__init__(self, message)
+        self.error = message
+        self.metadata = metadata
+        self.status = None
+        self.result = result
+
+    def __str__(self) -> str:
+        return self.error
+
+
+class ArtifactUploadError(RuntimeUseError):
+    """Files that the runtime announced late could not be uploaded; raised when the session is left.
+
+    Attributes:
+        filepaths: Their paths inside the sandbox.
+    """
+
+    def __init__(self, message: str, filepaths: "Optional[List[str]]" = None) -> None:
+        super().__init__(message)
+        self.filepaths: List[str] = filepaths if filepaths is not None else []
+
+
+class SessionStateError(RuntimeUseError, RuntimeError):
+    """The session cannot take this call: closed, opened in another process, or called from inside its own callback."""

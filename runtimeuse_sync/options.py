@@ -1,0 +1,220 @@
+"""The options of `query` and `execute_commands`: dataclasses that check themselves. No threads run here.
+
+Options are checked when they are made and once more when they are used (they are mutable). Callbacks and the logger
+stay out of their JSON; secrets stay out of their `repr`.
+"""
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Optional, Type, TypeVar, Union
+
+from . import _validation as check
+from ._json import JsonMixin, json_field
+from ._redaction import SafeRepr
+from .messages import (
+    ArtifactUploadRequestMessageInterface,
+    AssistantMessageInterface,
+    CommandInterface,
+    CommandOutputMessageInterface,
+    HeartbeatMessageInterface,
+    RuntimeEnvironmentDownloadableInterface,
+)
+from .results import ArtifactUploadResult
+
+OnAssistantMessageCallback = Callable[[AssistantMessageInterface], None]
+OnCommandOutputCallback = Callable[[CommandOutputMessageInterface], None]
+OnArtifactUploadRequestCallback = Callable[[ArtifactUploadRequestMessageInterface], ArtifactUploadResult]
+OnHeartbeatCallback = Callable[[HeartbeatMessageInterface], None]
+
+#: How long, in seconds, the end of a session may take: late uploads and the runtime's confirmation.
+END_SESSION_TIMEOUT = 60.0
+
+_NOT_JSON = json_field(exclude=True)
+_SECRET = {"secret": "values"}
+
+
+@dataclass(repr=False)
+class QueryOptions(SafeRepr, JsonMixin):
+    """Options of `query` and `stream`; all may also be given as keywords of the call.
+
+    Attributes:
+        system_prompt: The agent's system prompt; `None` takes the client's, or else an empty one.
+        model: The model that the agent shall use; `None` takes the client's.
+        output_format_json_schema_str: JSON text `{"type": "json_schema", "schema": {…}}`; the result is then a
+            `StructuredOutputResult`.
+        source_id: An identifier of yours, for tracing.
+        agent_env: Environment variables of the agent, merged over the sandbox's.
+        secrets_to_redact: Strings that the runtime replaces by `[REDACTED]` in all that it sends.
+        artifacts_dirs: Directories of the sandbox whose files are to be uploaded; needs `on_artifact_upload_request`.
+        artifacts_ignore_content: Ignore patterns (gitignore syntax), instead of the directories' `.artifactignore`.
+        pre_agent_invocation_commands: Commands to run before the agent; a failing one ends the run.
+        post_agent_invocation_commands: Commands to run after the agent; a failing one ends the run.
+        pre_agent_downloadables: Files to fetch into the sandbox first.
+        on_assistant_message: Called with each message of the agent.
+        on_command_output: Called with each chunk of output of the pre- and post-agent commands.
+        on_artifact_upload_request: Called with each file to upload; returns an `ArtifactUploadResult`.
+        timeout: Seconds for the whole call, callbacks included; `None` is no limit.
+        idle_timeout: Seconds that the runtime may send nothing at all; `None` is no limit.
+        assistant_callback_timeout: Seconds for one `on_assistant_message`, which then runs in a helper thread.
+        artifact_upload_callback_timeout: Seconds for one `on_artifact_upload_request`, likewise.
+        logger: Where the call logs; `None` for the package's logger.
+        artifacts_dir: The older spelling of `artifacts_dirs`, for runtimes before 0.14.2.
+        on_heartbeat: Called with each heartbeat.
+        end_session_timeout: Seconds that a one-shot call with artifacts waits for late uploads (default 60).
+
+    Raises:
+        TypeError: a field has the wrong type, or a callback is a coroutine function.
+        ValueError: a field has a value that cannot be; the message names the field.
+    """
+
+    system_prompt: Optional[str] = None
+    model: Optional[str] = None
+    output_format_json_schema_str: Optional[str] = None
+    source_id: Optional[str] = None
+    agent_env: Optional[Dict[str, str]] = field(default=None, metadata=_SECRET)
+    secrets_to_redact: List[str] = field(default_factory=list, metadata=_SECRET)
+    artifacts_dirs: Optional[List[str]] = None
+    artifacts_ignore_content: Optional[str] = None
+    pre_agent_invocation_commands: Optional[List[CommandInterface]] = None
+    post_agent_invocation_commands: Optional[List[CommandInterface]] = None
+    pre_agent_downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]] = None
+    on_assistant_message: Optional[OnAssistantMessageCallback] = field(default=None, metadata=_NOT_JSON)
+    on_command_output: Optional[OnCommandOutputCallback] = field(default=None, metadata=_NOT_JSON)
+    on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback] = field(default=None, metadata=_NOT_JSON)
+    timeout: Optional[float] = None
+    idle_timeout: Optional[float] = None
+    assistant_callback_timeout: Optional[float] = None
+    artifact_upload_callback_timeout: Optional[float] = None
+    logger: Optional[logging.Logger] = field(default=None, metadata=_NOT_JSON)
+    artifacts_dir: Optional[str] = None
+    on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_JSON)
+    end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raises `TypeError` or `ValueError` for the first field that cannot be, and names it."""
+        _check_common(self)
+        for name in ("system_prompt", "output_format_json_schema_str"):
+            if getattr(self, name) is not None:
+                check.check_str(name, getattr(self, name))
+        if self.model is not None:
+            check.check_text("model", self.model)
+        check.check_schema_text("output_format_json_schema_str", self.output_format_json_schema_str)
+        check.check_env("agent_env", self.agent_env)
+        _check_commands("pre_agent_invocation_commands", self.pre_agent_invocation_commands)
+        _check_commands("post_agent_invocation_commands", self.post_agent_invocation_commands)
+        _check_downloadables("pre_agent_downloadables", self.pre_agent_downloadables)
+
+
+@dataclass(repr=False)
+class ExecuteCommandsOptions(SafeRepr, JsonMixin):
+    """Options of `execute_commands` and `stream_commands`; all may also be given as keywords of the call.
+
+    The attributes are those of `QueryOptions` as far as they apply, and:
+
+    Attributes:
+        pre_execution_downloadables: Files to fetch into the sandbox first.
+        check: Whether a command that exits non-zero raises `CommandFailedError` (default), or is just returned.
+
+    Raises:
+        TypeError: a field has the wrong type, or a callback is a coroutine function.
+        ValueError: a field has a value that cannot be; the message names the field.
+    """
+
+    secrets_to_redact: List[str] = field(default_factory=list, metadata=_SECRET)
+    source_id: Optional[str] = None
+    artifacts_dirs: Optional[List[str]] = None
+    artifacts_ignore_content: Optional[str] = None
+    pre_execution_downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]] = None
+    on_assistant_message: Optional[OnAssistantMessageCallback] = field(default=None, metadata=_NOT_JSON)
+    on_command_output: Optional[OnCommandOutputCallback] = field(default=None, metadata=_NOT_JSON)
+    on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback] = field(default=None, metadata=_NOT_JSON)
+    timeout: Optional[float] = None
+    idle_timeout: Optional[float] = None
+    assistant_callback_timeout: Optional[float] = None
+    artifact_upload_callback_timeout: Optional[float] = None
+    logger: Optional[logging.Logger] = field(default=None, metadata=_NOT_JSON)
+    artifacts_dir: Optional[str] = None
+    on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_JSON)
+    end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
+    check: bool = True
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raises `TypeError` or `ValueError` for the first field that cannot be, and names it."""
+        _check_common(self)
+        check.check_type("check", self.check, bool, "a bool")
+        _check_downloadables("pre_execution_downloadables", self.pre_execution_downloadables)
+
+
+Options = Union[QueryOptions, ExecuteCommandsOptions]
+_OptionsType = TypeVar("_OptionsType", QueryOptions, ExecuteCommandsOptions)
+
+
+def merge_options(
+    kind: Type[_OptionsType], options: Optional[_OptionsType], keywords: Dict[str, Any], call: str
+) -> _OptionsType:
+    """Returns the options of one call: the object's, with the keywords over them.
+
+    Raises:
+        TypeError: `options` is not of `kind`, or a keyword is no option; the message names `call` and the keyword.
+        ValueError: an option has a value that cannot be.
+    """
+    names = {each.name for each in dataclasses.fields(kind)}
+    for keyword in keywords:
+        if keyword not in names:
+            raise TypeError(f"{call} got an unknown option {keyword!r}; it takes {', '.join(sorted(names))}")
+    if options is None:
+        return kind(**keywords)
+    check.check_type("options", options, kind, f"a {kind.__name__}")
+    return dataclasses.replace(options, **keywords)
+
+
+def _check_common(options: Options) -> None:
+    for name in ("source_id", "artifacts_ignore_content"):
+        if getattr(options, name) is not None:
+            check.check_str(name, getattr(options, name))
+    check.check_str_list("secrets_to_redact", options.secrets_to_redact)
+    if options.artifacts_dirs is not None:
+        check.check_str_list("artifacts_dirs", options.artifacts_dirs)
+    if options.artifacts_dir is not None:
+        check.check_text("artifacts_dir", options.artifacts_dir)
+    for name in ("on_assistant_message", "on_command_output", "on_artifact_upload_request", "on_heartbeat"):
+        check.check_callback(name, getattr(options, name))
+    for name in (
+        "timeout",
+        "idle_timeout",
+        "assistant_callback_timeout",
+        "artifact_upload_callback_timeout",
+        "end_session_timeout",
+    ):
+        check.check_seconds(name, getattr(options, name))
+    if options.logger is not None:
+        check.check_type("logger", options.logger, (logging.Logger, logging.LoggerAdapter), "a logging.Logger")
+    check.check_artifact_pairing(options.artifacts_dirs, options.artifacts_dir, options.on_artifact_upload_request)
+
+
+def _check_commands(name: str, commands: Optional[List[CommandInterface]]) -> None:
+    check.check_list_of(name, commands, CommandInterface)
+    for index, command in enumerate(commands or []):
+        check_command(f"{name}[{index}]", command)
+
+
+def check_command(name: str, command: CommandInterface) -> None:
+    """Raises `TypeError` or `ValueError` for the first field of a command that cannot be, and names it."""
+    check.check_text(f"{name}.command", command.command)
+    if command.cwd is not None:
+        check.check_text(f"{name}.cwd", command.cwd)
+    check.check_env(f"{name}.env", command.env)
+
+
+def _check_downloadables(name: str, downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]]) -> None:
+    check.check_list_of(name, downloadables, RuntimeEnvironmentDownloadableInterface)
+    for index, item in enumerate(downloadables or []):
+        check.check_text(f"{name}[{index}].download_url", item.download_url)
+        check.check_text(f"{name}[{index}].working_dir", item.working_dir)

@@ -1,0 +1,102 @@
+"""What calls return: dataclasses, as JSON by dataclasses-json. No threads run here."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, List, Optional, Union
+
+from ._json import JsonMixin, json_field
+from ._redaction import SafeRepr
+
+
+@dataclass
+class TextResult(JsonMixin):
+    """The data of a query's result where no schema was given."""
+
+    text: str
+    type: str = "text"
+
+
+@dataclass
+class StructuredOutputResult(JsonMixin):
+    """The data of a query's result where a schema was given."""
+
+    structured_output: Dict[str, Any]
+    type: str = "structured_output"
+
+
+def data_from_json(value: Any) -> Union[TextResult, StructuredOutputResult]:
+    """Returns the result data that `data_to_json` made JSON of, told apart by its `type`."""
+    if isinstance(value, dict) and value.get("type") == "structured_output":
+        return StructuredOutputResult(structured_output=value["structured_output"])
+    return TextResult(text=value["text"])
+
+
+def data_to_json(data: Union[TextResult, StructuredOutputResult]) -> Dict[str, Any]:
+    """Returns result data as a dict of JSON values."""
+    return asdict(data)
+
+
+@dataclass
+class QueryResult(JsonMixin):
+    """What `query` returns.
+
+    Attributes:
+        data: `TextResult`, or `StructuredOutputResult` where the query gave a schema.
+        metadata: What the runtime says of the run (token usage, where it knows it), or `None`.
+    """
+
+    data: Union[TextResult, StructuredOutputResult] = field(
+        metadata=json_field(encoder=data_to_json, decoder=data_from_json)
+    )
+    metadata: Optional[Dict[str, Any]] = None
+
+    @property
+    def text(self) -> str:
+        """The text of a text result.
+
+        Raises:
+            TypeError: the result is structured; use `.structured_output`.
+        """
+        if isinstance(self.data, TextResult):
+            return self.data.text
+        raise TypeError("this result is structured output, not text: use .structured_output")
+
+    @property
+    def structured_output(self) -> Dict[str, Any]:
+        """The JSON object of a structured result.
+
+        Raises:
+            TypeError: the result is text; use `.text`.
+        """
+        if isinstance(self.data, StructuredOutputResult):
+            return self.data.structured_output
+        raise TypeError("this result is text, not structured output: use .text")
+
+
+@dataclass
+class CommandResultItem(JsonMixin):
+    """One command that ran.
+
+    Attributes:
+        command: The command, as it was sent (secrets redacted by the runtime).
+        exit_code: Its exit code; -1 where a signal ended it.
+        stdout: All that it printed to stdout; `None` where it printed nothing.
+    """
+
+    command: str
+    exit_code: int
+    stdout: Optional[str] = None
+
+
+@dataclass
+class CommandExecutionResult(JsonMixin):
+    """What `execute_commands` returns: the commands that ran, in order."""
+
+    results: List[CommandResultItem]
+
+
+@dataclass(repr=False)
+class ArtifactUploadResult(SafeRepr, JsonMixin):
+    """What an upload callback returns: where the runtime shall PUT the file, and as what."""
+
+    presigned_url: str = field(metadata={"secret": "url"})
+    content_type: str

@@ -1,0 +1,344 @@
+"""A run: one request from its start to its result. `query` and `execute_commands` are made of it.
+
+Threads: a `Run` belongs to the thread that starts it, which reads its messages, calls its callbacks and gets its
+result; only `abort` is for everybody. Behind it stand the connection's thread and the turn of the session
+(`_exchange.py`).
+
+States: new → started → ended (with a result or an error) or left (early, which cancels). Everything taken on the way
+(the turn, a one-shot's connection) is given back by `_release`, which may be repeated and is the last thing in every
+state.
+"""
+
+import logging
+import math
+import threading
+from types import TracebackType
+from typing import Any, Callable, Generic, Iterator, List, NamedTuple, Optional, Type, TypeVar
+
+from ._call import Call
+from ._callbacks import Callbacks
+from ._exchange import Exchange, Received, runtime_error
+from ._protocol import Event
+from ._redaction import scrub
+from ._turn import Ticket
+from .errors import (
+    AgentRuntimeError,
+    CancelledException,
+    CommandFailedError,
+    ConnectionLostError,
+    ProtocolError,
+    RunTimeoutError,
+    SessionStateError,
+)
+from .messages import ArtifactUploadRequestMessageInterface, StreamedMessage
+from .options import ExecuteCommandsOptions, Options
+from .results import CommandExecutionResult, QueryResult
+
+ResultType = TypeVar("ResultType", QueryResult, CommandExecutionResult)
+
+
+class Request(NamedTuple):
+    """What a run asks of the runtime.
+
+    Attributes:
+        kind: "query" or "command execution".
+        payload: The message, as it goes out.
+        result_type: The `message_type` of the result that ends it.
+        options: The call's options, complete.
+        secrets: What must not appear in an exception's text.
+    """
+
+    kind: str
+    payload: bytes
+    result_type: str
+    options: Options
+    secrets: List[str]
+
+
+class Line(NamedTuple):
+    """The connection that a run goes over.
+
+    Attributes:
+        open: Returns the exchange; for a one-shot, makes it, and starts connecting.
+        one_shot: Whether the connection is the run's own, and ends with it.
+        started: Told of the call when the run starts, so that `abort` finds it.
+        ended: Told of it when the run is over.
+    """
+
+    open: Callable[[Call], Exchange]
+    one_shot: bool
+    started: Callable[[Call], None]
+    ended: Callable[[Call], None]
+
+
+class Run(Generic[ResultType]):
+    """A run under way: iterate over it for its messages as they arrive, then read `result`.
+
+    Made by `stream` and `stream_commands` of a client or a session; use it as a context manager. Leaving the context
+    before the run has ended cancels it.
+    """
+
+    def __init__(self, request: Request, line: Line) -> None:
+        self._request = request
+        self._line = line
+        self._call = Call(request.kind, request.options.timeout)
+        self._ticket = Ticket(self._call.wakeup)
+        self._callbacks = Callbacks(request.options, self._call, self._ticket)
+        self._logger: logging.Logger = request.options.logger or logging.getLogger("runtimeuse_sync")
+        self._exchange: Optional[Exchange] = None
+        self._started = False
+        self._released = False
+        self._result: Optional[ResultType] = None
+        self._error: Optional[BaseException] = None
+        self._message_count = 0
+        self._last_message_type: Optional[str] = None
+        self._late_failure: Optional[BaseException] = None
+
+    def abort(self) -> None:
+        """Ends the run: whoever waits for it gets `CancelledException`.
+
+        Never blocks; safe from any thread, callback, signal handler and finalizer. Without effect on a run that has
+        ended.
+        """
+        self._call.abort()
+
+    def __enter__(self) -> "Run[ResultType]":
+        """Connects, waits for the session's turn, and sends the request.
+
+        Raises:
+            CancelledException, RunTimeoutError: it was aborted, or its deadline passed, meanwhile.
+            RuntimeConnectionError: the runtime could not be reached.
+            SessionStateError: the session is closed, was opened in another process, or is called from inside one of its
+                own callbacks.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the run; one that has not ended is cancelled. May be repeated."""
+        try:
+            self._release()
+        except BaseException:
+            # Interrupted on the way: every step may be repeated, and none blocks for long.
+            self._release()
+            raise
+
+    def __del__(self) -> None:
+        if getattr(self, "_started", False) and not self._released:
+            self._release(join=False)
+
+    def __iter__(self) -> Iterator[StreamedMessage]:
+        return self
+
+    def __next__(self) -> StreamedMessage:
+        """Returns the next message; ends when the run does.
+
+        Raises: what the run ends with, as `RuntimeUseClient.query` and `execute_commands` document it.
+        """
+        message = self._next()
+        if message is None:
+            raise StopIteration
+        return message
+
+    @property
+    def result(self) -> ResultType:
+        """The run's result; waits for it, if the run has not ended.
+
+        Messages that were not read are passed over (callbacks get them).
+
+        Raises: what the run ended with; `CancelledException` if it was left before its end.
+        """
+        while self._next() is not None:
+            pass
+        assert self._result is not None
+        return self._result
+
+    # Start and end.
+
+    def _start(self) -> None:
+        if self._started:
+            raise SessionStateError("a run can be started once only")
+        self._ticket.threads.add(threading.get_ident())
+        self._started = True
+        self._line.started(self._call)
+        self._call.check()
+        exchange = self._exchange = self._line.open(self._call)
+        if exchange.turn.held_by_this_thread():
+            raise SessionStateError(
+                "this session is in use by the same thread: a call from inside its own callback or run would wait for "
+                "itself"
+            )
+        exchange.enter(self._call, self._ticket)
+        options = self._request.options
+        if options.on_artifact_upload_request is not None:
+            exchange.upload_options = options
+        exchange.begin(self._call, self._request.payload, self._request.result_type, list(options.secrets_to_redact))
+        self._logger.debug("%s sent (source_id=%s)", self._request.kind, options.source_id)
+        self._serve_kept(exchange)
+
+    def _release(self, join: bool = True) -> None:
+        """Gives back all that was taken; may be repeated. A finalizer must not `join`: it would block."""
+        if self._result is None and self._error is None:
+            self._error = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.leave(self._call, self._ticket)
+            if self._line.one_shot:
+                exchange.connection.close()
+                if join:
+                    exchange.connection.join()
+        self._line.ended(self._call)
+        self._released = True
+
+    # Messages.
+
+    def _next(self) -> Optional[StreamedMessage]:
+        """Returns the next message for the user; `None` when the run has ended well."""
+        if self._error is not None:
+            raise self._error
+        if self._result is not None:
+            return None
+        if self._exchange is None:
+            raise SessionStateError("a run must be entered first: with client.stream(…) as run: …")
+        try:
+            return self._read(self._exchange)
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def _read(self, exchange: Exchange) -> Optional[StreamedMessage]:
+        call = self._call
+        idle = self._request.options.idle_timeout
+        while True:
+            batch = exchange.next_batch(call, math.inf if idle is None else call.now() + idle)
+            if batch is None:
+                raise self._idle_error(idle)
+            while batch.position < len(batch.items):
+                if call.cancel_wanted:
+                    call.check()
+                received = exchange.use_next(batch)
+                if received is None:
+                    continue
+                self._message_count += 1
+                message = received.message
+                if received.event is Event.STREAM:
+                    self._last_message_type = message.message_type
+                    self._callbacks.deliver(message)
+                    streamed: StreamedMessage = message
+                    return streamed
+                if received.event is Event.ARTIFACT:
+                    self._last_message_type = message.message_type
+                    self._serve(exchange, message)
+                    continue
+                self._conclude(exchange, received)
+                return None
+            exchange.connection.used_up(batch)
+
+    def _idle_error(self, idle: Optional[float]) -> AgentRuntimeError:
+        return AgentRuntimeError(
+            f"No message received from agent runtime for {idle:g}s",
+            {
+                "timeout_type": "idle_timeout",
+                "idle_timeout": idle,
+                "last_message_type": self._last_message_type,
+                "message_count": self._message_count,
+                "phase": "waiting_for_message",
+            },
+        )
+
+    def _conclude(self, exchange: Exchange, received: Received) -> None:
+        """The terminal has come: ends a one-shot's session, then returns or raises what the run comes to."""
+        self._call.check()
+        outcome: Any = None
+        error: Optional[AgentRuntimeError] = None
+        try:
+            outcome = self._outcome(received)
+        except AgentRuntimeError as raised:
+            error = raised
+        if self._line.one_shot and self._request.options.on_artifact_upload_request is not None:
+            self._end_session(exchange, outcome, error)
+        if error is not None:
+            raise error
+        self._result = outcome
+
+    def _outcome(self, received: Received) -> Any:
+        message = received.message
+        if isinstance(message, Exception):
+            raise message
+        if received.event is Event.FOREIGN:
+            raise ProtocolError(f"the runtime answered a {self._request.kind} with a {message.message_type}")
+        if received.event in (Event.ERROR, Event.REFUSAL):
+            raise runtime_error(message, self._request.secrets)
+        if self._request.kind == "query":
+            return QueryResult(data=message.data, metadata=message.metadata)
+        result = CommandExecutionResult(results=message.results)
+        self._check_exit_codes(result)
+        return result
+
+    def _check_exit_codes(self, result: CommandExecutionResult) -> None:
+        options = self._request.options
+        if not isinstance(options, ExecuteCommandsOptions) or not options.check:
+            return
+        for item in result.results:
+            if item.exit_code != 0:
+                command = scrub(item.command, self._request.secrets)
+                raise CommandFailedError(
+                    f"command failed with exit code {item.exit_code}: {command}",
+                    {"command": command, "exit_code": item.exit_code},
+                    results=result.results,
+                    command=command,
+                    exit_code=item.exit_code,
+                )
+
+    # Artifacts.
+
+    def _serve(self, exchange: Exchange, request: ArtifactUploadRequestMessageInterface) -> None:
+        if exchange.upload_options is None:
+            self._logger.warning("an artifact upload was requested, and there is no on_artifact_upload_request")
+            exchange.failed_uploads.append(request)
+        else:
+            exchange.serve(request, self._callbacks)
+
+    def _serve_kept(self, exchange: Exchange) -> None:
+        while exchange.kept:
+            self._call.check()
+            self._serve(exchange, exchange.kept.popleft())
+
+    def _serve_late(self, exchange: Exchange, request: ArtifactUploadRequestMessageInterface) -> None:
+        try:
+            self._serve(exchange, request)
+        except Exception as error:
+            if isinstance(error, (CancelledException, RunTimeoutError)):
+                raise
+            self._late_failure = self._late_failure or error
+
+    def _end_session(self, exchange: Exchange, outcome: Any, error: Optional[AgentRuntimeError]) -> None:
+        """Ends a one-shot's session; a run that failed raises its own error, whatever happens here."""
+        seconds = self._request.options.end_session_timeout
+        until = math.inf if seconds is None else self._call.now() + seconds
+        try:
+            if not exchange.end(self._call, until, lambda request: self._serve_late(exchange, request)):
+                raise RunTimeoutError(
+                    f"the runtime did not confirm the end of the session within {seconds:g} s; "
+                    "artifacts written late may be missing"
+                )
+            if self._late_failure is not None:
+                raise self._late_failure
+        except (CancelledException, KeyboardInterrupt):
+            raise
+        except Exception as problem:
+            if error is not None:
+                self._logger.warning("late artifacts of a failed run may be missing: %s", type(problem).__name__)
+                return
+            if isinstance(problem, (RunTimeoutError, ConnectionLostError)):
+                problem.result = outcome
+            raise

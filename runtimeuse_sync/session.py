@@ -1,0 +1,243 @@
+"""A session: many calls over one connection.
+
+Threads: a session may be used from many threads; its calls take turns, first come, first served (`_exchange.py`). It
+starts one thread, the connection's. `abort` and `close` are for any thread.
+
+States: new → open → closed. A session that is collected while open closes its connection and warns.
+"""
+
+import logging
+import math
+import threading
+import warnings
+from types import TracebackType
+from typing import Any, Callable, List, Optional, Sequence, Type, Union
+
+from . import _validation as check
+from ._call import Call
+from ._callbacks import Callbacks
+from ._connection import Connection
+from ._exchange import Exchange
+from ._requests import Defaults, commands_request, query_request
+from ._turn import Ticket
+from .errors import (
+    ArtifactUploadError,
+    CancelledException,
+    RunTimeoutError,
+    RuntimeUseError,
+    SessionStateError,
+)
+from .messages import ArtifactUploadRequestMessageInterface, CommandInterface
+from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
+from .results import CommandExecutionResult, QueryResult
+from .run import Line, Request, ResultType, Run
+
+_logger = logging.getLogger("runtimeuse_sync")
+
+
+class RuntimeUseSession:
+    """Many calls over one connection; made by `RuntimeUseClient.session`.
+
+    Use it as a context manager, or `open` and `close` it. Calls are serialised: each waits for its turn within its own
+    deadline. Leaving the context announces the end of the session, serves late artifact uploads, and waits for the
+    runtime's confirmation.
+    """
+
+    def __init__(
+        self,
+        make_connection: Callable[[], Connection],
+        origin: str,
+        defaults: Defaults,
+        end_session_timeout: Optional[float] = END_SESSION_TIMEOUT,
+    ) -> None:
+        check.check_seconds("end_session_timeout", end_session_timeout)
+        self._make_connection = make_connection
+        self._origin = origin
+        self._defaults = defaults
+        self._end_session_timeout = end_session_timeout
+        self._exchange: Optional[Exchange] = None
+        self._opening: Optional[Call] = None
+        self._closed = False
+
+    def open(self) -> "RuntimeUseSession":
+        """Connects; returns the session.
+
+        Raises:
+            CancelledException: `abort` was called meanwhile.
+            RuntimeConnectionError: the runtime could not be reached.
+            SessionStateError: it has been opened before.
+        """
+        if self._exchange is not None or self._closed:
+            raise SessionStateError("a session can be opened once only")
+        call = self._opening = Call("opening the session", None)
+        connection = self._make_connection()
+        exchange = self._exchange = Exchange(connection, self._origin, _logger, persistent=True)
+        ticket = Ticket(call.wakeup, [threading.get_ident()])
+        try:
+            connection.start(call.wakeup)
+            exchange.enter(call, ticket)
+        except BaseException:
+            self._closed = True
+            connection.close()
+            raise
+        finally:
+            exchange.leave(call, ticket)
+            self._opening = None
+            if self._closed:
+                connection.join()
+        return self
+
+    def __enter__(self) -> "RuntimeUseSession":
+        return self.open()
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        try:
+            self.close()
+        except Exception as problem:
+            if error is None:
+                raise
+            _logger.warning("the session did not end well after %s: %s", type(error).__name__, type(problem).__name__)
+
+    def __del__(self) -> None:
+        exchange = getattr(self, "_exchange", None)
+        if exchange is None or self._closed or not exchange.connection.belongs_to_this_process:
+            return
+        exchange.connection.close()
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "new" if self._exchange is None else "open"
+        return f"<{type(self).__name__} {self._origin} {state}>"
+
+    # Calls.
+
+    def query(self, prompt: str, options: Optional[QueryOptions] = None, **keywords: Any) -> QueryResult:
+        """Sends a prompt and returns the agent's result, as `RuntimeUseClient.query` does.
+
+        Raises:
+            SessionStateError: the session is not open, or this is its own callback, or another process.
+        """
+        return complete(self.stream(prompt, options, **keywords))
+
+    def execute_commands(
+        self,
+        commands: Sequence[Union[str, CommandInterface]],
+        options: Optional[ExecuteCommandsOptions] = None,
+        **keywords: Any,
+    ) -> CommandExecutionResult:
+        """Runs commands and returns their results, as `RuntimeUseClient.execute_commands` does.
+
+        Raises:
+            SessionStateError: the session is not open, or this is its own callback, or another process.
+        """
+        return complete(self.stream_commands(commands, options, **keywords))
+
+    def stream(self, prompt: str, options: Optional[QueryOptions] = None, **keywords: Any) -> "Run[QueryResult]":
+        """Returns the run of a query, to be entered; see `RuntimeUseClient.stream`."""
+        return self._run(query_request(prompt, options, keywords, self._defaults, "query()"))
+
+    def stream_commands(
+        self,
+        commands: Sequence[Union[str, CommandInterface]],
+        options: Optional[ExecuteCommandsOptions] = None,
+        **keywords: Any,
+    ) -> "Run[CommandExecutionResult]":
+        """Returns the run of commands, to be entered; see `RuntimeUseClient.stream_commands`."""
+        return self._run(commands_request(commands, options, keywords, "execute_commands()"))
+
+    def abort(self) -> None:
+        """Cancels the call in flight, which raises `CancelledException`; calls that wait for their turn go on.
+
+        Never blocks; safe from any thread, callback, signal handler and finalizer. With nothing in flight it has no
+        effect, on later calls neither.
+        """
+        exchange = self._exchange
+        call = self._opening or (exchange.active if exchange is not None else None)
+        if call is not None:
+            call.abort()
+
+    def _run(self, request: Request) -> "Run[Any]":
+        return Run(request, Line(self._line, one_shot=False, started=_nothing, ended=_nothing))
+
+    def _line(self, _: Call) -> Exchange:
+        exchange = self._exchange
+        if self._closed:
+            raise SessionStateError("the session is closed")
+        if exchange is None:
+            raise SessionStateError("the session is not open: use it as a context manager, or call open()")
+        return exchange
+
+    # The end.
+
+    def close(self) -> None:
+        """Ends the session: serves late uploads, waits for the runtime's confirmation, closes the connection.
+
+        Waits for the calls that are under way or queued, all within `end_session_timeout`. May be repeated; in a
+        process that only inherited the session it does nothing to the connection.
+
+        Raises:
+            ArtifactUploadError: a late upload could not be served (chained to the reason).
+            ConnectionLostError, RunTimeoutError: artifacts had been asked for, and the runtime did not confirm that it
+                has uploaded all.
+        """
+        exchange = self._exchange
+        if self._closed or exchange is None:
+            self._closed = True
+            return
+        connection = exchange.connection
+        if not connection.belongs_to_this_process:
+            self._closed = True
+            return
+        if exchange.turn.held_by_this_thread():
+            raise SessionStateError("a session cannot be closed from inside its own callback or run")
+        call = Call("the end of the session", self._end_session_timeout)
+        ticket = Ticket(call.wakeup, [threading.get_ident()])
+        try:
+            self._end(exchange, call, ticket)
+        finally:
+            self._closed = True
+            exchange.leave(call, ticket)
+            connection.close()
+            connection.join()
+
+    def _end(self, exchange: Exchange, call: Call, ticket: Ticket) -> None:
+        failures: List[BaseException] = []
+
+        def serve(request: ArtifactUploadRequestMessageInterface) -> None:
+            try:
+                exchange.serve(request, Callbacks(exchange.upload_options, call, ticket))
+            except (CancelledException, RunTimeoutError):
+                raise
+            except Exception as error:
+                failures.append(error)
+
+        try:
+            exchange.take_turn(call, ticket)
+            exchange.end(call, math.inf, serve)
+        except (RuntimeUseError, OSError) as problem:
+            # What was lost with it matters only where files may have been announced.
+            if exchange.upload_options is not None or exchange.kept:
+                raise
+            _logger.debug("the session did not end well: %s", type(problem).__name__)
+        if failures:
+            paths = [request.filepath for request in exchange.failed_uploads]
+            raise ArtifactUploadError(
+                f"{len(paths)} artifact(s) could not be uploaded: {', '.join(paths)}", paths
+            ) from failures[0]
+
+
+def complete(run: "Run[ResultType]") -> ResultType:
+    """Runs to the end and returns the result; whatever happens, what the run took is given back."""
+    try:
+        with run:
+            return run.result
+    except BaseException:
+        # An interrupt may have hit the way into or out of the context.
+        run.close()
+        raise
+
+
+def _nothing(_: Call) -> None:
+    return

@@ -1,0 +1,162 @@
+"""One open WebSocket connection, without a thread: what its owner calls when the socket is ready.
+
+Only one thread may use a `WebSocketLink` (the connection's, see `_socket_connection.py`): every operation is
+non-blocking, so one owner is enough. TLS makes it necessary, for it is not full duplex: two threads that read and write
+one OpenSSL object at once corrupt it. A send that failed, or was given up half-way, ends the connection.
+"""
+
+import ssl
+from collections import deque
+from typing import Any, Deque, List, Optional, Tuple
+
+from . import _frames
+
+_READ_SIZE = 64 * 1024
+_READS_AT_ONCE = 4
+
+
+class Disconnected(Exception):
+    """The connection is over; the text says why.
+
+    Attributes:
+        protocol_error: Whether the peer broke the rules (rather than closed, or vanished).
+    """
+
+    def __init__(self, reason: str, *, protocol_error: bool = False) -> None:
+        super().__init__(reason)
+        self.protocol_error = protocol_error
+
+
+class WebSocketLink:
+    """An open WebSocket connection: a non-blocking socket, the parser of what comes in, the bytes that wait to go out.
+
+    Attributes:
+        sock: The socket, non-blocking.
+        wants_write: Whether bytes wait until the socket can be written to.
+        disconnected: Why it is over, once it is.
+    """
+
+    def __init__(self, sock: Any, received: bytes, max_message_size: int) -> None:
+        self.sock = sock
+        self.wants_write = False
+        self.disconnected: Optional[Disconnected] = None
+        self._parser = _frames.FrameParser(max_message_size)
+        self._out: Deque[memoryview] = deque()
+        self._secure = isinstance(sock, ssl.SSLSocket)
+        self._first = received
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether something has been received that the operating system does not know of any more."""
+        return bool(self._first) or (self._secure and self.disconnected is None and self.sock.pending() > 0)
+
+    def queue_text(self, payload: bytes) -> None:
+        """Queues a text message; `flush` sends it."""
+        self._queue(_frames.frame(_frames.TEXT, payload))
+
+    def queue_ping(self) -> None:
+        """Queues a ping."""
+        self._queue(_frames.frame(_frames.PING, _frames.ping_payload()))
+
+    def _queue(self, data: bytes) -> None:
+        self._out.append(memoryview(data))
+
+    def flush(self) -> bool:
+        """Sends what is queued, as far as the socket takes it; returns whether it took anything."""
+        progress = False
+        self.wants_write = False
+        while self._out and self.disconnected is None:
+            # On TLS a send that could not be done must be tried again with the very same bytes: hence views.
+            chunk = self._out[0][:_READ_SIZE]
+            try:
+                sent = self.sock.send(chunk)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self.wants_write = True
+                break
+            except ssl.SSLWantReadError:
+                break  # The next read makes it possible.
+            except OSError as error:
+                self._out.clear()
+                self.disconnected = Disconnected(f"sending failed: {error.strerror or type(error).__name__}")
+                break
+            progress = True
+            if sent == len(self._out[0]):
+                self._out.popleft()
+            else:
+                self._out[0] = self._out[0][sent:]
+        return progress
+
+    def read(self) -> Tuple[List[str], bool]:
+        """Reads what has arrived, a few hundred KiB at most.
+
+        Returns:
+            The complete messages, and whether anything at all was received. Pings are answered on the way; if this was
+            the end of the connection, `disconnected` says so.
+        """
+        messages: List[str] = []
+        received = False
+        for _ in range(_READS_AT_ONCE):
+            if self.disconnected is not None:
+                break
+            data = self._first or self._read_some()
+            if not data:
+                break
+            whole_read = not self._first and len(data) == _READ_SIZE
+            self._first = b""
+            received = True
+            self._parse(data, messages)
+            if not whole_read and not self._secure:
+                break
+        return messages, received
+
+    def _read_some(self) -> bytes:
+        try:
+            data: bytes = self.sock.recv(_READ_SIZE)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return b""
+        except ssl.SSLWantWriteError:
+            self.wants_write = True
+            return b""
+        except OSError as error:
+            self.disconnected = Disconnected(f"receiving failed: {error.strerror or type(error).__name__}")
+            return b""
+        if not data:
+            self.disconnected = Disconnected("the runtime closed the connection without a closing handshake")
+        return data
+
+    def _parse(self, data: bytes, messages: List[str]) -> None:
+        parsed, error = self._parser.feed(data)
+        for item in parsed:
+            if type(item) is str:
+                messages.append(item)
+            elif isinstance(item, _frames.Binary):
+                messages.append(item.payload.decode("utf-8", "replace"))
+            elif isinstance(item, _frames.Ping):
+                self._queue(_frames.frame(_frames.PONG, item.payload))
+            elif isinstance(item, _frames.Close):
+                self._closed_by_peer(item)
+        if error is not None:
+            self._queue(_frames.close_frame(error.code, str(error)))
+            self.flush()
+            self.disconnected = Disconnected(str(error), protocol_error=True)
+
+    def _closed_by_peer(self, close: _frames.Close) -> None:
+        # RFC 6455 §5.5.1: answered with a close frame of the same code; 1005 stands for a frame without any.
+        self._queue(_frames.frame(_frames.CLOSE, b"") if close.code == 1005 else _frames.close_frame(close.code))
+        self.flush()
+        why = f": {close.reason}" if close.reason else ""
+        self.disconnected = Disconnected(f"the runtime closed the connection (close code {close.code}{why})")
+
+    def lose(self, reason: str) -> None:
+        """Takes the connection for lost, without a word to the peer."""
+        if self.disconnected is None:
+            self.disconnected = Disconnected(reason)
+
+    def finish(self) -> None:
+        """Sends what the socket still takes, a close frame last, and closes the socket; never waits for the peer."""
+        if self.disconnected is None:
+            self._queue(_frames.close_frame(_frames.NORMAL_CLOSURE))
+            self.flush()
+            self.disconnected = Disconnected("the connection was closed")
+        self._out.clear()
+        self.sock.close()

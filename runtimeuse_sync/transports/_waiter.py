@@ -1,0 +1,87 @@
+"""Waiting for a socket, in a way that any other thread can end.
+
+`Waiter` belongs to the one thread that owns a socket: only that thread waits. `wake` is for all others, and is safe in
+signal handlers and finalizers: it takes no lock. All socket operations of this package are non-blocking and happen
+outside of `wait`, so that two threads never operate on one TLS object.
+"""
+
+import math
+import select
+import socket
+from collections import deque
+from typing import Deque, Optional, Tuple
+
+
+class Waiter:
+    """Waits until a socket is ready, a time has passed, or `wake` was called."""
+
+    def __init__(self) -> None:
+        self._inner, self._outer = socket.socketpair()
+        self._inner.setblocking(False)
+        self._outer.setblocking(False)
+        self._woken = False
+        self._closed: bool = False
+        self._waking: Deque[None] = deque()
+
+    def wake(self) -> None:
+        """Ends the current wait, or the next one; never blocks, and does nothing after `close`."""
+        if self._woken or self._closed:
+            return
+        # Whoever is in here keeps the descriptor open: closed under a running send, its number could be another's.
+        self._waking.append(None)
+        try:
+            if not self._closed:
+                self._woken = True
+                self._outer.send(b"\0")
+        except OSError:
+            pass  # Full: a wake-up is on its way already.
+        finally:
+            self._waking.pop()
+        self._close_if_last()
+
+    def wait(self, sock: Optional[socket.socket], read: bool, write: bool, seconds: float) -> Tuple[bool, bool]:
+        """Waits for the socket, for `seconds` at most (`math.inf`: no limit).
+
+        Returns:
+            Whether the socket can be read from, and whether it can be written to (an error shows as both).
+        """
+        readable, writable, woken = self._poll(sock if read or write else None, read, write, seconds)
+        if woken:
+            # The flag goes down before the caller looks at what changed, so a wake-up that comes later is not lost.
+            try:
+                self._inner.recv(4096)
+            except BlockingIOError:
+                pass  # The flag was set a moment before its byte; the byte ends the next wait at once.
+            self._woken = False
+        return readable, writable
+
+    def _poll(self, sock: Optional[socket.socket], read: bool, write: bool, seconds: float) -> Tuple[bool, bool, bool]:
+        if not hasattr(select, "poll"):
+            reads = [self._inner] + ([sock] if sock is not None and read else [])
+            writes = [sock] if sock is not None and write else []
+            ready = select.select(reads, writes, writes, None if seconds == math.inf else max(0.0, seconds))
+            return sock in ready[0], sock in ready[1] or sock in ready[2], self._inner in ready[0]
+        poll = select.poll()
+        poll.register(self._inner.fileno(), select.POLLIN)
+        if sock is not None:
+            poll.register(sock.fileno(), (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+        # Rounded up: a wait that ends a fraction early would only be begun again.
+        milliseconds = None if seconds == math.inf else min(math.ceil(max(0.0, seconds) * 1000), 2**31 - 1)
+        events = dict(poll.poll(milliseconds))
+        event = events.get(sock.fileno(), 0) if sock is not None else 0
+        failed = event & ~(select.POLLIN | select.POLLOUT)
+        return (
+            bool(read and (event & select.POLLIN or failed)),
+            bool(write and (event & select.POLLOUT or failed)),
+            self._inner.fileno() in events,
+        )
+
+    def close(self) -> None:
+        """Closes what it waits with; nobody may wait afterwards, and later calls of `wake` do nothing."""
+        self._closed = True
+        self._inner.close()
+        self._close_if_last()
+
+    def _close_if_last(self) -> None:
+        if self._closed and not self._waking:
+            self._outer.close()

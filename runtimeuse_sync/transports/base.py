@@ -1,0 +1,46 @@
+"""What a transport is: three small Protocols of blocking methods.
+
+A transport only moves messages (dicts, as PROTOCOL.md's tables have them). Threads, queues, deadlines, cancelling and
+the rules of the protocol are the client's, and work over any of these. `WebSocketTransport` is the built-in one.
+"""
+
+import queue
+from typing import Any, Dict, Iterator, Optional, Protocol
+
+#: A message of the wire, parsed.
+Message = Dict[str, Any]
+
+
+class ConnectedTransport(Protocol):
+    """One open connection to a runtime.
+
+    `send` and `receive` are called from two threads, each from one at a time; `close` comes from either, may come more
+    than once, and ends both.
+    """
+
+    def send(self, message: Message) -> None:
+        """Sends one message; may block. An exception means that the connection is lost."""
+
+    def receive(self) -> Optional[Message]:
+        """Blocks until the next message and returns it; `None` once the peer has closed or `close` was called."""
+
+    def close(self) -> None:
+        """Closes the connection, so that a blocked `send` or `receive` returns or raises."""
+
+
+class PersistentTransport(Protocol):
+    """A transport whose connections serve any number of requests: what `client.session()` needs."""
+
+    def connect(self) -> ConnectedTransport:
+        """Opens a connection; may block. An exception means that the runtime could not be reached."""
+
+
+class Transport(Protocol):
+    """A transport for one-shot calls: a callable that is given the outgoing messages and yields the incoming ones.
+
+    It is called once per request, in a thread of its own. `send_queue` yields the messages to send, and `None` when the
+    call is over: the iterator must then end.
+    """
+
+    def __call__(self, send_queue: "queue.Queue[Optional[Message]]") -> Iterator[Message]:
+        """Opens a connection, yields what the runtime sends, and closes the connection when it ends."""

@@ -1,0 +1,220 @@
+"""The built-in transport: where and how to connect to a runtime by WebSocket.
+
+`WebSocketTransport` holds the settings; the client makes its connections of them (`_socket_connection.py`: one thread
+each, which owns the socket). `connect` and the call operator offer such a connection to whoever wants to use or wrap
+the transport without the client.
+"""
+
+import math
+import queue
+import ssl
+import threading
+from typing import Dict, Iterator, Mapping, Optional
+from urllib.parse import urlsplit
+
+from .. import _codec
+from .. import _validation as check
+from .._call import Call
+from .._exchange import connection_error
+from .._redaction import url_origin
+from .._socket_connection import SocketConnection, SocketSettings
+from .._wakeup import Deadline
+from ._opening import Target, basic_authorization
+from .base import Message
+
+DEFAULT_CONNECT_TIMEOUT = 10.0
+DEFAULT_MAX_MESSAGE_SIZE = 256 * 1024 * 1024
+DEFAULT_MAX_BUFFERED = 16 * 1024 * 1024
+DEFAULT_PING_INTERVAL = 20.0
+DEFAULT_PING_TIMEOUT = 20.0
+
+_USER_AGENT = "runtimeuse_sync"
+
+
+class WebSocketTransport:
+    """Connects to a runtime at a `ws://` or `wss://` URL.
+
+    Args:
+        ws_url: The URL. A user and password in it go out as `Authorization: Basic`.
+        headers: Sent with the handshake, to this host only.
+        ssl_context: For `wss://`; default: the system's certificate authorities, host name checked.
+        proxy: URL `http://[user:password@]host:port` of a proxy; `None` (default) asks the environment (`http_proxy`,
+            `https_proxy`, `all_proxy`, `no_proxy`), `""` uses none.
+        connect_timeout: Seconds to connect in, retries included (default 10).
+        max_message_size: The longest message to receive, in bytes (default 256 MiB).
+        max_buffered: How many bytes of messages are queued before TCP pushes back (default 16 MiB).
+        ping_interval: Seconds of silence before a ping (default 20); `None` for no keepalive.
+        ping_timeout: Seconds for a sign of life after a ping (default 20).
+
+    Raises:
+        TypeError: an argument has the wrong type; the message names it.
+        ValueError: an argument has a value that cannot be; the message names it.
+    """
+
+    def __init__(
+        self,
+        ws_url: str,
+        *,
+        headers: Optional[Mapping[str, str]] = None,
+        ssl_context: Optional[ssl.SSLContext] = None,
+        proxy: Optional[str] = None,
+        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        max_buffered: int = DEFAULT_MAX_BUFFERED,
+        ping_interval: Optional[float] = DEFAULT_PING_INTERVAL,
+        ping_timeout: float = DEFAULT_PING_TIMEOUT,
+    ) -> None:
+        check.check_ws_url("ws_url", ws_url)
+        if ssl_context is not None:
+            check.check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
+        if proxy is not None:
+            check.check_proxy_url("proxy", proxy)
+        for name, seconds in (("connect_timeout", connect_timeout), ("ping_timeout", ping_timeout)):
+            if seconds is None:
+                raise TypeError(f"{name} must be a number of seconds")
+            check.check_seconds(name, seconds)
+        check.check_seconds("ping_interval", ping_interval)
+        check.check_size("max_message_size", max_message_size)
+        check.check_size("max_buffered", max_buffered)
+        self.ws_url = ws_url
+        self.connect_timeout = float(connect_timeout)
+        self.max_buffered = max_buffered
+        target = Target(ws_url, _headers(ws_url, headers), ssl_context, proxy)
+        self._settings = SocketSettings(target, max_message_size, ping_interval, float(ping_timeout))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.origin!r})"
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the URL: what may be shown of it."""
+        return url_origin(self.ws_url)
+
+    def connection(self, connect_timeout: Optional[float] = None) -> SocketConnection:
+        """Returns a new connection, not yet started; `connect_timeout` in seconds instead of the transport's own."""
+        seconds = self.connect_timeout if connect_timeout is None else connect_timeout
+        return SocketConnection(self._with_context(), Deadline(seconds), self.max_buffered)
+
+    def _with_context(self) -> SocketSettings:
+        # Made once: loading the system's certificate authorities takes longer than connecting.
+        target = self._settings.target
+        if target.ssl_context is None and target.url.startswith("wss:"):
+            target = target._replace(ssl_context=ssl.create_default_context())
+            self._settings = self._settings._replace(target=target)
+        return self._settings
+
+    def connect(self) -> "ConnectedWebSocketTransport":
+        """Opens a connection, and waits until it is open.
+
+        Raises:
+            RuntimeConnectionError: the runtime could not be reached within `connect_timeout`.
+        """
+        connected = ConnectedWebSocketTransport(self.connection(), self.origin)
+        try:
+            connected.wait_until_open()
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+
+    def __call__(self, send_queue: "queue.Queue[Optional[Message]]") -> Iterator[Message]:
+        """Opens a connection for one request: sends what the queue yields, until `None`; yields what is received.
+
+        Raises:
+            RuntimeConnectionError: the runtime could not be reached, or the connection was lost by an error.
+        """
+        connected = self.connect()
+
+        def send_all() -> None:
+            message = send_queue.get()
+            while message is not None:
+                connected.send(message)
+                message = send_queue.get()
+            connected.close()
+
+        sender = threading.Thread(target=send_all, name="runtimeuse-queue-sender", daemon=True)
+        sender.start()
+        try:
+            message = connected.receive()
+            while message is not None:
+                yield message
+                message = connected.receive()
+        finally:
+            connected.close()
+            send_queue.put(None)
+            sender.join()
+
+
+class ConnectedWebSocketTransport:
+    """An open WebSocket connection, for use without the client: send and receive messages as they are.
+
+    Made by `WebSocketTransport.connect`. One thread may receive; `send` and `close` are for any.
+    """
+
+    def __init__(self, connection: SocketConnection, origin: str) -> None:
+        self._connection = connection
+        self._origin = origin
+        self._call = Call("connection", None)
+        connection.start(self._call.wakeup)
+
+    def wait_until_open(self) -> None:
+        """Blocks until the connection is open.
+
+        Raises:
+            RuntimeConnectionError: it could not be opened.
+        """
+        while not self._connection.is_open:
+            closed = self._connection.inbox.closed
+            if closed is not None:
+                raise connection_error(closed, self._origin, self._call.kind)
+            self._call.wakeup.wait(math.inf)
+
+    def send(self, message: Message) -> None:
+        """Sends one message, in the background; never blocks."""
+        self._connection.submit(_codec.encode(message))
+
+    def receive(self) -> Optional[Message]:
+        """Blocks until the next message and returns it; `None` once the connection is closed.
+
+        Raises:
+            ProtocolError: the peer broke the rules of WebSocket.
+            ValueError: the peer sent something that is no message.
+        """
+        inbox = self._connection.inbox
+        while True:
+            batch = inbox.first()
+            if batch is None:
+                if inbox.closed is not None and inbox.exhausted:
+                    if getattr(inbox.closed, "protocol_error", False):
+                        raise connection_error(inbox.closed, self._origin, self._call.kind)
+                    return None
+                self._call.wakeup.wait(math.inf)
+                continue
+            if batch.position < len(batch.items):
+                batch.position += 1
+                try:
+                    return _codec.parse(batch.items[batch.position - 1])
+                except _codec.MalformedMessage as problem:
+                    raise ValueError(f"the peer sent something that is no message: {problem}") from None
+            self._connection.used_up(batch)
+
+    def close(self) -> None:
+        """Closes the connection; a `receive` that waits returns `None`. May be repeated."""
+        self._connection.close()
+        self._connection.join()
+
+
+def _headers(ws_url: str, headers: Optional[Mapping[str, str]]) -> Dict[str, str]:
+    merged: Dict[str, str] = {}
+    if headers is not None:
+        check.check_type("headers", headers, Mapping, "a mapping of str to str")
+        for name, value in headers.items():
+            check.check_header("headers", name, value)
+            merged[name] = value
+    lower = {name.lower() for name in merged}
+    parts = urlsplit(ws_url)
+    if parts.username is not None and "authorization" not in lower:
+        merged["Authorization"] = basic_authorization(parts.username, parts.password)
+    if "user-agent" not in lower:
+        merged["User-Agent"] = _USER_AGENT
+    return merged
