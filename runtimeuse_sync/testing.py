@@ -1,0 +1,165 @@
+"""An in-memory runtime for the tests of code that calls this client: no socket, no process, no waiting.
+
+    from runtimeuse_sync import RuntimeUseClient
+    from runtimeuse_sync.testing import FakeRuntime, text_result
+
+    fake = FakeRuntime([text_result("4")])
+    client = RuntimeUseClient(transport=fake, model="any")
+    assert client.query("What is 2 + 2?").text == "4"
+    assert fake.requests[0]["user_prompt"] == "What is 2 + 2?"
+
+It keeps to the protocol: one request at a time, cancelling, the barrier, the end of a session. For real processes and a
+real WebSocket there is `runtimeuse_sync.runtime.LocalRuntime`. Threads: it starts none; replies are made in the
+connection's sending thread.
+"""
+
+import queue
+import threading
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Union
+
+from ._protocol import BUSY_ERROR
+
+Message = Dict[str, Any]
+
+#: What is sent for one request, in order; or a function of the request that returns it.
+Reply = Union[Sequence[Message], Callable[[Message], Sequence[Message]]]
+
+#: The reply of a runtime that does not end its request until it is cancelled.
+HANG: Sequence[Message] = ()
+
+
+def text_result(text: str, metadata: Optional[Dict[str, Any]] = None) -> List[Message]:
+    """Returns the reply of a query that ends with text."""
+    return [{"message_type": "result_message", "data": {"type": "text", "text": text}, "metadata": metadata or {}}]
+
+
+def structured_result(output: Dict[str, Any], metadata: Optional[Dict[str, Any]] = None) -> List[Message]:
+    """Returns the reply of a query that ends with structured output."""
+    data = {"type": "structured_output", "structured_output": output}
+    return [{"message_type": "result_message", "data": data, "metadata": metadata or {}}]
+
+
+def command_results(*results: Union[int, str, Message]) -> Callable[[Message], Sequence[Message]]:
+    """Returns the reply of commands.
+
+    Args:
+        *results: One for each command that runs: its exit code, or its stdout (and exit code 0), or a whole
+            `{"command", "exit_code", "stdout"}`.
+    """
+
+    def reply(request: Message) -> Sequence[Message]:
+        items = []
+        for command, result in zip(request["commands"], results):
+            if isinstance(result, dict):
+                items.append(result)
+                continue
+            item: Message = {"command": command["command"], "exit_code": result if isinstance(result, int) else 0}
+            if isinstance(result, str):
+                item["stdout"] = result
+            items.append(item)
+        return [{"message_type": "command_execution_result_message", "results": items}]
+
+    return reply
+
+
+def assistant_message(*text_blocks: str) -> Message:
+    """Returns a message of the agent, to stand before a result in a reply."""
+    return {"message_type": "assistant_message", "text_blocks": list(text_blocks)}
+
+
+def command_output(text: str, command: str = "", stream: str = "stdout") -> Message:
+    """Returns a chunk of a command's output, to stand before a result in a reply."""
+    return {"message_type": "command_output_message", "stream": stream, "text": text, "command": command}
+
+
+def error(text: str, metadata: Optional[Dict[str, Any]] = None) -> List[Message]:
+    """Returns the reply of a request that ends with an error."""
+    return [{"message_type": "error_message", "error": text, "metadata": metadata or {}}]
+
+
+def upload_request(filepath: str) -> Message:
+    """Returns the announcement of an artifact."""
+    return {
+        "message_type": "artifact_upload_request_message",
+        "filename": filepath.rsplit("/", 1)[-1],
+        "filepath": filepath,
+    }
+
+
+class FakeRuntime:
+    """A transport whose runtime gives the replies that it was given, in order.
+
+    Args:
+        replies: One for each request; a request beyond them ends with an error that says so.
+
+    Attributes:
+        requests: The requests that it got, in order.
+        uploads: The answers to its upload requests.
+        cancelled: How many requests were cancelled.
+    """
+
+    def __init__(self, replies: Sequence[Reply] = ()) -> None:
+        self.requests: List[Message] = []
+        self.uploads: List[Message] = []
+        self.cancelled = 0
+        self._replies: Deque[Reply] = deque(replies)
+        self._lock = threading.Lock()
+
+    def connect(self) -> "FakeConnection":
+        """Opens a connection."""
+        return FakeConnection(self)
+
+    def _reply_to(self, request: Message) -> Sequence[Message]:
+        with self._lock:
+            self.requests.append(request)
+            if not self._replies:
+                return error(f"FakeRuntime has no reply left for its request number {len(self.requests)}")
+            reply = self._replies.popleft()
+        return reply(request) if callable(reply) else reply
+
+
+class FakeConnection:
+    """One connection to a `FakeRuntime`."""
+
+    def __init__(self, runtime: FakeRuntime) -> None:
+        self._runtime = runtime
+        self._outgoing: queue.Queue[Optional[Message]] = queue.Queue()
+        self._busy = False
+
+    def send(self, message: Message) -> None:
+        """Takes a message of the client, and puts what the runtime sends for it where `receive` finds it."""
+        kind = message["message_type"]
+        if kind == "cancel_message":
+            if self._busy:
+                self._busy = False
+                self._runtime.cancelled += 1
+                self._send(error("Request cancelled"))
+        elif kind == "end_session_message":
+            self._send([{"message_type": "end_session_confirm_message"}])
+            self._outgoing.put(None)
+        elif kind == "artifact_upload_response_message":
+            self._runtime.uploads.append(message)
+        elif self._busy:
+            self._send(error(BUSY_ERROR))
+        elif kind == "command_execution_message" and not message["commands"]:
+            self._send([{"message_type": "command_execution_result_message", "results": []}])
+        else:
+            reply = self._runtime._reply_to(message)
+            self._busy = not any(each["message_type"] in _TERMINALS for each in reply)
+            self._send(reply)
+
+    def receive(self) -> Optional[Message]:
+        """Blocks until the runtime sends something; `None` once the connection is closed."""
+        return self._outgoing.get()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._outgoing.put(None)
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._outgoing.put(message)
+
+
+_TERMINALS = ("result_message", "command_execution_result_message", "error_message")
