@@ -62,9 +62,11 @@ class BlockingConnection(Connection):
                 return ConnectionClosed(f"receiving failed: {error}")
             if message is None:
                 return ConnectionClosed("the connection was closed" if self._closing else "the runtime closed it")
-            self._received([message])
+            self.inbox.put([message])
+            self._offer_unused()
             while self.inbox.full and not self._closing:
                 self._room.wait(threading.TIMEOUT_MAX)
+                self._offer_unused()
         return ConnectionClosed("sending failed")
 
     def _send_until_over(self, transport: ConnectedTransport) -> None:

@@ -26,7 +26,7 @@ from typing import Callable, Deque, List, Optional, Tuple
 
 from . import _codec
 from ._call import Call
-from ._inbox import Batch, Inbox, Item
+from ._inbox import Batch, Inbox
 from ._wakeup import Clock, Wakeup
 from .errors import SessionStateError
 
@@ -64,14 +64,14 @@ class Connection:
         inbox: What has been received.
         is_open: Whether the connection has been opened.
         in_flight: The call whose request is in flight, as far as the runtime may have to be told of it.
-        on_received: Called in the connection's thread after it has put something into the inbox.
+        on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
     """
 
     def __init__(self, max_buffered: int, clock: Clock = time.monotonic) -> None:
         self.inbox = Inbox(max_buffered)
         self.is_open = False
         self.in_flight: Optional[Call] = None
-        self.on_received: Optional[Callable[[], None]] = None
+        self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False
         self._outbox: Deque[Tuple[bytes, Optional[Call]]] = deque()
@@ -81,9 +81,17 @@ class Connection:
     # For callers.
 
     def start(self, listener: Wakeup) -> None:
-        """Starts the thread, which opens the connection; `listener` is woken when it is open, or cannot be."""
+        """Starts the thread, which opens the connection; `listener` is woken when it is open, or cannot be.
+
+        Raises:
+            RuntimeError: the system cannot start another thread.
+        """
         self.inbox.listener = listener
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._discard()
+            raise
 
     def submit(self, payload: bytes, request_of: Optional[Call] = None) -> None:
         """Has a message sent; never blocks.
@@ -138,12 +146,15 @@ class Connection:
             # A defect of ours or of a custom transport: the waiting caller gets it, so that nothing hangs.
             reason = error
         finally:
-            self.on_received = None
+            self.on_unused = None
             self.inbox.close(reason)
 
     def _run(self) -> BaseException:
         """Opens the connection, serves it until it is over, closes it; returns why it is over."""
         raise NotImplementedError
+
+    def _discard(self) -> None:
+        """Frees what was made for a thread that could not be started."""
 
     def _opened(self) -> None:
         self.is_open = True
@@ -151,10 +162,10 @@ class Connection:
         if listener is not None:
             listener.wake()
 
-    def _received(self, items: List[Item]) -> None:
-        self.inbox.put(items)
-        if self.on_received is not None:
-            self.on_received()
+    def _offer_unused(self) -> None:
+        """Has the inbox looked after, in case no caller is there to do it."""
+        if self.on_unused is not None and self.inbox.first() is not None:
+            self.on_unused()
 
     def _take_outgoing(self) -> List[bytes]:
         """Returns what is to be sent now, in order; what it returns must be sent, or the connection closed."""

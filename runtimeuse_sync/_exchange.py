@@ -5,7 +5,7 @@ machine and takes from the inbox:
 
     the calling thread       from `enter` to `leave`: it brings the connection to rest (`_settle`), sends its request
                              (`begin`), and reads until its request is over.
-    the connection's thread  when a message comes while nobody has the turn or waits for it: it drops what is stale,
+    the connection's thread  when there are messages while nobody has the turn or waits for it: it drops what is stale,
                              keeps upload requests, and sends the barrier. So a session that a call has left early comes
                              to rest behind the caller's back, and never fills up.
 
@@ -61,6 +61,7 @@ class Exchange:
         connection: The connection.
         protocol: Where its requests stand; for whoever has the turn.
         turn: Whose turn it is.
+        logger: Where it logs; each call sets its own.
         active: The call that has the turn.
         kept: Upload requests that came between calls, oldest first.
         failed_uploads: Upload requests that a callback failed to serve, to be tried again at the end.
@@ -76,11 +77,11 @@ class Exchange:
         self.failed_uploads: List[ArtifactUploadRequestMessageInterface] = []
         self.upload_options: Optional[Options] = None
         self._origin = origin
-        self._logger = logger
+        self.logger = logger
         self._persistent = persistent
         self._own_ticket = Ticket(Wakeup())
         if persistent:
-            connection.on_received = self._rest_in_background
+            connection.on_unused = self._rest_in_background
 
     # The calling thread.
 
@@ -149,6 +150,8 @@ class Exchange:
             self.connection.inbox.listener = None
             self.active = None
         self.turn.leave(ticket)
+        if self.connection.inbox.first() is not None:
+            self.connection.poke()
 
     def end(self, call: Call, until: float, serve: Callable[[ArtifactUploadRequestMessageInterface], None]) -> bool:
         """Announces the end of the session, serves late uploads, and waits until the runtime confirms.
@@ -223,11 +226,11 @@ class Exchange:
             message = _codec.decode(wire)
         except _codec.MalformedMessage as problem:
             if message_type not in _TERMINALS:
-                self._logger.warning("ignored a malformed message from the runtime: %s", problem)
+                self.logger.warning("ignored a malformed message from the runtime: %s", problem)
                 return None
             message = ProtocolError(f"the runtime sent a malformed message: {problem}")
         if message is None:
-            self._logger.debug("ignored a message of an unknown type from the runtime")
+            self.logger.debug("ignored a message of an unknown type from the runtime")
             return None
         event = self.protocol.classify(
             message_type,
@@ -312,7 +315,7 @@ def connection_error(closed: Optional[BaseException], origin: str, kind: str) ->
     if closed.opening:
         return RuntimeConnectionError(f"could not connect to {origin}: {closed}", status=closed.status)
     if closed.protocol_error:
-        return ProtocolError(f"the runtime broke the WebSocket protocol: {closed}", {"in_flight": kind})
+        return ProtocolError(str(closed), {"in_flight": kind})
     return ConnectionLostError(f"the connection to {origin} was lost ({kind}): {closed}", {"in_flight": kind})
 
 

@@ -153,7 +153,11 @@ class SocketConnection(Connection):
                 self._wait_and_read(link)
         return ConnectionClosed(str(link.disconnected), protocol_error=link.disconnected.protocol_error)
 
+    def _discard(self) -> None:
+        self._waiter.close()
+
     def _wait_and_read(self, link: WebSocketLink) -> None:
+        self._offer_unused()
         paused = self.inbox.full
         if paused:
             self._note_sign_of_life()
@@ -167,7 +171,7 @@ class SocketConnection(Connection):
         if received:
             self._note_sign_of_life()
         if messages:
-            self._received(list(messages))
+            self.inbox.put(list(messages))
 
     # Keepalive.
 

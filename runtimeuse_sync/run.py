@@ -178,6 +178,7 @@ class Run(Generic[ResultType]):
                 "itself"
             )
         exchange.enter(self._call, self._ticket)
+        exchange.logger = self._logger
         options = self._request.options
         if options.on_artifact_upload_request is not None:
             exchange.upload_options = options

@@ -138,7 +138,8 @@ class WebSocketLink:
         if error is not None:
             self._queue(_frames.close_frame(error.code, str(error)))
             self.flush()
-            self.disconnected = Disconnected(str(error), protocol_error=True)
+            broke = "" if error.code == _frames.TOO_BIG else "the runtime broke the WebSocket protocol: "
+            self.disconnected = Disconnected(f"{broke}{error}", protocol_error=True)
 
     def _closed_by_peer(self, close: _frames.Close) -> None:
         # RFC 6455 §5.5.1: answered with a close frame of the same code; 1005 stands for a frame without any.
