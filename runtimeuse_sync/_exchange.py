@@ -21,19 +21,15 @@ from typing import Any, Callable, Deque, List, NamedTuple, Optional
 from . import _codec
 from ._call import Call
 from ._callbacks import Callbacks
-from ._connection import Connection, ConnectionClosed
+from ._connection import Connection
 from ._inbox import Batch, Item
+from ._outcomes import connection_error
 from ._protocol import Disposition, Event, Protocol, State
-from ._redaction import scrub, scrub_value
 from ._turn import Ticket, Turn
 from ._wakeup import Wakeup
 from .errors import (
-    AgentRuntimeError,
     ArtifactUploadError,
-    ConnectionLostError,
     ProtocolError,
-    RuntimeConnectionError,
-    RuntimeUseError,
     SessionStateError,
 )
 from .messages import ArtifactUploadRequestMessageInterface
@@ -298,28 +294,3 @@ class Exchange:
         inbox = self.connection.inbox
         if inbox.exhausted:
             raise connection_error(inbox.closed, self._origin, call.kind)
-
-
-def connection_error(closed: Optional[BaseException], origin: str, kind: str) -> RuntimeUseError:
-    """Returns the public error for a connection that is closed.
-
-    Args:
-        closed: Why.
-        origin: Where it led to, without secrets.
-        kind: What it was needed for.
-    """
-    if not isinstance(closed, ConnectionClosed):
-        error = ConnectionLostError(f"the connection failed: {type(closed).__name__}", {"in_flight": kind})
-        error.__cause__ = closed
-        return error
-    if closed.opening:
-        return RuntimeConnectionError(f"could not connect to {origin}: {closed}", status=closed.status)
-    if closed.protocol_error:
-        return ProtocolError(str(closed), {"in_flight": kind})
-    return ConnectionLostError(f"the connection to {origin} was lost ({kind}): {closed}", {"in_flight": kind})
-
-
-def runtime_error(message: Any, secrets: List[str]) -> AgentRuntimeError:
-    """Returns the exception for an error message of the runtime, without the call's secrets."""
-    metadata = None if message.metadata is None else scrub_value(message.metadata, secrets)
-    return AgentRuntimeError(scrub(message.error, secrets), metadata)

@@ -1,15 +1,32 @@
 """From what a user calls to a request ready to be sent: defaults, merging, checks. No threads run here."""
 
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from . import _codec
 from . import _validation as check
 from .messages import CommandInterface
-from .options import ExecuteCommandsOptions, QueryOptions, check_command, merge_options
-from .run import Request
+from .options import ExecuteCommandsOptions, Options, QueryOptions, check_command, merge_options
 
 #: The longest message that runtimes accept, in bytes (PROTOCOL.md, "Frame level").
 MAX_REQUEST_SIZE = 100 * 1024 * 1024
+
+
+class Request(NamedTuple):
+    """What a run asks of the runtime.
+
+    Attributes:
+        kind: "query" or "command execution".
+        payload: The message, as it goes out.
+        result_type: The `message_type` of the result that ends it.
+        options: The call's options, complete.
+        secrets: What must not appear in an exception's text.
+    """
+
+    kind: str
+    payload: bytes
+    result_type: str
+    options: Options
+    secrets: List[str]
 
 
 class Defaults:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, Optional
 
 from ._connection import Connection, ConnectionClosed
 from ._wakeup import Clock, Deadline
+from .transports._http import OpeningFailed, OpeningInterrupted
 from .transports._link import WebSocketLink
-from .transports._opening import OpeningFailed, OpeningInterrupted, Target, open_websocket
+from .transports._opening import Target, open_websocket
 from .transports._waiter import Waiter
 
 

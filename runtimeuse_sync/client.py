@@ -14,13 +14,14 @@ from . import _validation as check
 from ._blocking_connection import BlockingConnection, connector, is_persistent
 from ._call import Call
 from ._connection import Connection
-from ._exchange import Exchange, connection_error
-from ._requests import Defaults, commands_request, query_request
+from ._exchange import Exchange
+from ._outcomes import connection_error
+from ._requests import Defaults, Request, commands_request, query_request
 from .errors import RunTimeoutError
 from .messages import CommandInterface
 from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
 from .results import CommandExecutionResult, QueryResult
-from .run import Line, Request, Run
+from .run import Line, Run
 from .session import RuntimeUseSession, complete
 from .transports.base import PersistentTransport, Transport
 from .transports.websocket import DEFAULT_MAX_BUFFERED, WebSocketTransport

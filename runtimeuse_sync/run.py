@@ -13,46 +13,26 @@ import logging
 import math
 import threading
 from types import TracebackType
-from typing import Any, Callable, Generic, Iterator, List, NamedTuple, Optional, Type, TypeVar
+from typing import Any, Callable, Generic, Iterator, NamedTuple, Optional, Type, TypeVar
 
 from ._call import Call
 from ._callbacks import Callbacks
-from ._exchange import Exchange, Received, runtime_error
+from ._exchange import Exchange, Received
+from ._outcomes import idle_error, outcome
 from ._protocol import Event
-from ._redaction import scrub
+from ._requests import Request
 from ._turn import Ticket
 from .errors import (
     AgentRuntimeError,
     CancelledException,
-    CommandFailedError,
     ConnectionLostError,
-    ProtocolError,
     RunTimeoutError,
     SessionStateError,
 )
 from .messages import ArtifactUploadRequestMessageInterface, StreamedMessage
-from .options import ExecuteCommandsOptions, Options
 from .results import CommandExecutionResult, QueryResult
 
 ResultType = TypeVar("ResultType", QueryResult, CommandExecutionResult)
-
-
-class Request(NamedTuple):
-    """What a run asks of the runtime.
-
-    Attributes:
-        kind: "query" or "command execution".
-        payload: The message, as it goes out.
-        result_type: The `message_type` of the result that ends it.
-        options: The call's options, complete.
-        secrets: What must not appear in an exception's text.
-    """
-
-    kind: str
-    payload: bytes
-    result_type: str
-    options: Options
-    secrets: List[str]
 
 
 class Line(NamedTuple):
@@ -222,7 +202,7 @@ class Run(Generic[ResultType]):
         while True:
             batch = exchange.next_batch(call, math.inf if idle is None else call.now() + idle)
             if batch is None:
-                raise self._idle_error(idle)
+                raise idle_error(idle, self._message_count, self._last_message_type)
             while batch.position < len(batch.items):
                 if call.cancel_wanted:
                     call.check()
@@ -244,61 +224,20 @@ class Run(Generic[ResultType]):
                 return None
             exchange.connection.used_up(batch)
 
-    def _idle_error(self, idle: Optional[float]) -> AgentRuntimeError:
-        return AgentRuntimeError(
-            f"No message received from agent runtime for {idle:g}s",
-            {
-                "timeout_type": "idle_timeout",
-                "idle_timeout": idle,
-                "last_message_type": self._last_message_type,
-                "message_count": self._message_count,
-                "phase": "waiting_for_message",
-            },
-        )
-
     def _conclude(self, exchange: Exchange, received: Received) -> None:
         """The terminal has come: ends a one-shot's session, then returns or raises what the run comes to."""
         self._call.check()
-        outcome: Any = None
+        result: Any = None
         error: Optional[AgentRuntimeError] = None
         try:
-            outcome = self._outcome(received)
+            result = outcome(self._request, received.message)
         except AgentRuntimeError as raised:
             error = raised
         if self._line.one_shot and self._request.options.on_artifact_upload_request is not None:
-            self._end_session(exchange, outcome, error)
+            self._end_session(exchange, result, error)
         if error is not None:
             raise error
-        self._result = outcome
-
-    def _outcome(self, received: Received) -> Any:
-        message = received.message
-        if isinstance(message, Exception):
-            raise message
-        if received.event is Event.FOREIGN:
-            raise ProtocolError(f"the runtime answered a {self._request.kind} with a {message.message_type}")
-        if received.event in (Event.ERROR, Event.REFUSAL):
-            raise runtime_error(message, self._request.secrets)
-        if self._request.kind == "query":
-            return QueryResult(data=message.data, metadata=message.metadata)
-        result = CommandExecutionResult(results=message.results)
-        self._check_exit_codes(result)
-        return result
-
-    def _check_exit_codes(self, result: CommandExecutionResult) -> None:
-        options = self._request.options
-        if not isinstance(options, ExecuteCommandsOptions) or not options.check:
-            return
-        for item in result.results:
-            if item.exit_code != 0:
-                command = scrub(item.command, self._request.secrets)
-                raise CommandFailedError(
-                    f"command failed with exit code {item.exit_code}: {command}",
-                    {"command": command, "exit_code": item.exit_code},
-                    results=result.results,
-                    command=command,
-                    exit_code=item.exit_code,
-                )
+        self._result = result
 
     # Artifacts.
 
@@ -322,7 +261,7 @@ class Run(Generic[ResultType]):
                 raise
             self._late_failure = self._late_failure or error
 
-    def _end_session(self, exchange: Exchange, outcome: Any, error: Optional[AgentRuntimeError]) -> None:
+    def _end_session(self, exchange: Exchange, result: Any, error: Optional[AgentRuntimeError]) -> None:
         """Ends a one-shot's session; a run that failed raises its own error, whatever happens here."""
         seconds = self._request.options.end_session_timeout
         until = math.inf if seconds is None else self._call.now() + seconds
@@ -341,5 +280,5 @@ class Run(Generic[ResultType]):
                 self._logger.warning("late artifacts of a failed run may be missing: %s", type(problem).__name__)
                 return
             if isinstance(problem, (RunTimeoutError, ConnectionLostError)):
-                problem.result = outcome
+                problem.result = result
             raise

@@ -18,7 +18,7 @@ from ._call import Call
 from ._callbacks import Callbacks
 from ._connection import Connection
 from ._exchange import Exchange
-from ._requests import Defaults, commands_request, query_request
+from ._requests import Defaults, Request, commands_request, query_request
 from ._turn import Ticket
 from .errors import (
     ArtifactUploadError,
@@ -30,7 +30,7 @@ from .errors import (
 from .messages import ArtifactUploadRequestMessageInterface, CommandInterface
 from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
 from .results import CommandExecutionResult, QueryResult
-from .run import Line, Request, ResultType, Run
+from .run import Line, ResultType, Run
 
 _logger = logging.getLogger("runtimeuse_sync")
 

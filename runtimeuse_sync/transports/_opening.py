@@ -9,53 +9,26 @@ that a slow drip of header bytes is bounded, redirects are never followed (they 
 host), and cookies are not kept for the whole process.
 """
 
-import base64
 import errno
 import socket
 import ssl
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from urllib.parse import urlsplit
 
 import websocket
 
-from .._redaction import scrub, url_origin
-
-#: Waits until the socket can be read from (first flag) or written to (second flag).
-Wait = Callable[[socket.socket, bool, bool], None]
-
-#: The longest answer to a handshake that is read, in bytes.
-MAX_ANSWER = 64 * 1024
-
-_RETRYABLE_STATUS = (502, 503, 504)
-_RETRYABLE_ERRNO = (
-    errno.ECONNREFUSED,
-    errno.ECONNRESET,
-    errno.ECONNABORTED,
-    errno.EPIPE,
-    errno.ETIMEDOUT,
-    errno.EHOSTUNREACH,
-    errno.ENETUNREACH,
-    errno.EHOSTDOWN,
+from .._redaction import scrub
+from ._http import (
+    RETRYABLE_STATUS,
+    OpeningFailed,
+    OpeningInterrupted,
+    Wait,
+    os_failure,
+    parse_status,
+    read_answer,
+    send_all,
 )
-
-
-class OpeningFailed(Exception):
-    """One attempt to open the connection failed.
-
-    Attributes:
-        retryable: Whether the runtime may just not be up yet.
-        status: The HTTP status of the answer, where there was one.
-    """
-
-    def __init__(self, reason: str, *, retryable: bool = False, status: Optional[int] = None) -> None:
-        super().__init__(reason)
-        self.retryable = retryable
-        self.status = status
-
-
-class OpeningInterrupted(Exception):
-    """The time is over, or nobody wants the connection any more; raised by the `Wait` that an opening is given."""
+from ._proxy import proxy_for, tunnel
 
 
 class Target(NamedTuple):
@@ -84,39 +57,17 @@ def open_websocket(target: Target, wait: Wait) -> Tuple[socket.socket, bytes]:
     host = parts.hostname or ""
     secure = parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
-    proxy = _proxy_for(target, host, secure)
+    proxy = proxy_for(target.proxy, host, secure)
     sock = _connect(proxy.hostname or "", proxy.port or 80, wait) if proxy else _connect(host, port, wait)
     try:
         if proxy:
-            _tunnel(sock, host, port, proxy.username, proxy.password, wait)
+            tunnel(sock, host, port, proxy, wait)
         if secure:
             sock = _start_tls(sock, host, target.ssl_context, wait)
         return sock, _handshake(sock, target, wait)
     except BaseException:
         sock.close()
         raise
-
-
-class _Proxy(NamedTuple):
-    hostname: Optional[str]
-    port: Optional[int]
-    username: Optional[str]
-    password: Optional[str]
-
-
-def _proxy_for(target: Target, host: str, secure: bool) -> Optional[_Proxy]:
-    url = target.proxy
-    if url is None:
-        if proxy_bypass(host):
-            return None
-        proxies = getproxies()
-        url = proxies.get("https" if secure else "http") or proxies.get("all")
-    if not url:
-        return None
-    parts = urlsplit(url if "://" in url else "http://" + url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise OpeningFailed(f"the proxy must be an http:// URL, not {url_origin(url)}")
-    return _Proxy(parts.hostname, parts.port, parts.username, parts.password)
 
 
 def _connect(host: str, port: int, wait: Wait) -> socket.socket:
@@ -146,13 +97,7 @@ def _connect(host: str, port: int, wait: Wait) -> socket.socket:
             sock.close()
             raise
         sock.close()
-    raise _os_failure(failure)
-
-
-def _os_failure(error: OSError) -> OpeningFailed:
-    names = {errno.ECONNREFUSED: "connection refused", errno.ECONNRESET: "connection reset"}
-    text = names.get(error.errno or 0) or error.strerror or str(error)
-    return OpeningFailed(text, retryable=error.errno in _RETRYABLE_ERRNO)
+    raise os_failure(failure)
 
 
 def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext], wait: Wait) -> socket.socket:
@@ -184,75 +129,6 @@ def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext]
         raise
 
 
-def _send_all(sock: socket.socket, data: bytes, wait: Wait) -> None:
-    while data:
-        try:
-            data = data[sock.send(data) :]
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            wait(sock, False, True)
-        except ssl.SSLWantReadError:
-            wait(sock, True, False)
-        except OSError as error:
-            raise _os_failure(error) from error
-
-
-def _read_answer(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:
-    """Returns the head of an HTTP answer (with its empty line), and what came after it."""
-    received = bytearray()
-    while True:
-        at = received.find(b"\r\n\r\n")
-        if at >= 0:
-            return bytes(received[: at + 4]), bytes(received[at + 4 :])
-        if len(received) > MAX_ANSWER:
-            raise OpeningFailed(f"the answer to the handshake has more than {MAX_ANSWER} bytes of headers")
-        try:
-            data = sock.recv(16384)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            wait(sock, True, False)
-            continue
-        except ssl.SSLWantWriteError:
-            wait(sock, False, True)
-            continue
-        except OSError as error:
-            raise _os_failure(error) from error
-        if not data:
-            raise OpeningFailed("the connection was closed during the handshake", retryable=True)
-        received += data
-
-
-def _parse_status(head: bytes) -> Tuple[int, str]:
-    words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-    if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
-        raise OpeningFailed("the answer to the handshake is not HTTP")
-    return int(words[1]), words[2] if len(words) > 2 else ""
-
-
-def _tunnel(
-    sock: socket.socket, host: str, port: int, username: Optional[str], password: Optional[str], wait: Wait
-) -> None:
-    name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    request = f"CONNECT {name} HTTP/1.1\r\nHost: {name}\r\n"
-    if username is not None:
-        request += f"Proxy-Authorization: {basic_authorization(username, password)}\r\n"
-    _send_all(sock, (request + "\r\n").encode("latin-1"), wait)
-    head, rest = _read_answer(sock, wait)
-    status, reason = _parse_status(head)
-    if not 200 <= status < 300:
-        raise OpeningFailed(
-            f"the proxy refused the connection: HTTP {status} {reason}".rstrip(),
-            retryable=status in _RETRYABLE_STATUS,
-            status=status,
-        )
-    if rest:
-        raise OpeningFailed("the proxy sent something of its own after the connection was made")
-
-
-def basic_authorization(username: str, password: Optional[str]) -> str:
-    """Returns the value of an `Authorization` header for percent-encoded URL credentials (RFC 7617)."""
-    credentials = f"{unquote(username)}:{unquote(password or '')}"
-    return "Basic " + base64.b64encode(credentials.encode("utf-8")).decode("ascii")
-
-
 class _HandshakeSocket:
     """What websocket-client's handshake takes for the socket: sends for real, then reads from the answer read whole."""
 
@@ -270,7 +146,7 @@ class _HandshakeSocket:
         """The waits have their own limit."""
 
     def send(self, data: bytes) -> int:
-        _send_all(self._sock, data, self._wait)
+        send_all(self._sock, data, self._wait)
         return len(data)
 
     def recv(self, size: int) -> bytes:
@@ -283,13 +159,13 @@ class _HandshakeSocket:
         """The socket is closed by who opened it."""
 
     def _checked_answer(self) -> bytes:
-        head, self.rest = _read_answer(self._sock, self._wait)
-        status, reason = _parse_status(head)
+        head, self.rest = read_answer(self._sock, self._wait)
+        status, reason = parse_status(head)
         if status != 101:
             text = scrub(f"HTTP {status} {reason}".rstrip(), self._secrets)
             raise OpeningFailed(
                 f"the server refused the WebSocket handshake: {text}",
-                retryable=status in _RETRYABLE_STATUS,
+                retryable=status in RETRYABLE_STATUS,
                 status=status,
             )
         lines = head.split(b"\r\n")

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 from .. import _codec
 from .. import _validation as check
 from .._call import Call
-from .._exchange import connection_error
+from .._outcomes import connection_error
 from .._redaction import url_origin
 from .._socket_connection import SocketConnection, SocketSettings
 from .._wakeup import Deadline
-from ._opening import Target, basic_authorization
+from ._http import basic_authorization
+from ._opening import Target
 from .base import Message
 
 DEFAULT_CONNECT_TIMEOUT = 10.0

@@ -1,0 +1,95 @@
+"""What a call comes to: the result or the exception for what the runtime, or the connection, did last.
+
+Pure functions; no threads run here. This is where secrets are masked in what the runtime says.
+"""
+
+from typing import Any, Optional
+
+from ._connection import ConnectionClosed
+from ._redaction import scrub, scrub_value
+from ._requests import Request
+from .errors import (
+    AgentRuntimeError,
+    CommandFailedError,
+    ConnectionLostError,
+    ProtocolError,
+    RuntimeConnectionError,
+    RuntimeUseError,
+)
+from .messages import ErrorMessageInterface
+from .options import ExecuteCommandsOptions
+from .results import CommandExecutionResult, QueryResult
+
+
+def outcome(request: Request, terminal: Any) -> Any:
+    """Returns the result that a terminal message stands for.
+
+    Args:
+        request: What was asked.
+        terminal: The message; or an exception, in the place of one that was malformed.
+
+    Raises:
+        AgentRuntimeError: it is an error.
+        CommandFailedError: a command exited non-zero, and that is to be checked.
+        ProtocolError: it is malformed, or the end of another kind of request.
+    """
+    if isinstance(terminal, Exception):
+        raise terminal
+    if isinstance(terminal, ErrorMessageInterface):
+        metadata = None if terminal.metadata is None else scrub_value(terminal.metadata, request.secrets)
+        raise AgentRuntimeError(scrub(terminal.error, request.secrets), metadata)
+    if terminal.message_type != request.result_type:
+        raise ProtocolError(f"the runtime answered a {request.kind} with a {terminal.message_type}")
+    if request.result_type == "result_message":
+        return QueryResult(data=terminal.data, metadata=terminal.metadata)
+    result = CommandExecutionResult(results=terminal.results)
+    _check_exit_codes(request, result)
+    return result
+
+
+def _check_exit_codes(request: Request, result: CommandExecutionResult) -> None:
+    if not isinstance(request.options, ExecuteCommandsOptions) or not request.options.check:
+        return
+    for item in result.results:
+        if item.exit_code != 0:
+            command = scrub(item.command, request.secrets)
+            raise CommandFailedError(
+                f"command failed with exit code {item.exit_code}: {command}",
+                {"command": command, "exit_code": item.exit_code},
+                results=result.results,
+                command=command,
+                exit_code=item.exit_code,
+            )
+
+
+def idle_error(seconds: Optional[float], message_count: int, last_message_type: Optional[str]) -> AgentRuntimeError:
+    """Returns the exception for a runtime that sent nothing for `idle_timeout` seconds."""
+    return AgentRuntimeError(
+        f"No message received from agent runtime for {seconds:g}s",
+        {
+            "timeout_type": "idle_timeout",
+            "idle_timeout": seconds,
+            "last_message_type": last_message_type,
+            "message_count": message_count,
+            "phase": "waiting_for_message",
+        },
+    )
+
+
+def connection_error(closed: Optional[BaseException], origin: str, kind: str) -> RuntimeUseError:
+    """Returns the public error for a connection that is closed.
+
+    Args:
+        closed: Why.
+        origin: Where it led to, without secrets.
+        kind: What it was needed for.
+    """
+    if not isinstance(closed, ConnectionClosed):
+        error = ConnectionLostError(f"the connection failed: {type(closed).__name__}", {"in_flight": kind})
+        error.__cause__ = closed
+        return error
+    if closed.opening:
+        return RuntimeConnectionError(f"could not connect to {origin}: {closed}", status=closed.status)
+    if closed.protocol_error:
+        return ProtocolError(str(closed), {"in_flight": kind})
+    return ConnectionLostError(f"the connection to {origin} was lost ({kind}): {closed}", {"in_flight": kind})

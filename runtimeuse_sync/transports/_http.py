@@ -1,0 +1,117 @@
+"""The little HTTP that opening a connection needs: sending all, and reading one answer's head, without blocking.
+
+Everything runs in the thread that owns the socket; each wait goes through the `Wait` that the caller gives.
+"""
+
+import base64
+import errno
+import socket
+import ssl
+from typing import Callable, Optional, Tuple
+from urllib.parse import unquote
+
+#: Waits until the socket can be read from (first flag) or written to (second flag).
+Wait = Callable[[socket.socket, bool, bool], None]
+
+#: The longest answer to a handshake that is read, in bytes.
+MAX_ANSWER = 64 * 1024
+
+RETRYABLE_STATUS = (502, 503, 504)
+_RETRYABLE_ERRNO = (
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.ECONNABORTED,
+    errno.EPIPE,
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+)
+
+
+class OpeningFailed(Exception):
+    """One attempt to open the connection failed.
+
+    Attributes:
+        retryable: Whether the runtime may just not be up yet.
+        status: The HTTP status of the answer, where there was one.
+    """
+
+    def __init__(self, reason: str, *, retryable: bool = False, status: Optional[int] = None) -> None:
+        super().__init__(reason)
+        self.retryable = retryable
+        self.status = status
+
+
+class OpeningInterrupted(Exception):
+    """The time is over, or nobody wants the connection any more; raised by the `Wait` that an opening is given."""
+
+
+def os_failure(error: OSError) -> OpeningFailed:
+    """Returns what an error of the operating system means for the attempt."""
+    names = {errno.ECONNREFUSED: "connection refused", errno.ECONNRESET: "connection reset"}
+    text = names.get(error.errno or 0) or error.strerror or str(error)
+    return OpeningFailed(text, retryable=error.errno in _RETRYABLE_ERRNO)
+
+
+def send_all(sock: socket.socket, data: bytes, wait: Wait) -> None:
+    """Sends all of `data`.
+
+    Raises:
+        OpeningFailed: the connection is gone.
+    """
+    while data:
+        try:
+            data = data[sock.send(data) :]
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            wait(sock, False, True)
+        except ssl.SSLWantReadError:
+            wait(sock, True, False)
+        except OSError as error:
+            raise os_failure(error) from error
+
+
+def read_answer(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:
+    """Returns the head of an HTTP answer (with its empty line), and what came after it.
+
+    Raises:
+        OpeningFailed: the connection is gone, or the head is longer than `MAX_ANSWER`.
+    """
+    received = bytearray()
+    while True:
+        at = received.find(b"\r\n\r\n")
+        if at >= 0:
+            return bytes(received[: at + 4]), bytes(received[at + 4 :])
+        if len(received) > MAX_ANSWER:
+            raise OpeningFailed(f"the answer to the handshake has more than {MAX_ANSWER} bytes of headers")
+        try:
+            data = sock.recv(16384)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            wait(sock, True, False)
+            continue
+        except ssl.SSLWantWriteError:
+            wait(sock, False, True)
+            continue
+        except OSError as error:
+            raise os_failure(error) from error
+        if not data:
+            raise OpeningFailed("the connection was closed during the handshake", retryable=True)
+        received += data
+
+
+def parse_status(head: bytes) -> Tuple[int, str]:
+    """Returns status and reason of an answer's head.
+
+    Raises:
+        OpeningFailed: it is not HTTP.
+    """
+    words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
+    if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+        raise OpeningFailed("the answer to the handshake is not HTTP")
+    return int(words[1]), words[2] if len(words) > 2 else ""
+
+
+def basic_authorization(username: str, password: Optional[str]) -> str:
+    """Returns the value of an `Authorization` header for percent-encoded URL credentials (RFC 7617)."""
+    credentials = f"{unquote(username)}:{unquote(password or '')}"
+    return "Basic " + base64.b64encode(credentials.encode("utf-8")).decode("ascii")

@@ -1,0 +1,59 @@
+"""Getting through an HTTP proxy: which one, if any, and the CONNECT request (RFC 9110 §9.3.6).
+
+Everything runs in the thread that owns the socket.
+"""
+
+import socket
+from typing import NamedTuple, Optional
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from .._redaction import url_origin
+from ._http import RETRYABLE_STATUS, OpeningFailed, Wait, basic_authorization, parse_status, read_answer, send_all
+
+
+class Proxy(NamedTuple):
+    """An HTTP proxy; user and password as the URL has them, percent-encoded."""
+
+    hostname: Optional[str]
+    port: Optional[int]
+    username: Optional[str]
+    password: Optional[str]
+
+
+def proxy_for(url: Optional[str], host: str, secure: bool) -> Optional[Proxy]:
+    """Returns the proxy for a host: that of `url`; for `None`, what the environment says; for `""`, none."""
+    if url is None:
+        if proxy_bypass(host):
+            return None
+        proxies = getproxies()
+        url = proxies.get("https" if secure else "http") or proxies.get("all")
+    if not url:
+        return None
+    parts = urlsplit(url if "://" in url else "http://" + url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise OpeningFailed(f"the proxy must be an http:// URL, not {url_origin(url)}")
+    return Proxy(parts.hostname, parts.port, parts.username, parts.password)
+
+
+def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, wait: Wait) -> None:
+    """Has the proxy connect to host and port.
+
+    Raises:
+        OpeningFailed: it refused, or its answer is no answer.
+    """
+    name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    request = f"CONNECT {name} HTTP/1.1\r\nHost: {name}\r\n"
+    if proxy.username is not None:
+        request += f"Proxy-Authorization: {basic_authorization(proxy.username, proxy.password)}\r\n"
+    send_all(sock, (request + "\r\n").encode("latin-1"), wait)
+    head, rest = read_answer(sock, wait)
+    status, reason = parse_status(head)
+    if not 200 <= status < 300:
+        raise OpeningFailed(
+            f"the proxy refused the connection: HTTP {status} {reason}".rstrip(),
+            retryable=status in RETRYABLE_STATUS,
+            status=status,
+        )
+    if rest:
+        raise OpeningFailed("the proxy sent something of its own after the connection was made")
