@@ -5,11 +5,13 @@ Threads:
                                     (and so pushes back, if the transport has a way to).
     runtimeuse-connection-N-sender  sends the outbox and the cancellations, watches the clock, and closes the transport
                                     when it is asked to, which ends the receiver.
+    runtimeuse-connection-N-closer  closes the transport in the sender's place, if that is stuck in the transport.
 A transport that blocks for ever in `connect`, or does not react to `close`, keeps its threads (they are daemons); the
 callers' deadlines and aborts hold all the same, since no caller ever waits inside a transport.
 """
 
 import json
+import logging
 import queue
 import threading
 import time
@@ -19,9 +21,14 @@ from ._connection import Connection, ConnectionClosed
 from ._wakeup import Clock, Wakeup
 from .transports.base import ConnectedTransport, Message, PersistentTransport, Transport
 
+_logger = logging.getLogger("runtimeuse_sync")
+
 
 class BlockingConnection(Connection):
     """A connection over a transport with blocking methods."""
+
+    #: A custom transport may not react to `close` at all.
+    join_timeout = 1.0
 
     def __init__(
         self, connect: Callable[[], ConnectedTransport], max_buffered: int, clock: Clock = time.monotonic
@@ -31,17 +38,35 @@ class BlockingConnection(Connection):
         super().__init__(max_buffered, clock)
         self._connect = connect
         self._over = False
+        self._sending = False
+        self._transport: Optional[ConnectedTransport] = None
 
     def poke(self) -> None:
         """Wakes both threads; never blocks."""
         self._wakeup.wake()
         self._room.wake()
 
-    def _run(self) -> BaseException:
+    def close(self) -> None:
+        """Has the transport closed; by a thread made for that, if the sender is inside the transport."""
+        super().close()
+        if self._sending:
+            threading.Thread(target=self._close_transport, name=f"{self._thread.name}-closer", daemon=True).start()
+
+    def _close_transport(self) -> None:
+        if self._transport is None:
+            return
         try:
-            transport = self._connect()
+            self._transport.close()
+        except Exception as error:
+            _logger.warning("closing the transport failed: %s", type(error).__name__)
+
+    def _run(self) -> BaseException:
+        self.held_up = True
+        try:
+            transport = self._transport = self._connect()
         except Exception as error:
             return ConnectionClosed(str(error) or type(error).__name__, opening=True)
+        self.held_up = False
         sender = threading.Thread(
             target=self._send_until_over, args=(transport,), name=f"{self._thread.name}-sender", daemon=True
         )
@@ -72,16 +97,19 @@ class BlockingConnection(Connection):
     def _send_until_over(self, transport: ConnectedTransport) -> None:
         try:
             while not self._over:
+                self._sending = True
                 for payload in self._take_outgoing():
                     transport.send(json.loads(payload))
+                self._sending = False
                 if self._closing:
                     return
                 self._wakeup.wait(self._next_alarm() - self._clock())
         except Exception as error:
             self.inbox.close(ConnectionClosed(f"sending failed: {error}"))
         finally:
+            self._sending = False
             self._over = True
-            transport.close()
+            self._close_transport()
 
 
 class QueueTransport:

@@ -53,6 +53,10 @@ class Call:
         self.connection: Optional[Connection] = None
         self._clock = clock
 
+    def start(self) -> None:
+        """Starts the time that the deadline leaves; it is made by then, so that the call can be aborted before."""
+        self.deadline = Deadline(self.deadline.seconds, self._clock)
+
     def abort(self) -> None:
         """Ends the call: it raises `CancelledException`. Never blocks; safe from anywhere, at any time."""
         self.aborted = True

@@ -34,10 +34,6 @@ _numbers = itertools.count(1)
 
 _CANCEL = _codec.encode(_codec.CANCEL)
 
-#: How long a caller waits for the connection's thread to end, in seconds. It ends at once, unless the operating system
-#: holds it in a name look-up or a custom transport blocks.
-JOIN_TIMEOUT = 1.0
-
 
 class ConnectionClosed(Exception):
     """Why a connection is closed, from the connection's side; callers get one of the public errors instead.
@@ -64,13 +60,19 @@ class Connection:
         inbox: What has been received.
         is_open: Whether the connection has been opened.
         in_flight: The call whose request is in flight, as far as the runtime may have to be told of it.
+        held_up: Whether its thread is inside something that cannot be ended from outside, such as a name look-up.
         on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
     """
+
+    #: How long a caller waits for the thread to end, in seconds: it is on its way out then, and needs no more than a turn
+    #: of the processor, which a busy machine may keep it waiting for.
+    join_timeout = 10.0
 
     def __init__(self, max_buffered: int, clock: Clock = time.monotonic) -> None:
         self.inbox = Inbox(max_buffered)
         self.is_open = False
         self.in_flight: Optional[Call] = None
+        self.held_up = False
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False
@@ -120,9 +122,9 @@ class Connection:
         self.poke()
 
     def join(self) -> None:
-        """Waits for the connection's thread to end, for a moment at most."""
-        if self._thread.ident is not None and self.belongs_to_this_process:
-            self._thread.join(JOIN_TIMEOUT)
+        """Waits for the connection's thread to end, unless it is held up where nobody can reach it."""
+        if self._thread.ident is not None and self.belongs_to_this_process and not self.held_up:
+            self._thread.join(self.join_timeout)
 
     @property
     def belongs_to_this_process(self) -> bool:

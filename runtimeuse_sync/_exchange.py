@@ -59,7 +59,7 @@ class Exchange:
         turn: Whose turn it is.
         logger: Where it logs; each call sets its own.
         active: The call that has the turn.
-        kept: Upload requests that came between calls, oldest first.
+        kept: Upload requests that have not been answered, oldest first; they wait for a call, or the session's end.
         failed_uploads: Upload requests that a callback failed to serve, to be tried again at the end.
         upload_options: The options of the call that gave the last upload callback.
     """
@@ -149,13 +149,13 @@ class Exchange:
         if self.connection.inbox.first() is not None:
             self.connection.poke()
 
-    def end(self, call: Call, until: float, serve: Callable[[ArtifactUploadRequestMessageInterface], None]) -> bool:
+    def end(self, call: Call, until: float, serve: Callable[[], None]) -> bool:
         """Announces the end of the session, serves late uploads, and waits until the runtime confirms.
 
         Args:
             call: The call that waits.
             until: When to give up, on the call's clock.
-            serve: Answers one upload request; must not raise for a failing callback.
+            serve: Answers the first of the upload requests (`serve_next`); must not raise for a failing callback.
 
         Returns:
             Whether the runtime has confirmed in time.
@@ -164,27 +164,26 @@ class Exchange:
         """
         self.protocol.end()
         self.connection.submit(_END_SESSION)
-        waiting = self.failed_uploads + list(self.kept)
+        self.kept.extendleft(reversed(self.failed_uploads))
         self.failed_uploads = []
-        self.kept.clear()
-        for request in waiting:
-            serve(request)
-        while self.protocol.state is not State.ENDED:
+        while True:
+            while self.kept:
+                serve()
+            if self.protocol.state is State.ENDED:
+                return True
             batch = self.next_batch(call, until)
             if batch is None:
                 return False
-            received = self.use_next(batch)
-            if received is not None and received.event is Event.ARTIFACT:
-                serve(received.message)
-        return True
+            self.use_next(batch)
 
-    def serve(self, request: ArtifactUploadRequestMessageInterface, callbacks: Callbacks) -> None:
-        """Answers an upload request by the upload callback that was given last.
+    def serve_next(self, callbacks: Callbacks) -> None:
+        """Answers the first of the upload requests by the upload callback that was given last.
 
         Raises:
             ArtifactUploadError: none was ever given.
             Exception: whatever the callback raises. In either case the request is tried once more at the end.
         """
+        request = self.kept[0]
         try:
             callback = None if self.upload_options is None else self.upload_options.on_artifact_upload_request
             if callback is None:
@@ -193,26 +192,28 @@ class Exchange:
         except BaseException:
             self.failed_uploads.append(request)
             raise
-        self.connection.submit(response)
+        else:
+            self.connection.submit(response)
+        finally:
+            self.kept.popleft()
 
     # Whoever has the turn.
 
     def use_next(self, batch: Batch) -> Optional[Received]:
         """Moves the protocol on by the batch's next message; returns it if it is for the caller.
 
-        A message that is malformed, unknown or stale is for nobody; an upload request between calls is kept.
+        A message that is malformed, unknown or stale is for nobody. An upload request is kept in any case: it is
+        answered from there.
         """
         received = self._interpret(batch.items[batch.position])
         if received is None:
             batch.position += 1
             return None
         disposition = self.protocol.receive(received.event)
-        batch.position += 1
-        if disposition is Disposition.DELIVER:
-            return received
-        if disposition is Disposition.KEEP:
+        if received.event is Event.ARTIFACT and disposition is not Disposition.DROP:
             self.kept.append(received.message)
-        return None
+        batch.position += 1
+        return received if disposition is Disposition.DELIVER else None
 
     def _interpret(self, item: Item) -> Optional[Received]:
         message_type = ""

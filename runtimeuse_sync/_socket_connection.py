@@ -11,7 +11,7 @@ seconds later the connection is lost. A sign of life is anything received, or a 
 import math
 import socket
 import time
-from typing import Any, NamedTuple, Optional
+from typing import Any, List, NamedTuple, Optional
 
 from ._connection import Connection, ConnectionClosed
 from ._wakeup import Clock, Deadline
@@ -81,8 +81,15 @@ class SocketConnection(Connection):
             return self._retry(failure)
 
     def _attempt(self) -> WebSocketLink:
-        sock, received = open_websocket(self._settings.target, self._wait_to_open)
+        sock, received = open_websocket(self._settings.target, self._wait_to_open, self._resolve)
         return WebSocketLink(sock, received, self._settings.max_message_size)
+
+    def _resolve(self, host: str, port: int, family: int, kind: int) -> List[Any]:
+        self.held_up = True
+        try:
+            return socket.getaddrinfo(host, port, family, kind)
+        finally:
+            self.held_up = False
 
     def _retry(self, failure: OpeningFailed) -> WebSocketLink:
         # Imported only by who needs it: most connections are there at once, and the import is not cheap.

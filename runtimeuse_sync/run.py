@@ -29,7 +29,7 @@ from .errors import (
     RunTimeoutError,
     SessionStateError,
 )
-from .messages import ArtifactUploadRequestMessageInterface, StreamedMessage
+from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
 
 ResultType = TypeVar("ResultType", QueryResult, CommandExecutionResult)
@@ -149,6 +149,7 @@ class Run(Generic[ResultType]):
             raise SessionStateError("a run can be started once only")
         self._ticket.threads.add(threading.get_ident())
         self._started = True
+        self._call.start()
         self._line.started(self._call)
         self._call.check()
         exchange = self._exchange = self._line.open(self._call)
@@ -218,7 +219,7 @@ class Run(Generic[ResultType]):
                     return streamed
                 if received.event is Event.ARTIFACT:
                     self._last_message_type = message.message_type
-                    self._serve(exchange, message)
+                    self._serve_kept(exchange)
                     continue
                 self._conclude(exchange, received)
                 return None
@@ -241,24 +242,17 @@ class Run(Generic[ResultType]):
 
     # Artifacts.
 
-    def _serve(self, exchange: Exchange, request: ArtifactUploadRequestMessageInterface) -> None:
-        if exchange.upload_options is None:
-            self._logger.warning("an artifact upload was requested, and there is no on_artifact_upload_request")
-            exchange.failed_uploads.append(request)
-        else:
-            exchange.serve(request, self._callbacks)
-
     def _serve_kept(self, exchange: Exchange) -> None:
-        while exchange.kept:
+        while exchange.kept and exchange.upload_options is not None:
             self._call.check()
-            self._serve(exchange, exchange.kept.popleft())
+            exchange.serve_next(self._callbacks)
 
-    def _serve_late(self, exchange: Exchange, request: ArtifactUploadRequestMessageInterface) -> None:
+    def _serve_late(self, exchange: Exchange) -> None:
         try:
-            self._serve(exchange, request)
+            exchange.serve_next(self._callbacks)
+        except (CancelledException, RunTimeoutError):
+            raise
         except Exception as error:
-            if isinstance(error, (CancelledException, RunTimeoutError)):
-                raise
             self._late_failure = self._late_failure or error
 
     def _end_session(self, exchange: Exchange, result: Any, error: Optional[AgentRuntimeError]) -> None:
@@ -266,7 +260,7 @@ class Run(Generic[ResultType]):
         seconds = self._request.options.end_session_timeout
         until = math.inf if seconds is None else self._call.now() + seconds
         try:
-            if not exchange.end(self._call, until, lambda request: self._serve_late(exchange, request)):
+            if not exchange.end(self._call, until, lambda: self._serve_late(exchange)):
                 raise RunTimeoutError(
                     f"the runtime did not confirm the end of the session within {seconds:g} s; "
                     "artifacts written late may be missing"

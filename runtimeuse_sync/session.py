@@ -27,7 +27,7 @@ from .errors import (
     RuntimeUseError,
     SessionStateError,
 )
-from .messages import ArtifactUploadRequestMessageInterface, CommandInterface
+from .messages import CommandInterface
 from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
 from .results import CommandExecutionResult, QueryResult
 from .run import Line, ResultType, Run
@@ -205,9 +205,9 @@ class RuntimeUseSession:
     def _end(self, exchange: Exchange, call: Call, ticket: Ticket) -> None:
         failures: List[BaseException] = []
 
-        def serve(request: ArtifactUploadRequestMessageInterface) -> None:
+        def serve() -> None:
             try:
-                exchange.serve(request, Callbacks(exchange.upload_options, call, ticket))
+                exchange.serve_next(Callbacks(exchange.upload_options, call, ticket))
             except (CancelledException, RunTimeoutError):
                 raise
             except Exception as error:

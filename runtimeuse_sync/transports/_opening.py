@@ -12,7 +12,7 @@ host), and cookies are not kept for the whole process.
 import errno
 import socket
 import ssl
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 import websocket
@@ -29,6 +29,9 @@ from ._http import (
     send_all,
 )
 from ._proxy import proxy_for, tunnel
+
+#: Looks a name up, as `socket.getaddrinfo` does.
+Resolve = Callable[[str, int, int, int], List[Any]]
 
 
 class Target(NamedTuple):
@@ -47,7 +50,7 @@ class Target(NamedTuple):
     proxy: Optional[str]
 
 
-def open_websocket(target: Target, wait: Wait) -> Tuple[socket.socket, bytes]:
+def open_websocket(target: Target, wait: Wait, resolve: Resolve = socket.getaddrinfo) -> Tuple[socket.socket, bytes]:
     """Opens a connection; returns the socket, non-blocking, and what the peer sent after its handshake.
 
     Raises:
@@ -58,7 +61,8 @@ def open_websocket(target: Target, wait: Wait) -> Tuple[socket.socket, bytes]:
     secure = parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
     proxy = proxy_for(target.proxy, host, secure)
-    sock = _connect(proxy.hostname or "", proxy.port or 80, wait) if proxy else _connect(host, port, wait)
+    first_host, first_port = (proxy.hostname, proxy.port or 80) if proxy else (host, port)
+    sock = _connect(first_host, first_port, wait, resolve)
     try:
         if proxy:
             tunnel(sock, host, port, proxy, wait)
@@ -70,9 +74,9 @@ def open_websocket(target: Target, wait: Wait) -> Tuple[socket.socket, bytes]:
         raise
 
 
-def _connect(host: str, port: int, wait: Wait) -> socket.socket:
+def _connect(host: str, port: int, wait: Wait, resolve: Resolve) -> socket.socket:
     try:
-        addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        addresses = resolve(host, port, 0, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         temporary = isinstance(error, socket.gaierror)
         raise OpeningFailed(f"the host name {host} cannot be resolved: {error}", retryable=temporary) from None

@@ -15,7 +15,7 @@ from ._http import RETRYABLE_STATUS, OpeningFailed, Wait, basic_authorization, p
 class Proxy(NamedTuple):
     """An HTTP proxy; user and password as the URL has them, percent-encoded."""
 
-    hostname: Optional[str]
+    hostname: str
     port: Optional[int]
     username: Optional[str]
     password: Optional[str]
