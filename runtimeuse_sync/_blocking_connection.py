@@ -5,7 +5,8 @@ Threads:
                                     (and so pushes back, if the transport has a way to).
     runtimeuse-connection-N-sender  sends the outbox and the cancellations, watches the clock, and closes the transport
                                     when it is asked to, which ends the receiver.
-    runtimeuse-connection-N-closer  closes the transport in the sender's place, if that is stuck in the transport.
+    runtimeuse-connection-N-closer  made when the close is asked for: closes the transport in the sender's place, if that
+                                    is stuck inside it.
 A transport that blocks for ever in `connect`, or does not react to `close`, keeps its threads (they are daemons); the
 callers' deadlines and aborts hold all the same, since no caller ever waits inside a transport.
 """
@@ -20,6 +21,9 @@ from typing import Any, Callable, Iterator, Optional
 from ._connection import Connection, ConnectionClosed
 from ._wakeup import Clock, Wakeup
 from .transports.base import ConnectedTransport, Message, PersistentTransport, Transport
+
+#: Seconds after which a sender that was asked to close is taken to be stuck inside the transport.
+_STUCK_AFTER = 0.5
 
 _logger = logging.getLogger("runtimeuse_sync")
 
@@ -38,7 +42,7 @@ class BlockingConnection(Connection):
         super().__init__(max_buffered, clock)
         self._connect = connect
         self._over = False
-        self._sending = False
+        self._sender: Optional[threading.Thread] = None
         self._transport: Optional[ConnectedTransport] = None
 
     def poke(self) -> None:
@@ -47,10 +51,18 @@ class BlockingConnection(Connection):
         self._room.wake()
 
     def close(self) -> None:
-        """Has the transport closed; by a thread made for that, if the sender is inside the transport."""
+        """Has the transport closed by the sender; or, if that is stuck inside it, by a thread made for that."""
         super().close()
-        if self._sending:
-            threading.Thread(target=self._close_transport, name=f"{self._thread.name}-closer", daemon=True).start()
+        sender = self._sender
+        if sender is not None and sender.is_alive() and self.belongs_to_this_process:
+            threading.Thread(
+                target=self._close_unless_ended, args=(sender,), name=f"{self._thread.name}-closer", daemon=True
+            ).start()
+
+    def _close_unless_ended(self, sender: threading.Thread) -> None:
+        sender.join(_STUCK_AFTER)
+        if sender.is_alive():
+            self._close_transport()
 
     def _close_transport(self) -> None:
         if self._transport is None:
@@ -67,7 +79,7 @@ class BlockingConnection(Connection):
         except Exception as error:
             return ConnectionClosed(str(error) or type(error).__name__, opening=True)
         self.held_up = False
-        sender = threading.Thread(
+        sender = self._sender = threading.Thread(
             target=self._send_until_over, args=(transport,), name=f"{self._thread.name}-sender", daemon=True
         )
         sender.start()
@@ -97,17 +109,14 @@ class BlockingConnection(Connection):
     def _send_until_over(self, transport: ConnectedTransport) -> None:
         try:
             while not self._over:
-                self._sending = True
                 for payload in self._take_outgoing():
                     transport.send(json.loads(payload))
-                self._sending = False
                 if self._closing:
                     return
                 self._wakeup.wait(self._next_alarm() - self._clock())
         except Exception as error:
             self.inbox.close(ConnectionClosed(f"sending failed: {error}"))
         finally:
-            self._sending = False
             self._over = True
             self._close_transport()
 

@@ -64,8 +64,8 @@ class Connection:
         on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
     """
 
-    #: How long a caller waits for the thread to end, in seconds: it is on its way out then, and needs no more than a turn
-    #: of the processor, which a busy machine may keep it waiting for.
+    #: How long a caller waits for the thread to end, in seconds: it is on its way out then, and needs no more than a
+    #: turn of the processor, which a busy machine may keep it waiting for.
     join_timeout = 10.0
 
     def __init__(self, max_buffered: int, clock: Clock = time.monotonic) -> None:
