@@ -5,8 +5,8 @@ Threads:
                                     (and so pushes back, if the transport has a way to).
     runtimeuse-connection-N-sender  sends the outbox and the cancellations, watches the clock, and closes the transport
                                     when it is asked to, which ends the receiver.
-    runtimeuse-connection-N-closer  made when the close is asked for: closes the transport in the sender's place, if that
-                                    is stuck inside it.
+    runtimeuse-connection-N-closer  made when the close is asked for: closes the transport in the sender's place, if
+                                    that is stuck inside it.
 A transport that blocks for ever in `connect`, or does not react to `close`, keeps its threads (they are daemons); the
 callers' deadlines and aborts hold all the same, since no caller ever waits inside a transport.
 """
@@ -84,12 +84,14 @@ class BlockingConnection(Connection):
         )
         sender.start()
         self._opened()
-        try:
-            return self._receive(transport)
-        finally:
-            self._over = True
-            self.poke()
-            sender.join()
+        reason = self._receive(transport)
+        # Before the sender is waited for: it may be stuck inside the transport, and callers must not wait for that.
+        self.inbox.close(reason)
+        self._over = True
+        self.poke()
+        sender.join(_STUCK_AFTER)
+        self._close_transport()
+        return reason
 
     def _receive(self, transport: ConnectedTransport) -> BaseException:
         while not self._over:
@@ -118,6 +120,7 @@ class BlockingConnection(Connection):
             self.inbox.close(ConnectionClosed(f"sending failed: {error}"))
         finally:
             self._over = True
+            # Ends a blocked `receive`; the receiver closes it again, which does no harm.
             self._close_transport()
 
 
