@@ -1,0 +1,21 @@
+"""The embedded agent runtime: everything a client can talk to, on one machine, with no sandbox and no API key.
+
+    from runtimeuse_sync.runtime import LocalRuntime
+
+    with LocalRuntime(agent="shell") as runtime:
+        ...  # connect to runtime.ws_url
+
+or, as a process, `python -m runtimeuse_sync.runtime`. Needs the extra: `pip install "runtimeuse_sync[runtime]"`; its
+packages are imported when a runtime is started.
+
+From the outside in: `local.py` and `__main__.py` run a `server.py`; it has a `session.py` per connection, which has
+`request.py` do one request at a time; that uses `downloads.py`, `commands.py` and `agents.py`. `artifacts.py` watches
+directories for the whole connection. All of it is asyncio on one thread; what blocks is in the threads of `workers.py`.
+"""
+
+from .agents import AsyncSender, Invocation, Sender
+from .cancellation import Cancelled
+from .failures import RequestFailedError
+from .local import LocalRuntime
+
+__all__ = ["AsyncSender", "Cancelled", "Invocation", "LocalRuntime", "RequestFailedError", "Sender"]

@@ -1,0 +1,143 @@
+"""`python -m runtimeuse_sync.runtime`: the runtime as a process of its own, on the main thread."""
+
+import argparse
+import asyncio
+import errno
+import logging
+import os
+import signal
+import sys
+from typing import List, Optional
+
+from .server import RuntimeServer
+from .settings import RuntimeSettings
+
+_DESCRIPTION = """\
+Run an agent runtime that clients of RuntimeUse connect to by WebSocket.
+
+It runs what clients send with your rights: it is no sandbox. Ctrl-C, or SIGTERM, cancels what runs and ends it."""
+
+_EXAMPLES = """\
+examples:
+  python -m runtimeuse_sync.runtime
+  python -m runtimeuse_sync.runtime --agent my_package.agents:Reviewer --port 9000 --root /work
+  RUNTIMEUSE_TOKEN=… python -m runtimeuse_sync.runtime --host 0.0.0.0"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m runtimeuse_sync.runtime",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--agent",
+        default="shell",
+        metavar="NAME",
+        help="shell: the prompt is a shell script (default); echo: the answer is the prompt; "
+        "module:attribute: a function (invocation, sender), or something with such a method run",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on, 0 for any (default: %(default)s)")
+    parser.add_argument("--root", default=".", metavar="DIR", help="where commands and agents run (default: here)")
+    parser.add_argument(
+        "--token",
+        default=os.environ.get("RUNTIMEUSE_TOKEN") or None,
+        help="what clients must show, as 'Authorization: Bearer TOKEN' or '?token=TOKEN'; a must for a host that is "
+        "not loopback (default: $RUNTIMEUSE_TOKEN, which, unlike the option, nobody sees in a list of processes)",
+    )
+    parser.add_argument("--no-auth", action="store_true", help="let anybody in, also on a host that is not loopback")
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let in browsers that show a page from there, '*' for all; may be repeated (default: none)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="warning",
+        choices=["debug", "info", "warning", "error", "critical"],
+        help="what to log to stderr (default: %(default)s)",
+    )
+    defaults = RuntimeSettings()
+    for name, text in (
+        ("heartbeat-interval", "between heartbeats while a request is in flight"),
+        ("kill-grace", "between SIGTERM and SIGKILL when a command is cancelled"),
+        ("artifact-settle", "that a new file must stay the same before it is announced"),
+        ("end-session-delay", "that the end of a session waits for late files"),
+        ("upload-response-timeout", "that it waits for unanswered upload requests"),
+        ("upload-timeout", "that it waits for running uploads"),
+    ):
+        default = getattr(defaults, name.replace("-", "_"))
+        parser.add_argument(
+            f"--{name}", type=float, default=default, metavar="S", help=f"seconds {text} (default: {default:g})"
+        )
+    return parser
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Runs the runtime until a signal ends it; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # asyncio's own debugging notes are nobody's here.
+    logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.getLogger().level))
+    try:
+        settings = RuntimeSettings(
+            host=options.host,
+            port=options.port,
+            root=options.root,
+            token=options.token,
+            no_auth=options.no_auth,
+            allow_origins=tuple(options.allow_origin),
+            heartbeat_interval=options.heartbeat_interval,
+            kill_grace=options.kill_grace,
+            artifact_settle=options.artifact_settle,
+            end_session_delay=options.end_session_delay,
+            upload_response_timeout=options.upload_response_timeout,
+            upload_timeout=options.upload_timeout,
+        )
+        server = RuntimeServer(options.agent, settings)
+        return asyncio.run(_serve(server, settings))
+    except (ValueError, TypeError, ImportError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 130  # a second Ctrl-C, while the first one's stop was under way
+
+
+async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        ws_url = await server.start()
+    except OverflowError:
+        return _fail(f"--port must be 0 to 65535, not {settings.port}")
+    except OSError as error:
+        reason = "the port is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+        return _fail(f"cannot listen on {settings.host}:{settings.port}: {reason}")
+
+    def asked_to_stop() -> None:
+        stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked_to_stop)
+    print(f"Runtime is listening on {ws_url}", flush=True)
+    try:
+        await stop.wait()
+    finally:
+        await server.stop()
+    return 0
+
+
+def _fail(reason: str) -> int:
+    print(f"runtimeuse_sync.runtime: {reason}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

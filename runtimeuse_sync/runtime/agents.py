@@ -1,0 +1,262 @@
+"""What an agent is given and may return, and how one is found and run.
+
+An agent is a function `(invocation, sender)`, or an object with such a method `run`:
+
+- a plain one runs in a thread of its own (`runtimeuse-agent`) and gets a `Sender`, whose methods block. It is told of a
+  cancel by `invocation.cancelled` and may ignore it: its request ends when it returns;
+- an `async` one runs as a task on the runtime's event loop, which it must not block, and gets an `AsyncSender`, whose
+  methods are awaited. A cancel cancels its task.
+
+It returns a `str`, a `dict`, a `TextResult`, a `StructuredOutputResult`, or a pair of one of these and a dict of
+metadata; an exception ends its request with an `error_message`.
+"""
+
+import asyncio
+import functools
+import importlib
+import inspect
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Union
+
+from ..results import StructuredOutputResult, TextResult
+from .cancellation import Cancelled
+from .workers import WorkerExit, Workers
+
+#: A logger that masks the request's secrets.
+AgentLogger = Union[logging.Logger, "logging.LoggerAdapter[Any]"]
+
+RunFunction = Callable[[Any, Any], Any]
+#: What users hand over: a name, a function, an object with `run`, or a class of such objects.
+AgentSpec = Union[str, RunFunction, object]
+SendFunction = Callable[[Dict[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What an agent is asked to do.
+
+    Attributes:
+        user_prompt: The prompt.
+        system_prompt: The system prompt.
+        model: The model's name.
+        output_format: What the client asks the result to be, as `{"type": "json_schema", "schema": {…}}`; `None` where
+            text will do.
+        env: The environment variables that the client sends for the agent (not the runtime's own).
+        secrets: What is masked in all that is sent.
+        cancelled: Whether the run was cancelled: `.is_set()`, `.wait(timeout)`.
+        logger: Logs with the secrets masked.
+        root: The directory that the runtime works in.
+    """
+
+    user_prompt: str
+    system_prompt: str
+    model: str
+    output_format: Optional[Dict[str, Any]]
+    env: Mapping[str, str]
+    secrets: Sequence[str]
+    cancelled: Cancelled
+    logger: AgentLogger
+    root: str
+
+    def __repr__(self) -> str:
+        # Neither prompt nor environment nor secrets belong into somebody's log.
+        return f"Invocation(model={self.model!r}, structured={self.output_format is not None})"
+
+    @property
+    def output_schema(self) -> Optional[Dict[str, Any]]:
+        """The JSON schema of the result; `None` where text will do."""
+        if self.output_format is None:
+            return None
+        schema: Dict[str, Any] = self.output_format["schema"]
+        return schema
+
+
+class AsyncSender:
+    """Sends messages to the client while an `async` agent runs.
+
+    Each call returns when the client has taken most of what was sent before.
+    """
+
+    def __init__(self, send: SendFunction) -> None:
+        self._send = send
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends the sending: what came later would be taken for another request's."""
+        self._closed = True
+
+    async def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
+        """Sends an assistant message of one or more blocks of text.
+
+        Raises:
+            ConnectionError: the client is gone.
+            RuntimeError: the run has ended.
+        """
+        blocks = [text_blocks] if isinstance(text_blocks, str) else list(text_blocks)
+        if not all(isinstance(block, str) for block in blocks):
+            raise TypeError("text_blocks must be a list of strings")
+        await self._send_open({"message_type": "assistant_message", "text_blocks": blocks})
+
+    async def send_error_message(self, error: str, metadata: Optional[Mapping[str, Any]] = None) -> None:
+        """Sends an error; the run goes on, and its result or exception is what ends the request.
+
+        Raises:
+            ConnectionError: the client is gone.
+            RuntimeError: the run has ended.
+        """
+        await self._send_open({"message_type": "error_message", "error": str(error), "metadata": dict(metadata or {})})
+
+    async def _send_open(self, message: Dict[str, Any]) -> None:
+        if self._closed:
+            raise RuntimeError("the run has ended: its sender sends nothing any more")
+        await self._send(message)
+
+
+class Sender:
+    """Sends messages to the client while a plain agent runs; usable from any thread but the runtime's own.
+
+    Each call blocks until the client has taken most of what was sent before.
+    """
+
+    def __init__(self, sender: AsyncSender, loop: asyncio.AbstractEventLoop) -> None:
+        self._sender = sender
+        self._loop = loop
+
+    def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
+        """Sends an assistant message of one or more blocks of text; raises as `AsyncSender` does."""
+        self._call(self._sender.send_assistant_message(text_blocks))
+
+    def send_error_message(self, error: str, metadata: Optional[Mapping[str, Any]] = None) -> None:
+        """Sends an error; the run goes on. Raises as `AsyncSender` does."""
+        self._call(self._sender.send_error_message(error, metadata))
+
+    def _call(self, sending: Any) -> None:
+        try:
+            future = asyncio.run_coroutine_threadsafe(sending, self._loop)
+        except RuntimeError:
+            sending.close()
+            raise ConnectionError("the runtime has stopped") from None
+        try:
+            future.result()
+        except asyncio.CancelledError:
+            raise ConnectionError("the runtime has stopped") from None
+
+
+def load_agent(spec: AgentSpec, built_in: Mapping[str, RunFunction]) -> RunFunction:
+    """Returns the function to run for what the user named.
+
+    Raises:
+        ValueError: no such built-in, and not `module:attribute`.
+        ImportError: the module cannot be imported, or has no such attribute.
+        TypeError: what was found is no agent.
+    """
+    found: Any = spec
+    if isinstance(spec, str):
+        if spec in built_in:
+            return built_in[spec]
+        found = _import(spec, built_in)
+    if inspect.isclass(found):
+        found = found()
+    run = getattr(found, "run", None)
+    if callable(run):
+        return run  # type: ignore[no-any-return]  # what it takes and returns is checked when it runs
+    if callable(found):
+        return found  # type: ignore[no-any-return]
+    raise TypeError(f"{spec!r} is no agent: neither a function nor an object with a method `run`")
+
+
+def _import(spec: str, built_in: Mapping[str, RunFunction]) -> Any:
+    module, colon, attribute = spec.partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"unknown agent {spec!r}: use {', '.join(sorted(built_in))}, or module:attribute")
+    found: Any = importlib.import_module(module)
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise ImportError(f"module {module!r} has no {attribute!r}")
+        found = getattr(found, name)
+    return found
+
+
+async def run_agent(run: RunFunction, invocation: Invocation, send: SendFunction, workers: Workers) -> Dict[str, Any]:
+    """Runs an agent to its end and returns its `result_message`.
+
+    Raises:
+        TypeError: it returned what no agent may return.
+        WorkerExit: it asked the program to exit.
+        Exception: whatever it raised.
+    """
+    sender = AsyncSender(send)
+    try:
+        if _is_async(run):
+            result = await _contained(run(invocation, sender))
+        else:
+            blocking = Sender(sender, asyncio.get_running_loop())
+            result = await workers.run("runtimeuse-agent", run, invocation, blocking)
+    finally:
+        sender.close()
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError("a plain agent returned an awaitable: declare it with `async def`")
+    return _result_message(result)
+
+
+def _is_async(run: Any) -> bool:
+    while isinstance(run, functools.partial):
+        run = run.func
+    return inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(getattr(run, "__call__", None))  # noqa: B004
+
+
+async def _contained(running: Awaitable[Any]) -> Any:
+    try:
+        return await running
+    except (SystemExit, KeyboardInterrupt) as error:
+        # From a task these would end the runtime's whole event loop.
+        raise WorkerExit(f"{type(error).__name__}: {error}") from error
+
+
+def _result_message(result: Any) -> Dict[str, Any]:
+    metadata: Any = {}
+    if isinstance(result, tuple) and len(result) == 2:
+        result, metadata = result
+        if not isinstance(metadata, Mapping):
+            raise TypeError(f"an agent's metadata must be a dict, not {type(metadata).__name__}")
+    data: Dict[str, Any]
+    if isinstance(result, str):
+        data = {"type": "text", "text": result}
+    elif isinstance(result, TextResult):
+        data = {"type": "text", "text": result.text}
+    elif isinstance(result, StructuredOutputResult):
+        data = {"type": "structured_output", "structured_output": result.structured_output}
+    elif isinstance(result, dict):
+        data = {"type": "structured_output", "structured_output": result}
+    else:
+        raise TypeError(
+            "an agent must return a str, a dict, a TextResult or a StructuredOutputResult, "
+            f"or a pair of one and a dict; not {type(result).__name__}"
+        )
+    return {"message_type": "result_message", "data": data, "metadata": dict(metadata)}
+
+
+def agent_environment(invocation: Invocation) -> Dict[str, str]:
+    """Returns the runtime's own environment with the client's variables over it."""
+    return {**os.environ, **invocation.env}
+
+
+def schema_errors(value: Any, schema: Dict[str, Any]) -> List[str]:
+    """Returns what is wrong with a value by a JSON schema, each with its place.
+
+    Raises:
+        ImportError: `jsonschema` is not installed.
+        jsonschema.SchemaError: the schema itself is wrong.
+    """
+    from ._extras import needs_extra
+
+    with needs_extra():
+        import jsonschema
+
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return [f"{error.json_path}: {error.message}" for error in kind(schema).iter_errors(value)]

@@ -1,0 +1,147 @@
+"""The artifacts of one connection: watches directories, announces files, matches the client's answers to them.
+
+One task on the event loop looks at the directories in turn; the looks themselves run in a worker thread
+(`runtimeuse-scan`), one at a time. Uploads have tasks and threads of their own (`uploads.py`).
+"""
+
+import asyncio
+import os
+import time
+from typing import Dict, List, Optional
+
+from .messages import UploadResponse
+from .outbox import ClientGoneError, Outbox
+from .redaction import RedactingLogger
+from .scanner import Scanner
+from .settings import RuntimeSettings
+from .uploads import Uploads
+from .workers import Workers
+
+#: The looks may take no more than this part of the time, however large the directories are.
+_LARGEST_SHARE = 0.1
+
+
+class Artifacts:
+    """Everything about artifacts on one connection."""
+
+    def __init__(self, settings: RuntimeSettings, workers: Workers, outbox: Outbox, log: RedactingLogger) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._outbox = outbox
+        self._log = log
+        self._uploads = Uploads(settings, workers, log)
+        self._scanner = Scanner(settings.artifact_settle)
+        # A scan and what it announces belong together.
+        self._scanning = asyncio.Lock()
+        self._pause = settings.artifact_scan_interval
+        self._watching: Optional[asyncio.Task[None]] = None
+        # Announced and not answered: by the path as it was sent, where a secret may have been masked, the real paths.
+        self._unanswered: Dict[str, List[str]] = {}
+        self._all_answered = asyncio.Event()
+        self._all_answered.set()
+
+    async def watch(self, directories: List[str], ignore_content: Optional[str]) -> None:
+        """Watches more directories from now on, and announces at once what they already hold.
+
+        Raises:
+            OSError: a directory cannot be made.
+            ClientGoneError: the client is gone.
+            ImportError: `pathspec` is not installed.
+        """
+        if not directories:
+            return
+        async with self._scanning:
+            for directory in directories:
+                self._scanner.add(self._settings.path(directory), ignore_content)
+        await self._scan()
+        if self._watching is None:
+            self._watching = asyncio.ensure_future(self._watch())
+
+    def answer(self, response: UploadResponse) -> None:
+        """Takes the client's answer to an announcement and begins the upload."""
+        paths = self._unanswered.get(response.filepath)
+        if not paths:
+            self._log.warning("Ignored an upload response for a file that was not announced: %s", response.filepath)
+            return
+        self._uploads.start(paths.pop(0), response)
+        if not paths:
+            del self._unanswered[response.filepath]
+        if not self._unanswered:
+            self._all_answered.set()
+
+    async def finish(self) -> None:
+        """Ends an orderly session: waits for late files, for answers, and for uploads, each for its time.
+
+        Raises:
+            ClientGoneError: the client is gone.
+        """
+        if self._scanner.watches:
+            await asyncio.sleep(self._settings.end_session_delay)
+            await self._settle()
+            await self.stop_watching()
+            # Whatever has not settled by now is announced all the same: better a file that still grows than none.
+            await self._scan(everything=True)
+            answered = asyncio.ensure_future(self._all_answered.wait())
+            await asyncio.wait({answered}, timeout=self._settings.upload_response_timeout)
+            answered.cancel()
+            if self._unanswered:
+                self._log.warning("The client did not answer the upload requests for %s", sorted(self._unanswered))
+        await self._uploads.finish(self._settings.upload_timeout)
+
+    async def leave(self) -> None:
+        """Ends a session whose client has gone: uploads that it answered may still end."""
+        await self.stop_watching()
+        await self._uploads.finish(self._settings.upload_timeout)
+
+    async def abort(self) -> None:
+        """Ends everything at once."""
+        await self.stop_watching()
+        await self._uploads.abort()
+
+    async def stop_watching(self) -> None:
+        """Stops looking; returns when the last look has ended."""
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
+            error = None if watching.cancelled() else watching.exception()
+            if error is not None:
+                self._log.error("Watching for artifacts ended early", exc_info=error)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._pause)
+            try:
+                await self._scan()
+            except ClientGoneError:
+                return
+
+    async def _settle(self) -> None:
+        """Waits until no file has changed lately, but not for ever: one may be written to all the time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.artifact_settle + self._pause
+        await self._scan()
+        while self._scanner.unsettled and loop.time() < deadline:
+            await asyncio.sleep(min(self._pause, self._settings.artifact_settle))
+            await self._scan()
+
+    async def _scan(self, everything: bool = False) -> None:
+        async with self._scanning:
+            started = time.monotonic()
+            due = await self._workers.run("runtimeuse-scan", self._scanner.scan, started, everything)
+            took = time.monotonic() - started
+            self._pause = max(self._settings.artifact_scan_interval, took / _LARGEST_SHARE)
+            for file in due:
+                self._scanner.announced(file)
+                await self._announce(file.path)
+
+    async def _announce(self, path: str) -> None:
+        message = {
+            "message_type": "artifact_upload_request_message",
+            "filename": os.path.basename(path),
+            "filepath": path,
+        }
+        shown = self._outbox.redactor.message(message)
+        self._unanswered.setdefault(shown["filepath"], []).append(path)
+        self._all_answered.clear()
+        await self._outbox.send_redacted(shown)

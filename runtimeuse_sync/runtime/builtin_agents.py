@@ -1,0 +1,93 @@
+"""The agents that come with the runtime: `echo` and `shell`. Both run as tasks on the event loop.
+
+`shell` runs its process by `processes.py`, with the threads and tasks named there.
+"""
+
+import json
+from typing import Any, Dict, List
+
+from .agents import AsyncSender, Invocation, RunFunction, schema_errors
+from .failures import RequestFailedError
+from .processes import ProcessRunner
+from .redaction import Redactor, StreamRedactor
+
+#: How much of a script's stderr is kept for its error, in characters.
+_STDERR_LIMIT = 4000
+
+
+def built_in_agents(processes: ProcessRunner) -> Dict[str, RunFunction]:
+    """Returns the built-in agents by name."""
+    return {"echo": echo, "shell": ShellAgent(processes).run}
+
+
+async def echo(invocation: Invocation, _: AsyncSender) -> Any:
+    """Returns the prompt; with a schema, the prompt's JSON.
+
+    Raises:
+        RequestFailedError: there is a schema, and the prompt is no JSON object that keeps to it.
+    """
+    return _result(invocation, invocation.user_prompt, "the prompt")
+
+
+class ShellAgent:
+    """Takes the prompt for a shell script and runs it.
+
+    Each line that it prints is an assistant message. The result is its whole stdout: as text, or, with a schema, as the
+    JSON that it is. An exit code other than 0 is an error, which has the end of stderr in its `error_details`.
+    """
+
+    def __init__(self, processes: ProcessRunner) -> None:
+        self._processes = processes
+
+    async def run(self, invocation: Invocation, sender: AsyncSender) -> Any:
+        """Runs the prompt.
+
+        Raises:
+            RequestFailedError: the script failed, or did not print what the schema asks for.
+        """
+        printed: List[str] = []
+        errors: List[str] = []
+        # Masked before it is cut into lines, as a secret may have several.
+        redactor = Redactor(invocation.secrets)
+        masking = {"stdout": StreamRedactor(redactor), "stderr": StreamRedactor(redactor)}
+        line = ""
+
+        async def send_lines(text: str) -> None:
+            nonlocal line
+            *lines, line = (line + text).split("\n")
+            for complete in lines:
+                await sender.send_assistant_message([complete])
+
+        async def on_output(stream: str, text: str) -> None:
+            if stream == "stdout":
+                printed.append(text)
+                await send_lines(masking["stdout"].feed(text))
+            else:
+                errors.append(masking["stderr"].feed(text))
+                errors[:] = ["".join(errors)[-_STDERR_LIMIT:]]
+
+        exit_code = await self._processes.run(invocation.user_prompt, None, invocation.env, on_output)
+        await send_lines(masking["stdout"].flush())
+        if line:
+            await sender.send_assistant_message([line])
+        if exit_code != 0:
+            raise RequestFailedError(
+                f"the script failed with exit code: {exit_code}", "".join(errors) + masking["stderr"].flush()
+            )
+        return _result(invocation, "".join(printed), "what the script printed")
+
+
+def _result(invocation: Invocation, text: str, what: str) -> Any:
+    schema = invocation.output_schema
+    if schema is None:
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestFailedError(f"{what} is not JSON, which the output format asks for") from None
+    wrong = schema_errors(value, schema)
+    if wrong:
+        raise RequestFailedError(f"{what} does not keep to the schema: {wrong[0]}", "\n".join(wrong))
+    if not isinstance(value, dict):
+        raise RequestFailedError(f"{what} must be a JSON object")
+    return value

@@ -1,0 +1,127 @@
+"""HTTP exchanges that another thread can abort at once.
+
+A `Transfer` is used in one worker thread and aborted from the event loop. `requests` has no way to interrupt a thread
+that waits for the other side, so every socket that is opened is remembered, and shut down to abort.
+"""
+
+import logging
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, Dict, List
+
+from ._extras import needs_extra
+
+if TYPE_CHECKING:
+    import requests
+
+
+class TransferAbortedError(Exception):
+    """The transfer was aborted."""
+
+
+class Transfer:
+    """One download or upload, with all its tries."""
+
+    def __init__(self) -> None:
+        self._aborted = threading.Event()
+        self._lock = threading.Lock()
+        self._sockets: List[socket.socket] = []
+
+    def abort(self) -> None:
+        """Ends what is going on: the thread that waits for the other side gets an error at once."""
+        self._aborted.set()
+        with self._lock:
+            for opened in self._sockets:
+                _shut_down(opened)
+
+    def check(self) -> None:
+        """Raises `TransferAbortedError` if the transfer was aborted."""
+        if self._aborted.is_set():
+            raise TransferAbortedError
+
+    def pause(self, seconds: float) -> None:
+        """Waits; raises `TransferAbortedError` as soon as the transfer is aborted."""
+        if self._aborted.wait(seconds):
+            raise TransferAbortedError
+
+    def open_session(self) -> "requests.Session":
+        """Returns a session whose connections `abort` can reach.
+
+        Raises:
+            ImportError: `requests` is not installed.
+        """
+        with needs_extra():
+            import requests
+            import requests.adapters
+
+        pools = self._pool_classes()
+
+        class Adapter(requests.adapters.HTTPAdapter):
+            def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+                super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call,unused-ignore]
+                self.poolmanager.pool_classes_by_scheme = pools
+
+            def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+                manager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call,unused-ignore]
+                manager.pool_classes_by_scheme = pools
+                return manager
+
+        session = requests.Session()
+        session.mount("http://", Adapter())
+        session.mount("https://", Adapter())
+        return session
+
+    def _pool_classes(self) -> Dict[str, Any]:
+        from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+
+        _quieten_urllib3()
+        remember = self._remember
+
+        # The pools' own connection classes, not urllib3's: they may have been replaced.
+        class Connection(HTTPConnectionPool.ConnectionCls):  # type: ignore[valid-type,misc]
+            def connect(self) -> None:
+                super().connect()
+                remember(self.sock)
+
+        class TlsConnection(HTTPSConnectionPool.ConnectionCls):  # type: ignore[valid-type,misc]
+            def connect(self) -> None:
+                super().connect()
+                remember(self.sock)
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        class TlsPool(HTTPSConnectionPool):
+            ConnectionCls = TlsConnection
+
+        return {"http": Pool, "https": TlsPool}
+
+    def _remember(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._sockets = [known for known in self._sockets if known.fileno() >= 0]
+            self._sockets.append(opened)
+            if self._aborted.is_set():
+                _shut_down(opened)
+
+
+def _shut_down(opened: socket.socket) -> None:
+    try:
+        # Not the method of a TLS socket: that one takes the TLS layer away under the thread that reads.
+        socket.socket.shutdown(opened, socket.SHUT_RDWR)
+    except OSError:
+        return  # closed, or never connected: nobody waits on it
+
+
+class _NotOurs(logging.Filter):
+    """Drops what urllib3 logs in the runtime's threads: whole URLs, with the signatures in their query strings."""
+
+    def filter(self, _: logging.LogRecord) -> bool:
+        return not threading.current_thread().name.startswith("runtimeuse-")
+
+
+_not_ours = _NotOurs()
+
+
+def _quieten_urllib3() -> None:
+    # Adding the same filter again changes nothing.
+    logging.getLogger("urllib3.connectionpool").addFilter(_not_ours)

@@ -1,0 +1,87 @@
+"""Which files of a watched directory are no artifacts. No threads or tasks run here."""
+
+import os
+import re
+from typing import TYPE_CHECKING, List, Optional, Tuple
+
+from ._extras import needs_extra
+from .downloads import PARTIAL_PREFIX, PARTIAL_SUFFIX
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+IGNORE_FILE = ".artifactignore"
+
+#: What holds where neither the request nor the directory says anything.
+BUILT_IN: Tuple[str, ...] = (
+    "node_modules/",
+    ".venv/",
+    ".env/",
+    "env/",
+    "venv/",
+    "dist/",
+    "__pycache__/",
+    "__pytest_cache__/",
+    ".pytest_cache/",
+)
+
+
+class IgnoreRules:
+    """The ignore rules of one directory, in gitignore's syntax.
+
+    Args:
+        root: The directory.
+        content: The rules, if the request gave some; else those of the directory's `.artifactignore`, which is read
+            again when it changes; else the built-in ones.
+
+    Raises:
+        ImportError: `pathspec` is not installed.
+    """
+
+    def __init__(self, root: str, content: Optional[str]) -> None:
+        self._file = os.path.join(root, IGNORE_FILE)
+        self._content = content
+        self._read_as: Optional[Tuple[int, int, int]] = None
+        self._rules = _compile(list(BUILT_IN) if content is None else content.splitlines())
+
+    def refresh(self) -> None:
+        """Reads `.artifactignore` again if it has changed; to be called before each look at the directory."""
+        if self._content is not None:
+            return
+        try:
+            status = os.stat(self._file)
+            read_as = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if read_as == self._read_as:
+                return
+            with open(self._file, encoding="utf-8", errors="replace") as file:
+                self._rules = _compile(file.read().splitlines())
+            self._read_as = read_as
+        except OSError:
+            if self._read_as is not None:
+                self._read_as = None
+                self._rules = _compile(list(BUILT_IN))
+
+    def ignores_directory(self, path: str) -> bool:
+        """Returns whether everything below a directory, given relative to the root, is ignored."""
+        return self._rules.match_file(path + "/")
+
+    def ignores_file(self, path: str) -> bool:
+        """Returns whether a file, given relative to the root, is ignored."""
+        name = os.path.basename(path)
+        if name == IGNORE_FILE or (name.startswith(PARTIAL_PREFIX) and name.endswith(PARTIAL_SUFFIX)):
+            return True
+        return self._rules.match_file(path)
+
+
+def _compile(lines: List[str]) -> "GitIgnoreSpec":
+    with needs_extra():
+        from pathspec import GitIgnoreSpec
+
+    usable = []
+    for line in lines:
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except (ValueError, re.error):
+            continue  # git, too, passes over a line that is no pattern
+        usable.append(line)
+    return GitIgnoreSpec.from_lines(usable)

@@ -1,0 +1,186 @@
+"""Runs one shell command as a process group and hands on its output as it comes.
+
+Per command there are one thread (`runtimeuse-wait`, which reaps the shell) and two tasks on the event loop, one per
+pipe. When `ProcessRunner.run` returns or raises, the shell has been reaped and both tasks have ended; when it was
+cancelled, the whole group has.
+"""
+
+import asyncio
+import codecs
+import os
+import signal
+import subprocess
+import uuid
+from typing import IO, Any, Awaitable, Callable, List, Mapping, Optional, Set, cast
+
+from ._proc import group_is_alive, in_group, processes_with, signal_group, signal_processes
+from .settings import MEBIBYTE, RuntimeSettings
+from .workers import Workers
+
+OnOutput = Callable[[str, str], Awaitable[None]]
+
+#: Every process that a command starts carries this runtime's mark, so that `end_all` finds also those that went their
+#: own way.
+MARK = "RUNTIMEUSE_RUNTIME_MARK"
+
+_READ_SIZE = 64 * 1024
+#: The most that the shell itself can have left in a pipe and its reader; what comes beyond it, once the shell has
+#: exited, is its background children's.
+_LEFT_IN_PIPE = 4 * MEBIBYTE
+#: No event tells that a group has ended: how often to look, and how long to wait for processes that even SIGKILL does
+#: not end at once, in seconds.
+_LOOK_INTERVAL = 0.02
+_KILL_TIMEOUT = 5.0
+
+
+class ProcessRunner:
+    """Runs commands for one runtime."""
+
+    def __init__(self, settings: RuntimeSettings, workers: Workers) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._mark = uuid.uuid4().hex
+        self._started = False
+
+    async def run(self, command: str, cwd: Optional[str], env: Optional[Mapping[str, str]], on_output: OnOutput) -> int:
+        """Runs a command by the shell and returns its exit code, -1 where a signal ended it.
+
+        `on_output(stream, text)` is awaited for each piece of output; while it waits, the pipe fills and the command is
+        held up. Background children may keep the pipes open after the shell has exited: once they have been silent for
+        `pipe_grace` they are read no more, and go on.
+
+        On cancellation, and when `on_output` raises, the whole group is ended: by SIGTERM, then by SIGKILL.
+
+        Raises:
+            OSError: the working directory cannot be made, or the shell not be started.
+            ValueError: command or environment hold what no process can be given.
+        """
+        directory = self._settings.path(cwd or ".")
+        os.makedirs(directory, exist_ok=True)
+        self._started = True
+        # In the loop's own thread, as asyncio does it: it returns as soon as the shell has started.
+        process = subprocess.Popen(  # noqa: ASYNC220
+            command,
+            shell=True,
+            cwd=directory,
+            env={**os.environ, **(env or {}), MARK: self._mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        exited = asyncio.ensure_future(self._workers.run("runtimeuse-wait", process.wait))
+        pumps = [
+            _Pump("stdout", cast("IO[bytes]", process.stdout), on_output),
+            _Pump("stderr", cast("IO[bytes]", process.stderr), on_output),
+        ]
+        tasks = [asyncio.ensure_future(pump.run()) for pump in pumps]
+        try:
+            await _until_done(exited, tasks)
+            await self._drain(pumps, tasks)
+            code = exited.result()
+        except BaseException:
+            await self._end_group(process.pid, exited)
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        return code if code >= 0 else -1
+
+    async def _drain(self, pumps: "List[_Pump]", tasks: "List[asyncio.Task[None]]") -> None:
+        """Reads on until both pipes have ended, or only background children hold them."""
+        for pump in pumps:
+            pump.taken = 0
+        running: Set[asyncio.Future[None]] = set(tasks)
+        while running:
+            before = [pump.taken for pump in pumps]
+            done, running = await asyncio.wait(
+                running, timeout=self._settings.pipe_grace, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
+            if done:
+                continue
+            for pump, taken in zip(pumps, before):
+                # A pump that is not reading waits for a slow client: what it has not read yet may be the shell's.
+                if (pump.reading and pump.taken == taken) or pump.taken > _LEFT_IN_PIPE:
+                    pump.end()
+
+    async def _end_group(self, group: int, exited: "asyncio.Future[int]") -> None:
+        loop = asyncio.get_running_loop()
+        if exited.done() and not in_group(group, processes_with(MARK, self._mark)):
+            return  # the shell has been reaped, and nothing of its group is left: the number may be somebody else's
+        signal_group(group, signal.SIGTERM)
+        # A stopped process would not see the signal before somebody continues it.
+        signal_group(group, signal.SIGCONT)
+        deadline = loop.time() + self._settings.kill_grace
+        while group_is_alive(group) and loop.time() < deadline:  # noqa: ASYNC110 (no event tells of it)
+            await asyncio.sleep(_LOOK_INTERVAL)
+        if group_is_alive(group):
+            signal_group(group, signal.SIGKILL)
+        await asyncio.wait({exited}, timeout=_KILL_TIMEOUT)
+
+    async def end_all(self) -> None:
+        """Ends whatever commands have left running in the background; for the runtime's stop."""
+        if not self._started:
+            return
+        loop = asyncio.get_running_loop()
+        left = processes_with(MARK, self._mark)
+        signal_processes(left, signal.SIGTERM)
+        deadline = loop.time() + self._settings.kill_grace
+        while left and loop.time() < deadline:
+            await asyncio.sleep(_LOOK_INTERVAL)
+            left = processes_with(MARK, self._mark)
+        signal_processes(left)
+
+
+class _Pump:
+    """Reads one pipe to its end and hands on the text."""
+
+    def __init__(self, stream: str, pipe: "IO[bytes]", on_output: OnOutput) -> None:
+        self._stream = stream
+        self._pipe = pipe
+        self._on_output = on_output
+        self._reader = asyncio.StreamReader(limit=_READ_SIZE)
+        self._transport: Optional[asyncio.BaseTransport] = None
+        self.reading = False
+        self.taken = 0
+
+    async def run(self) -> None:
+        protocol = asyncio.StreamReaderProtocol(self._reader)
+        # Decoded as it comes: a character that is split over two reads stays whole, and what is none becomes U+FFFD.
+        decoder: Any = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        try:
+            self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, self._pipe)
+            while True:
+                self.reading = True
+                data = await self._reader.read(_READ_SIZE)
+                self.reading = False
+                self.taken += len(data)
+                text = decoder.decode(data, final=not data)
+                if text:
+                    await self._on_output(self._stream, text)
+                if not data:
+                    break
+        finally:
+            if self._transport is not None:
+                self._transport.close()
+                await asyncio.sleep(0)  # closing takes effect in the loop's next round
+            else:
+                self._pipe.close()
+
+    def end(self) -> None:
+        """Makes `run` take what has been read and return, whoever else holds the pipe."""
+        if self._transport is not None:
+            self._transport.close()
+        self._reader.feed_eof()
+
+
+async def _until_done(exited: "asyncio.Future[int]", tasks: "List[asyncio.Task[None]]") -> None:
+    """Waits for the process; a pump that fails ends the wait with its exception."""
+    running: Set[asyncio.Future[Any]] = {exited, *tasks}
+    while not exited.done():
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()

@@ -1,0 +1,151 @@
+"""Masks the secrets of a request in everything that leaves the runtime: messages, streams of output, and its own logs.
+
+Pure objects without threads or tasks. Everything is defined by `StreamRedactor`, so a text masked whole and the same
+text masked in pieces give the same: every place where a secret stands is masked, places that overlap as one.
+"""
+
+import logging
+import sys
+import traceback
+from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Tuple
+
+from .._redaction import MASK
+
+#: Fields whose values are the protocol's own words.
+_STRUCTURAL: FrozenSet[str] = frozenset(("message_type", "type", "stream"))
+#: Fields below which agents choose the names: there the names are masked too.
+_FREE_FORM: FrozenSet[str] = frozenset(("metadata", "structured_output"))
+#: Names that the runtime itself puts into `metadata`.
+_METADATA_NAMES: FrozenSet[str] = frozenset(("error_name", "stack", "cause", "error_details"))
+#: What stands between a call and `logging` in the call stack; from Python 3.11 on, `logging` does not count its own.
+_OWN_FRAMES = 1 if sys.version_info >= (3, 11) else 2
+
+
+class Redactor:
+    """Masks a fixed set of secrets."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self.secrets: Tuple[str, ...] = tuple(sorted({secret for secret in secrets if secret}, key=len, reverse=True))
+
+    def text(self, text: str) -> str:
+        """Returns the text with every secret masked."""
+        if not self.secrets:
+            return text
+        stream = StreamRedactor(self)
+        return stream.feed(text) + stream.flush()
+
+    def message(self, message: Dict[str, Any]) -> Dict[str, Any]:
+        """Returns a copy of an outgoing message with every secret masked in every string that is not structural."""
+        if not self.secrets:
+            return message
+        masked: Dict[str, Any] = self._value(message, free_form=False)
+        return masked
+
+    def _value(self, value: Any, free_form: bool) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, (list, tuple)):
+            return [self._value(item, free_form) for item in value]
+        if not isinstance(value, dict):
+            return value
+        masked = {}
+        for name, item in value.items():
+            if not free_form and name in _STRUCTURAL:
+                masked[name] = item
+                continue
+            hide_name = free_form and isinstance(name, str) and name not in _METADATA_NAMES
+            masked[self.text(name) if hide_name else name] = self._value(item, free_form or name in _FREE_FORM)
+        return masked
+
+
+class StreamRedactor:
+    """Masks secrets in a text that comes in pieces, also where a secret is split over several of them.
+
+    What could be the beginning of a secret is held back until the next piece, or `flush`, decides; that is always less
+    than the longest secret.
+    """
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._secrets = redactor.secrets
+        self._held = ""
+        # The first so many characters held are the end of a secret that has already been masked; they are kept only
+        # because another secret may begin among them.
+        self._covered = 0
+
+    def feed(self, text: str) -> str:
+        """Takes the next piece; returns what is now sure, masked."""
+        if not self._secrets:
+            return text
+        self._held += text
+        return self._take(self._undecided_from())
+
+    def flush(self) -> str:
+        """Returns the rest, masked: the text has ended."""
+        return self._take(len(self._held))
+
+    def _undecided_from(self) -> int:
+        """Returns where the longest suffix that is the beginning of a secret starts."""
+        held = self._held
+        start = len(held)
+        for secret in self._secrets:
+            at = max(0, len(held) - len(secret) + 1)
+            while True:
+                at = held.find(secret[0], at, start)
+                if at < 0:
+                    break
+                if secret.startswith(held[at:]):
+                    start = at
+                    break
+                at += 1
+        return start
+
+    def _take(self, end: int) -> str:
+        taken: List[str] = []
+        at = self._covered
+        for begin, stop in self._occurrences():
+            if begin >= end:
+                break
+            if begin >= at:
+                taken += (self._held[at:begin], MASK)
+            at = max(at, stop)
+        if at < end:
+            taken.append(self._held[at:end])
+            at = end
+        self._held = self._held[end:]
+        self._covered = at - end
+        return "".join(taken)
+
+    def _occurrences(self) -> List[Tuple[int, int]]:
+        found = []
+        for secret in self._secrets:
+            at = self._held.find(secret)
+            while at >= 0:
+                found.append((at, at + len(secret)))
+                at = self._held.find(secret, at + 1)
+        return sorted(found)
+
+
+class RedactingLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic in stubs only before Python 3.11
+    """A logger that masks the secrets of the request at hand in all that it logs, tracebacks included.
+
+    Attributes:
+        redactor: Whose secrets to mask; changed as requests come and go.
+    """
+
+    def __init__(self, logger: logging.Logger, redactor: Optional[Redactor] = None) -> None:
+        super().__init__(logger, {})
+        self.redactor = redactor or Redactor()
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        """Logs as `logging.Logger.log` does; text, arguments and traceback are put together first, then masked."""
+        if not self.isEnabledFor(level):
+            return
+        text = str(msg) % args if args else str(msg)
+        error = kwargs.pop("exc_info", None)
+        if error:
+            if not isinstance(error, BaseException):
+                text += "\n" + traceback.format_exc().rstrip()
+            else:
+                text += "\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + _OWN_FRAMES
+        self.logger.log(level, "%s", self.redactor.text(text), **kwargs)

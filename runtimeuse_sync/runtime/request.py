@@ -1,0 +1,160 @@
+"""One request from its message to its terminal message.
+
+Three tasks on the event loop per request: one runs `_work`, which does what is asked, and is what a cancel cancels; the
+session's runs `serve`, is never cancelled, and sends the terminal message; one sends heartbeats.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List
+
+from .._redaction import env_secrets
+from .agents import Invocation, RunFunction, run_agent
+from .artifacts import Artifacts
+from .cancellation import Cancelled
+from .commands import run_commands
+from .downloads import download
+from .failures import RequestFailedError, cancelled_message, error_message
+from .messages import Command, InvocationRequest, Request
+from .outbox import ClientGoneError, Outbox, encode
+from .processes import ProcessRunner
+from .redaction import RedactingLogger, Redactor
+from .settings import RuntimeSettings
+from .workers import Workers
+
+
+@dataclass(frozen=True)
+class RuntimeParts:
+    """What all connections of a runtime share."""
+
+    settings: RuntimeSettings
+    workers: Workers
+    processes: ProcessRunner
+    agent: RunFunction
+
+
+class RequestRun:
+    """One request in flight.
+
+    Args:
+        request: What to do.
+        parts: What to do it with.
+        outbox: Where its messages go.
+        artifacts: What watches the directories that it names.
+        log: The session's logger.
+    """
+
+    def __init__(
+        self, request: Request, parts: RuntimeParts, outbox: Outbox, artifacts: Artifacts, log: RedactingLogger
+    ) -> None:
+        self._request = request
+        self._parts = parts
+        self._outbox = outbox
+        self._artifacts = artifacts
+        self._log = log
+        self._cancelled = Cancelled()
+        self._redactor = Redactor(request.secrets)
+        # From here on, as the last request's terminal message has been masked already.
+        outbox.redactor = self._redactor
+        log.redactor = Redactor([*request.secrets, *env_secrets(*_environments(request))])
+        self._task = asyncio.ensure_future(self._work())
+
+    def cancel(self) -> None:
+        """Cancels the request; its terminal message follows once all that it started has ended."""
+        if not self._cancelled.is_set():
+            self._cancelled.set()
+            # Once only: a second one would hit the cleaning up after the first.
+            self._task.cancel()
+
+    async def serve(self, on_done: Callable[[], None]) -> None:
+        """Waits for the request's end and sends its terminal message.
+
+        `on_done` is called when the terminal message is decided and about to go out: from then on a cancel has no
+        effect, and the next request is welcome.
+        """
+        heartbeats = asyncio.ensure_future(self._send_heartbeats())
+        try:
+            await asyncio.wait({self._task})
+        finally:
+            heartbeats.cancel()
+            await asyncio.wait({heartbeats})
+        terminal = self._terminal()
+        on_done()
+        try:
+            await self._outbox.send_text(terminal)
+        except ClientGoneError:
+            self._log.info("The client left before the end of its request")
+
+    async def _send_heartbeats(self) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        while True:
+            await asyncio.sleep(self._parts.settings.heartbeat_interval)
+            elapsed = int((loop.time() - started) * 1000)
+            try:
+                await self._outbox.send(
+                    {"message_type": "heartbeat_message", "phase": "request_in_flight", "elapsed_ms": elapsed}
+                )
+            except ClientGoneError:
+                return
+
+    def _terminal(self) -> str:
+        """Returns the text of the terminal message."""
+        if self._cancelled.is_set():
+            if not self._task.cancelled() and self._task.exception() is not None:
+                self._log.debug("A cancelled request ended with an exception", exc_info=self._task.exception())
+            return self._text(cancelled_message())
+        if self._task.cancelled():
+            return self._text(self._error(RequestFailedError("the agent cancelled itself")))
+        error = self._task.exception()
+        if error is not None:
+            if not isinstance(error, (RequestFailedError, ClientGoneError)):
+                self._log.info("A request failed", exc_info=error)
+            return self._text(self._error(error))
+        try:
+            return self._text(self._task.result())
+        except (TypeError, ValueError, RecursionError) as unsendable:
+            return self._text(self._error(unsendable))
+
+    def _error(self, error: BaseException) -> Dict[str, Any]:
+        return error_message(error, self._redactor)
+
+    def _text(self, message: Dict[str, Any]) -> str:
+        return encode(self._redactor.message(message))
+
+    async def _work(self) -> Dict[str, Any]:
+        request = self._request
+        parts = self._parts
+        await self._artifacts.watch(request.artifacts_dirs, request.artifacts_ignore_content)
+        for item in request.downloadables:
+            await download(item.download_url, item.working_dir, parts.settings, parts.workers)
+        if not isinstance(request, InvocationRequest):
+            results = await run_commands(request.commands, parts.processes, self._outbox, self._redactor)
+            return {"message_type": "command_execution_result_message", "results": results}
+        await self._around_agent("pre-agent", request.pre_commands)
+        invocation = Invocation(
+            user_prompt=request.user_prompt,
+            system_prompt=request.system_prompt,
+            model=request.model,
+            output_format=request.output_format,
+            env=request.agent_env,
+            secrets=request.secrets,
+            cancelled=self._cancelled,
+            logger=self._log,
+            root=parts.settings.root,
+        )
+        result = await run_agent(parts.agent, invocation, self._outbox.send, parts.workers)
+        await self._around_agent("post-agent", request.post_commands)
+        return result
+
+    async def _around_agent(self, when: str, commands: List[Command]) -> None:
+        results = await run_commands(commands, self._parts.processes, self._outbox, self._redactor)
+        if results and results[-1]["exit_code"] != 0:
+            raise RequestFailedError(f"{when} command failed with exit code: {results[-1]['exit_code']}")
+
+
+def _environments(request: Request) -> List[Dict[str, str]]:
+    """Returns what the client hides in environments: it is never sent, and must not be logged either."""
+    if isinstance(request, InvocationRequest):
+        return [request.agent_env, *(command.env for command in request.pre_commands + request.post_commands)]
+    return [command.env for command in request.commands]

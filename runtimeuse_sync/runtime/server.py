@@ -1,0 +1,158 @@
+"""The WebSocket server: who may connect, and the start and stop of everything below it.
+
+Runs on one asyncio event loop, in whatever thread that loop runs: `local.py` gives it a background thread,
+`__main__.py` the main one.
+"""
+
+import asyncio
+import hmac
+import logging
+import os
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
+from urllib.parse import parse_qs, urlsplit
+
+from ._extras import needs_extra
+from .agents import AgentSpec, load_agent
+from .builtin_agents import built_in_agents
+from .processes import ProcessRunner
+from .request import RuntimeParts
+from .session import Session
+from .settings import RuntimeSettings
+from .workers import Workers
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import Server, ServerConnection
+    from websockets.http11 import Request, Response
+
+_logger = logging.getLogger("runtimeuse_sync.runtime")
+
+#: How long sockets that had to be cut get to close, in seconds.
+_CUT_TIMEOUT = 1.0
+
+
+class RuntimeServer:
+    """One runtime, on the event loop that `start` is called on.
+
+    Args:
+        agent: The agent, or its name.
+        settings: Everything else.
+    """
+
+    def __init__(self, agent: AgentSpec, settings: RuntimeSettings) -> None:
+        self._agent = agent
+        self._settings = settings
+        self._workers = Workers()
+        self._processes = ProcessRunner(settings, self._workers)
+        self._sessions: Dict[Session, ServerConnection] = {}
+        self._transports: Set[asyncio.BaseTransport] = set()
+        self._server: Optional[Server] = None
+
+    async def start(self) -> str:
+        """Begins to listen; returns the WebSocket URL.
+
+        Raises:
+            OSError: the address cannot be listened on, or the root directory not be made.
+            ImportError: a package of the extra is not installed, or the agent's module cannot be imported.
+            ValueError: there is no agent of this name.
+            TypeError: what was given is no agent.
+        """
+        settings = self._settings
+        agent = load_agent(self._agent, built_in_agents(self._processes))
+        self._parts = RuntimeParts(settings, self._workers, self._processes, agent)
+        os.makedirs(settings.root, exist_ok=True)
+        with needs_extra():
+            from websockets.asyncio.server import serve
+        # At DEBUG, websockets logs every frame and handshake: prompts, results and tokens.
+        quiet = logging.getLogger("runtimeuse_sync.runtime.websockets")
+        quiet.setLevel(logging.WARNING)
+        self._server = await serve(
+            self._handle,
+            settings.host,
+            settings.port,
+            process_request=self._admit,
+            create_connection=self._connection_class(),
+            compression=None,
+            ping_interval=None,
+            max_size=settings.max_message_size,
+            server_header="runtimeuse_sync",
+            logger=quiet,
+        )
+        return self._url()
+
+    async def stop(self) -> None:
+        """Ends everything: no new connections, requests cancelled, sockets closed, processes ended.
+
+        Takes about `stop_timeout` at most; agents that have not returned by then are left behind, which is logged.
+        """
+        if self._server is None:
+            return
+        self._server.close(close_connections=False)
+        stopping: List[asyncio.Future[Any]] = [asyncio.ensure_future(session.stop()) for session in self._sessions]
+        if stopping:
+            await asyncio.wait(stopping, timeout=self._settings.stop_timeout)
+        # Clients that do not answer a closing handshake, and those that have not even finished the opening one.
+        for transport in list(self._transports):
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
+        closed = asyncio.ensure_future(self._server.wait_closed())
+        await asyncio.wait({closed, *stopping}, timeout=_CUT_TIMEOUT)
+        await self._processes.end_all()
+
+    def join_threads(self) -> None:
+        """Waits for the worker threads, which have nothing left to do; to be called when the loop has ended."""
+        left = self._workers.join(_CUT_TIMEOUT)
+        if left:
+            _logger.warning("Left behind at the runtime's stop, as they did not return: %s", ", ".join(left))
+
+    async def _handle(self, connection: "ServerConnection") -> None:
+        session = Session(connection, self._parts)
+        self._sessions[session] = connection
+        try:
+            await session.run()
+        finally:
+            del self._sessions[session]
+
+    def _admit(self, connection: "ServerConnection", request: "Request") -> "Optional[Response]":
+        """Answers a handshake that is not welcome."""
+        allowed = self._settings.allow_origins
+        if "*" not in allowed and not all(origin in allowed for origin in request.headers.get_all("Origin")):
+            # A page in a browser on this machine reaches loopback too, and whoever reaches the runtime runs commands.
+            _logger.warning("Refused a connection with an Origin header: a browser's, or a client that sends one")
+            return connection.respond(HTTPStatus.FORBIDDEN, "Connections with this Origin are not allowed.\n")
+        if self._settings.token is not None and not _shows_token(request, self._settings.token):
+            _logger.warning("Refused a connection without the right token")
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "A token is needed.\n")
+        return None
+
+    def _connection_class(self) -> "type[ServerConnection]":
+        from websockets.asyncio.server import ServerConnection
+
+        transports = self._transports
+
+        class Connection(ServerConnection):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                transports.add(transport)
+                super().connection_made(transport)
+
+            def connection_lost(self, exc: Optional[Exception]) -> None:
+                super().connection_lost(exc)
+                transports.discard(self.transport)
+
+        return Connection
+
+    def _url(self) -> str:
+        assert self._server is not None
+        port = next(iter(self._server.sockets)).getsockname()[1]
+        # What listens everywhere is reached by loopback, too.
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._settings.host, self._settings.host)
+        return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
+
+def _shows_token(request: "Request", token: str) -> bool:
+    scheme, _, shown = (request.headers.get("Authorization") or "").partition(" ")
+    candidates = [shown.strip()] if scheme.lower() == "bearer" else []
+    candidates += parse_qs(urlsplit(request.path).query).get("token", [])
+    # In constant time, so that an answer's delay says nothing of how much was right.
+    right = [hmac.compare_digest(candidate.encode(errors="replace"), token.encode()) for candidate in candidates]
+    return any(right)

@@ -1,0 +1,89 @@
+"""The runtime's numbers and rules in one frozen object. No threads or tasks run here."""
+
+import ipaddress
+import math
+import os
+from dataclasses import dataclass, fields
+from typing import Optional, Tuple
+
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """What a runtime is told at its start; times are in seconds, sizes in bytes.
+
+    Attributes:
+        host: The address to listen on.
+        port: The port to listen on; 0 takes a free one.
+        root: What relative paths start from, and where commands and agents run; made absolute.
+        token: What a client must show as `Authorization: Bearer …` or `?token=…`; `None` asks for nothing.
+        no_auth: Allows a host that is not loopback without a token.
+        allow_origins: The `Origin` headers that are let in; `"*"` lets in all. A browser page sends one, a client not.
+        heartbeat_interval: Time between heartbeats while a request is in flight.
+        kill_grace: Time between SIGTERM and SIGKILL for the processes of a cancelled command.
+        pipe_grace: How long the output of a command's background children is still read once its shell has exited.
+        artifact_settle: How long a new file's size and time must stay the same before it is announced.
+        artifact_scan_interval: Time between two looks at the watched directories.
+        end_session_delay: How long the end of a session waits for late files, if any directory is watched.
+        upload_response_timeout: How long it waits for unanswered upload requests.
+        upload_timeout: How long it waits for running uploads.
+        upload_retry_delay: Time before a failed upload's second try; doubles with each further one.
+        http_timeout: How long a download or upload waits for the other side to connect, or to move on.
+        stop_timeout: How long `stop` waits for running requests to end before it leaves them behind.
+        max_message_size: The largest message accepted from a client.
+
+    Raises:
+        ValueError: a number makes no sense, or the host is not loopback and there is neither token nor `no_auth`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    root: str = "."
+    token: Optional[str] = None
+    no_auth: bool = False
+    allow_origins: Tuple[str, ...] = ()
+    heartbeat_interval: float = 15.0
+    kill_grace: float = 2.0
+    pipe_grace: float = 0.5
+    artifact_settle: float = 2.0
+    artifact_scan_interval: float = 0.25
+    end_session_delay: float = 3.0
+    upload_response_timeout: float = 60.0
+    upload_timeout: float = 30.0
+    upload_retry_delay: float = 0.5
+    http_timeout: float = 30.0
+    stop_timeout: float = 5.0
+    max_message_size: int = 100 * MEBIBYTE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", os.path.abspath(self.root))
+        object.__setattr__(self, "allow_origins", tuple(self.allow_origins))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, float) and (not math.isfinite(value) or value < 0):
+                raise ValueError(f"{field.name} must be a finite number of seconds, not {value!r}")
+        for name in ("heartbeat_interval", "artifact_scan_interval", "http_timeout", "max_message_size"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be greater than 0")
+        if self.token is not None and not self.token:
+            raise ValueError("token must not be empty")
+        if not self.token and not self.no_auth and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} can be reached from other machines, and whoever reaches the runtime can run "
+                "commands: give it a token, or say no_auth if something in front of it checks who comes"
+            )
+
+    def path(self, path: str) -> str:
+        """Returns a path as the runtime understands it: absolute, relative ones below its root."""
+        return os.path.normpath(os.path.join(self.root, path))
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

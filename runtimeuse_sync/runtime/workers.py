@@ -1,0 +1,84 @@
+"""Threads for what blocks: plain agents, waits for processes, HTTP, looks at directories.
+
+Owns every thread that the runtime starts beside its own. Each runs one function, is named `runtimeuse-…`, and hands
+its outcome to the event loop; `Workers.run` is called on the loop and does not return before the thread's function has.
+"""
+
+import asyncio
+import threading
+import time
+from typing import Any, Callable, List, Optional, Set, Tuple, TypeVar
+
+T = TypeVar("T")
+
+
+class WorkerExit(Exception):
+    """A worker's function asked the whole program to exit (`SystemExit`, `KeyboardInterrupt`), which it cannot."""
+
+
+class Workers:
+    """Starts threads and remembers them until they end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: Set[threading.Thread] = set()
+
+    async def run(
+        self, name: str, function: Callable[..., T], *args: Any, on_cancel: Optional[Callable[[], None]] = None
+    ) -> T:
+        """Runs `function(*args)` in a thread of its own and returns what it returns.
+
+        When the calling task is cancelled, `on_cancel` is called once and the thread is waited for all the same: a
+        caller that has control again knows that the function does nothing any more.
+
+        Raises:
+            WorkerExit: the function raised `SystemExit` or `KeyboardInterrupt`, which is its cause.
+            Exception: whatever else the function raised.
+        """
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Tuple[Optional[BaseException], Any]] = loop.create_future()
+
+        def deliver(error: Optional[BaseException], value: Any) -> None:
+            if not outcome.done():
+                outcome.set_result((error, value))
+
+        def work() -> None:
+            error: Optional[BaseException] = None
+            value: Any = None
+            try:
+                value = function(*args)
+            except BaseException as raised:  # whatever ends the function ends only its run
+                error = raised
+            try:
+                loop.call_soon_threadsafe(deliver, error, value)
+            except RuntimeError:
+                return  # the loop was closed: the runtime stopped without waiting for this thread any longer
+
+        # A daemon: an agent that never returns must not keep the program from exiting.
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        with self._lock:
+            # Ended threads are forgotten here, not by themselves: `join` must also see those that are just ending.
+            self._threads = {known for known in self._threads if known.is_alive()} | {thread}
+        try:
+            error, value = await asyncio.shield(outcome)
+        except asyncio.CancelledError:
+            if on_cancel is not None:
+                on_cancel()
+            await asyncio.wait({outcome})
+            raise
+        if isinstance(error, Exception):
+            raise error
+        if error is not None:
+            raise WorkerExit(f"{type(error).__name__}: {error}") from error
+        result: T = value
+        return result
+
+    def join(self, timeout: float) -> List[str]:
+        """Waits up to `timeout` seconds for all threads to end; returns the names of those that have not."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return [thread.name for thread in threads if thread.is_alive()]

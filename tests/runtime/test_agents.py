@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sys
+import threading
+from pathlib import Path
+from typing import Any, List, Optional
+
+import pytest
+
+from runtimeuse_sync.results import StructuredOutputResult, TextResult
+from runtimeuse_sync.runtime import AsyncSender, Invocation, LocalRuntime, RequestFailedError, Sender
+
+from .conftest import Connect, StartRuntime
+from .wire import CANCELLED, PATIENCE, wire_to
+
+SCHEMA = (
+    '{"type": "json_schema", "schema": {"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}}}'
+)
+
+
+class PlainAgent:
+    def run(self, invocation: Invocation, sender: Sender) -> str:
+        return "plain"
+
+
+class AsyncAgent:
+    async def run(self, invocation: Invocation, sender: AsyncSender) -> str:
+        return "async"
+
+
+class AsyncCallable:
+    async def __call__(self, invocation: Invocation, sender: AsyncSender) -> str:
+        return "async callable"
+
+
+def plain_function(invocation: Invocation, sender: Sender) -> str:
+    return "plain function"
+
+
+async def async_function(invocation: Invocation, sender: AsyncSender, *, suffix: str = "") -> str:
+    return "async function" + suffix
+
+
+@pytest.mark.parametrize(
+    ("agent", "answer"),
+    [
+        (PlainAgent(), "plain"),
+        (PlainAgent, "plain"),
+        (AsyncAgent(), "async"),
+        (AsyncCallable(), "async callable"),
+        (plain_function, "plain function"),
+        (async_function, "async function"),
+        (functools.partial(async_function, suffix="!"), "async function!"),
+        (lambda invocation, sender: "lambda", "lambda"),
+        (f"{__name__}:PlainAgent", "plain"),
+        (f"{__name__}:async_function", "async function"),
+    ],
+)
+def test_what_can_be_an_agent(talk: Connect, agent: Any, answer: str) -> None:
+    assert talk(agent).query()[0]["data"] == {"type": "text", "text": answer}
+
+
+@pytest.mark.parametrize(
+    ("agent", "error", "said"),
+    [
+        ("no_such", ValueError, "echo, shell, or module:attribute"),
+        ("no_such_module_at_all:run", ImportError, "no_such_module_at_all"),
+        (f"{__name__}:no_such", ImportError, "no_such"),
+        (f"{__name__}:SCHEMA", TypeError, "no agent"),
+        (3, TypeError, "no agent"),
+    ],
+)
+def test_what_is_no_agent_is_said_at_the_start(agent: Any, error: Any, said: str) -> None:
+    with pytest.raises(error, match=said):
+        LocalRuntime(agent).start()
+
+
+@pytest.mark.parametrize(
+    ("result", "data", "metadata"),
+    [
+        ("x", {"type": "text", "text": "x"}, {}),
+        ("", {"type": "text", "text": ""}, {}),
+        ({"n": 1}, {"type": "structured_output", "structured_output": {"n": 1}}, {}),
+        (TextResult("x"), {"type": "text", "text": "x"}, {}),
+        (StructuredOutputResult({"n": 1}), {"type": "structured_output", "structured_output": {"n": 1}}, {}),
+        (("x", {"usage": 3}), {"type": "text", "text": "x"}, {"usage": 3}),
+        ("\ud800", {"type": "text", "text": "\ud800"}, {}),
+    ],
+)
+def test_what_an_agent_may_return(talk: Connect, result: Any, data: Any, metadata: Any) -> None:
+    answer = talk(lambda invocation, sender: result).query()
+    assert answer == [{"message_type": "result_message", "data": data, "metadata": metadata}]
+
+
+@pytest.mark.parametrize(
+    "result", [None, 3, ["x"], ("x", "y"), ("x", {}, {}), {"n": object()}, {"n": float("nan")}, asyncio.sleep]
+)
+def test_anything_else_is_an_error(talk: Connect, result: Any) -> None:
+    wire = talk(lambda invocation, sender: result)
+    [answer] = wire.query()
+    assert answer["message_type"] == "error_message"
+    assert answer["metadata"]["error_name"] in ("TypeError", "ValueError")
+    wire.assert_idle()
+
+
+def test_a_plain_agent_that_returns_a_coroutine_is_told_so(talk: Connect) -> None:
+    assert "async def" in talk(lambda invocation, sender: async_function(invocation, sender)).query()[0]["error"]
+
+
+def test_an_agent_gets_what_the_client_sent(talk: Connect, tmp_path: Path) -> None:
+    seen: List[Invocation] = []
+
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        seen.append(invocation)
+        return threading.current_thread().name
+
+    fields = {"secrets_to_redact": ["hush"], "agent_env": {"A": "b"}, "output_format_json_schema_str": SCHEMA}
+    wire = talk(agent)
+    assert wire.query("p", system_prompt="sp", model="gpt", **fields)[0]["data"]["text"] == "runtimeuse-agent"
+    wire.query()
+    first, second = seen
+    assert (first.user_prompt, first.system_prompt, first.model) == ("p", "sp", "gpt")
+    assert (first.env, first.secrets, first.root) == ({"A": "b"}, ["hush"], str(tmp_path))
+    assert first.output_format is not None
+    assert first.output_format["schema"] == first.output_schema
+    assert not first.cancelled.is_set()
+    assert (second.output_format, second.output_schema, second.env) == (None, None, {})
+    assert "hush" not in repr(first)
+
+
+def test_messages_of_plain_and_async_agents_come_in_order(talk: Connect) -> None:
+    def plain(invocation: Invocation, sender: Sender) -> str:
+        sender.send_assistant_message(["a", "b"])
+        sender.send_assistant_message("c")
+        return "done"
+
+    async def asynchronous(invocation: Invocation, sender: AsyncSender) -> str:
+        await sender.send_assistant_message(["a", "b"])
+        await sender.send_assistant_message("c")
+        return "done"
+
+    for agent in (plain, asynchronous):
+        messages = talk(agent).query()
+        assert [message.get("text_blocks") for message in messages] == [["a", "b"], ["c"], None]
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (ValueError("it broke"), "ValueError"),
+        (SystemExit("it broke"), "SystemExit"),
+        (KeyboardInterrupt("it broke"), "KeyboardInterrupt"),
+        (StopIteration("it broke"), None),
+        (RequestFailedError("it broke"), "Error"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_an_agents_exception_is_its_answer(talk: Connect, error: BaseException, name: Optional[str], kind: str) -> None:
+    def plain(invocation: Invocation, sender: Sender) -> str:
+        raise error from KeyError("the cause")
+
+    async def asynchronous(invocation: Invocation, sender: AsyncSender) -> str:
+        raise error from KeyError("the cause")
+
+    wire = talk(plain if kind == "plain" else asynchronous)
+    [answer] = wire.query()
+    assert answer["message_type"] == "error_message"
+    if name is not None:  # Python itself makes another exception of a StopIteration
+        assert answer["error"] == "it broke"
+        assert answer["metadata"]["error_name"] == name
+        assert "it broke" in answer["metadata"]["stack"]
+        assert answer["metadata"]["cause"] == "KeyError: 'the cause'"
+    wire.assert_idle()
+
+
+def test_an_exceptions_metadata_is_cut(talk: Connect) -> None:
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        raise ValueError("x" * 5000) from ValueError("y" * 5000)
+
+    [answer] = talk(agent).query()
+    assert answer["error"] == "x" * 5000
+    assert len(answer["metadata"]["stack"]) == len(answer["metadata"]["cause"]) == 4000
+
+
+def test_an_async_agents_task_is_cancelled(talk: Connect) -> None:
+    cleaned_up = threading.Event()
+
+    async def agent(invocation: Invocation, sender: AsyncSender) -> str:
+        await sender.send_assistant_message("running")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            assert invocation.cancelled.is_set()
+            cleaned_up.set()
+        return "never"
+
+    wire = talk(agent)
+    wire.send_query()
+    wire.receive()
+    wire.cancel()
+    assert wire.receive() == CANCELLED
+    assert cleaned_up.is_set()
+
+
+def test_what_a_cancelled_agent_returns_does_not_count(talk: Connect) -> None:
+    async def agent(invocation: Invocation, sender: AsyncSender) -> str:
+        await sender.send_assistant_message("running")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "all the same"
+        return "never"
+
+    wire = talk(agent)
+    wire.send_query()
+    wire.receive()
+    wire.cancel()
+    assert wire.receive() == CANCELLED
+    wire.assert_idle()
+
+
+def test_an_agent_that_cancels_itself_has_failed(talk: Connect) -> None:
+    async def agent(invocation: Invocation, sender: AsyncSender) -> str:
+        raise asyncio.CancelledError
+
+    assert talk(agent).query()[0]["error"] == "the agent cancelled itself"
+
+
+def test_a_sender_sends_nothing_after_its_run(talk: Connect) -> None:
+    senders: List[Sender] = []
+
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        senders.append(sender)
+        return "done"
+
+    wire = talk(agent)
+    wire.query()
+    with pytest.raises(RuntimeError, match="the run has ended"):
+        senders[0].send_assistant_message("late")
+    wire.assert_idle()
+
+
+def test_a_sender_says_when_the_client_has_gone(start: StartRuntime) -> None:
+    failed: List[BaseException] = []
+    ended = threading.Event()
+
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        sender.send_assistant_message("running")
+        assert invocation.cancelled.wait(PATIENCE)
+        try:
+            sender.send_assistant_message("anybody?")
+        except ConnectionError as error:
+            failed.append(error)
+        ended.set()
+        return ""
+
+    with wire_to(start(agent)) as wire:
+        wire.send_query()
+        wire.receive()
+    assert ended.wait(PATIENCE)
+    assert len(failed) == 1
+
+
+def test_agents_log_without_secrets(talk: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        invocation.logger.warning("using %s and %s", "hunter2", invocation.env["KEY"])
+        return ""
+
+    with caplog.at_level(logging.DEBUG):
+        talk(agent).query(secrets_to_redact=["hunter2"], agent_env={"KEY": "key-value"})
+    [record] = [record for record in caplog.records if record.name == "runtimeuse_sync.runtime"]
+    assert record.getMessage() == "using [REDACTED] and [REDACTED]"
+    assert record.filename == "test_agents.py"
+
+
+@pytest.mark.leaks_allowed("an agent that never returns cannot be ended")
+def test_an_agent_that_never_returns_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    let_go = threading.Event()
+    running = threading.Event()
+    errors: List[BaseException] = []
+
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        running.set()
+        assert let_go.wait(PATIENCE)
+        try:
+            sender.send_assistant_message("anybody?")
+        except ConnectionError as error:
+            errors.append(error)
+        running.clear()
+        return ""
+
+    with LocalRuntime(agent, stop_timeout=0.1) as runtime, wire_to(runtime) as wire:
+        wire.send_query()
+        assert running.wait(PATIENCE)
+        runtime.stop()
+    assert "Left behind" in caplog.text
+    let_go.set()
+    for thread in threading.enumerate():
+        if thread.name == "runtimeuse-agent":
+            thread.join(PATIENCE)
+    assert len(errors) == 1
+
+
+def test_the_shell_agent_streams_lines_and_returns_all(talk: Connect) -> None:
+    messages = talk().query('echo "$A"; printf "two\\nthree"; echo oops >&2', agent_env={"A": "one"})
+    assert [message["text_blocks"] for message in messages[:-1]] == [["one"], ["two"], ["three"]]
+    assert messages[-1]["data"] == {"type": "text", "text": "one\ntwo\nthree"}
+
+
+def test_the_shell_agent_reports_a_failure(talk: Connect) -> None:
+    [answer] = talk().query("echo my SECRET problem >&2; exit 3", secrets_to_redact=["SECRET"])
+    assert answer["error"] == "the script failed with exit code: 3"
+    assert answer["metadata"]["error_details"] == "my [REDACTED] problem\n"
+
+
+def test_the_shell_agent_masks_secrets_of_several_lines(talk: Connect) -> None:
+    messages = talk().query("echo a; echo b; echo c", secrets_to_redact=["a\nb"])
+    assert [message["text_blocks"] for message in messages[:-1]] == [["[REDACTED]"], ["c"]]
+
+
+def test_the_shell_agent_is_cancelled(talk: Connect) -> None:
+    wire = talk()
+    wire.send_query("echo running; sleep 60; echo never")
+    assert wire.receive()["text_blocks"] == ["running"]
+    wire.cancel()
+    assert wire.receive() == CANCELLED
+
+
+@pytest.mark.parametrize(("agent", "prefix"), [("shell", "echo "), ("echo", "")])
+def test_with_a_schema_the_result_is_json(talk: Connect, agent: str, prefix: str) -> None:
+    wire = talk(agent)
+
+    def ask(text: str) -> Any:
+        prompt = f"{prefix}'{text}'" if prefix else text
+        return wire.query(prompt, output_format_json_schema_str=SCHEMA)[-1]
+
+    assert ask('{"n": 3}')["data"] == {"type": "structured_output", "structured_output": {"n": 3}}
+    assert "is not JSON" in ask("hello")["error"]
+    assert "$.n: " in ask('{"n": "x"}')["error"]
+    assert "schema" in ask("[]")["error"]
+
+
+def test_the_agents_module_is_imported_from_the_path(
+    talk: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_agent_module.py").write_text("class Holder:\n    run = staticmethod(lambda i, s: 'mine')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        assert talk("my_agent_module:Holder").query()[0]["data"]["text"] == "mine"
+    finally:
+        sys.modules.pop("my_agent_module", None)

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from .conftest import Connect, StartRuntime
+from .wire import Message, Storage, Wire, named, wire_to
+
+REQUEST = "artifact_upload_request_message"
+RESULT = "command_execution_result_message"
+CONFIRM = "end_session_confirm_message"
+
+
+def files(messages: List[Message]) -> List[str]:
+    """Returns the names of the announced files, sorted."""
+    return sorted(message["filename"] for message in messages if message["message_type"] == REQUEST)
+
+
+def end_and_answer(wire: Wire, url: str) -> List[Message]:
+    """Ends the session and answers what is still announced."""
+    wire.send("end_session_message")
+    received: List[Message] = []
+    while not received or received[-1]["message_type"] != CONFIRM:
+        received.append(wire.receive())
+        if received[-1]["message_type"] == REQUEST:
+            wire.answer(received[-1], f"{url}/{received[-1]['filename']}?sig=x")
+    return received
+
+
+def test_what_the_first_look_finds_is_announced_at_once(talk: Connect, storage: Storage, tmp_path: Path) -> None:
+    wire = talk(artifact_settle=60.0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old.txt").write_text("old")
+    messages = wire.commands("true", artifacts_dirs=["out"])
+    assert named(messages) == [(REQUEST, "old.txt"), (RESULT, None)]
+    assert messages[0]["filepath"] == str(tmp_path / "out" / "old.txt")
+    wire.answer(messages[0], storage.url + "/old?sig=1", "text/css")
+    [put] = storage.wait_for(1)
+    assert (put.path, put.body, put.headers["Content-Type"]) == ("/old?sig=1", b"old", "text/css")
+    assert put.headers["Content-Length"] == "3"
+
+
+def test_a_late_file_is_announced_once_it_is_stable(talk: Connect, storage: Storage) -> None:
+    wire = talk(artifact_settle=0.4)
+    started = time.monotonic()
+    assert named(wire.commands("echo done > out/report.txt", artifacts_dirs=["out"])) == [(RESULT, None)]
+    late = wire.receive()
+    assert named([late]) == [(REQUEST, "report.txt")]
+    assert time.monotonic() - started >= 0.4
+    wire.answer(late, storage.url + "/report")
+    assert storage.wait_for(1)[0].body == b"done\n"
+    assert named(wire.end()) == [(CONFIRM, None)]
+
+
+def test_a_file_that_keeps_changing_is_not_stable(talk: Connect, tmp_path: Path) -> None:
+    wire = talk(artifact_settle=0.4)
+    wire.send_commands("for i in 1 2 3 4 5 6 7 8 9 10; do echo $i >> out/log; sleep 0.1; done", artifacts_dirs=["out"])
+    assert named(wire.receive_until()) == [(RESULT, None)]
+    assert files([wire.receive()]) == ["log"]
+
+
+def test_a_file_written_at_the_last_instant_is_not_lost(talk: Connect, storage: Storage) -> None:
+    wire = talk(artifact_settle=0.5, end_session_delay=0.0)
+    wire.commands("true", artifacts_dirs=["out"])
+    wire.commands("echo 1 > out/one; mkdir out/sub; echo 2 > out/sub/two")
+    received = end_and_answer(wire, storage.url)
+    assert files(received) == ["one", "two"]
+    # Confirmed only when they have arrived.
+    assert sorted(put.path for put in storage.received) == ["/one?sig=x", "/two?sig=x"]
+
+
+def test_a_file_that_never_settles_is_announced_at_the_end(talk: Connect, storage: Storage) -> None:
+    wire = talk(artifact_settle=0.3, end_session_delay=0.1)
+    wire.commands("(while echo x; do sleep 0.05; done) > out/growing 2> /dev/null &", artifacts_dirs=["out"])
+    received = end_and_answer(wire, storage.url)
+    assert files(received) == ["growing"]
+    assert len(storage.received) == 1
+
+
+def test_files_that_come_while_the_session_ends(talk: Connect, storage: Storage) -> None:
+    wire = talk(artifact_settle=0.1, end_session_delay=0.8)
+    wire.commands("(sleep 0.3; echo late > out/late) > /dev/null 2>&1 &", artifacts_dirs=["out"])
+    assert files(end_and_answer(wire, storage.url)) == ["late"]
+    assert storage.received[0].body == b"late\n"
+
+
+def test_which_files_are_artifacts(wire: Wire, storage: Storage) -> None:
+    script = """
+        mkdir -p out/sub/deep out/node_modules out/sub/__pycache__
+        echo a > out/a.txt; echo b > out/sub/deep/b.txt; : > out/empty
+        echo c > out/node_modules/c.js; echo d > out/sub/__pycache__/d.pyc; : > out/.artifactignore
+        mkfifo out/fifo; ln -s a.txt out/link; ln -s nowhere out/broken; ln -s /etc out/etc
+    """
+    wire.commands("true", artifacts_dirs=["out"])
+    wire.commands(script.replace(": > out/.artifactignore", "true"))
+    assert files(end_and_answer(wire, storage.url)) == ["a.txt", "b.txt", "link"]
+
+
+def test_rules_from_the_request_come_first(wire: Wire) -> None:
+    script = "mkdir -p out/env out/logs; echo '*.txt' > out/.artifactignore; cd out; touch x"
+    files_of = "for f in a.txt a.log keep.log env/e logs/l.log; do echo x > $f; done"
+    wire.commands(f"{script}; {files_of}")
+    rules = "*.log\n!keep.log\n\n# no\n[z-a]\n"
+    messages = wire.commands("true", artifacts_dirs=["out"], artifacts_ignore_content=rules)
+    # What is a rule in the directory's own file, or built in, is none here.
+    assert files(messages) == ["a.txt", "e", "keep.log"]
+
+
+def test_rules_in_the_directory_are_read_again(talk: Connect, storage: Storage, tmp_path: Path) -> None:
+    wire = talk(artifact_settle=0.05)
+    out = tmp_path / "out"
+    (out / "env").mkdir(parents=True)
+    for name in ("a.txt", "b.log", "env/e"):
+        (out / name).write_text("x")
+    (out / ".artifactignore").write_text("*.txt\n*.log\nenv/\n")
+    assert named(wire.commands("true", artifacts_dirs=["out"])) == [(RESULT, None)]
+    (out / ".artifactignore").write_text("*.log\n# longer than before\nenv/\n")
+    assert files([wire.receive()]) == ["a.txt"]
+    (out / ".artifactignore").unlink()
+    assert files([wire.receive()]) == ["b.log"]
+
+
+def test_a_file_that_changes_is_announced_again(talk: Connect, storage: Storage, tmp_path: Path) -> None:
+    wire = talk(artifact_settle=0.05)
+    wire.commands("echo 1 > out/a", artifacts_dirs=["out"])
+    for content in (b"1\n", b"1\n2\n"):
+        request = wire.receive()
+        assert files([request]) == ["a"]
+        wire.answer(request, storage.url + "/a")
+        storage.wait_for(1)
+        assert storage.received.pop().body == content
+        if content == b"1\n":
+            wire.commands("echo 2 >> out/a")
+    os.unlink(tmp_path / "out" / "a")
+    time.sleep(0.1)  # a look between the two, to see that it has gone
+    (tmp_path / "out" / "a").write_text("again")
+    assert files([wire.receive()]) == ["a"]
+
+
+def test_directories_accumulate_and_no_file_comes_twice(talk: Connect, tmp_path: Path) -> None:
+    wire = talk(artifact_settle=0.05)
+    for name in ("one/a", "two/b", "three/c"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x")
+    assert files(wire.commands("true", artifacts_dir="one", artifacts_dirs=["two", "one"])) == ["a", "b"]
+    assert files(wire.commands("true", artifacts_dirs=["two", str(tmp_path / "three"), "."])) == ["c"]
+    (tmp_path / "one" / "new").write_text("x")
+    assert files([wire.receive()]) == ["new"]
+    wire.assert_idle()
+
+
+def test_both_spellings_of_the_field(talk: Connect, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("x")
+    for fields in ({"artifacts_dir": "out"}, {"artifacts_dirs": ["out"]}):
+        assert files(talk().query("true", **fields)) == ["a"]
+
+
+def test_a_session_without_directories_ends_at_once(talk: Connect) -> None:
+    wire = talk(end_session_delay=60.0)
+    assert named(wire.end()) == [(CONFIRM, None)]
+
+
+def test_an_unanswered_request_does_not_hold_up_the_end_for_ever(
+    talk: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = talk(upload_response_timeout=0.2)
+    wire.commands("echo x > out/x", artifacts_dirs=["out"])
+    assert files(wire.end()) == ["x"]
+    assert "did not answer" in caplog.text
+
+
+def test_a_failed_upload_is_tried_again(wire: Wire, storage: Storage) -> None:
+    storage.answers = [500, 503]
+    wire.commands("echo x > out/x", artifacts_dirs=["out"])
+    end_and_answer(wire, storage.url)
+    assert [put.body for put in storage.received] == [b"x\n"] * 3
+
+
+@pytest.mark.parametrize(("answers", "tries"), [([403], 1), ([500] * 9, 4)])
+def test_an_upload_that_fails_for_good_is_logged_without_the_signature(
+    wire: Wire, storage: Storage, answers: List[int], tries: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.answers = answers[:]
+    with caplog.at_level(logging.DEBUG):
+        wire.commands("echo x > out/x", artifacts_dirs=["out"])
+        end_and_answer(wire, storage.url)
+    assert len(storage.received) == tries
+    assert f"/x?[REDACTED] failed: HTTP status {answers[0]}" in caplog.text
+    assert "sig=x" not in "\n".join(str(r) for r in caplog.messages)
+
+
+def test_an_upload_to_nowhere_is_logged(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    wire.commands("echo x > out/x", artifacts_dirs=["out"])
+    end_and_answer(wire, "http://127.0.0.1:1")
+    assert "failed: ConnectionError" in caplog.text
+
+
+def test_a_file_that_has_gone_is_logged(wire: Wire, storage: Storage, tmp_path: Path) -> None:
+    wire.commands("echo x > out/x", artifacts_dirs=["out"])
+    request = wire.receive()
+    (tmp_path / "out" / "x").unlink()
+    wire.answer(request, storage.url + "/x")
+    assert named(wire.end()) == [(CONFIRM, None)]
+    assert storage.received == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"filepath": "/etc/passwd"}, {"filepath": 3}, {"presigned_url": None}])
+def test_only_announced_files_are_uploaded(
+    wire: Wire, storage: Storage, fields: Dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    response = {"filename": "a", "filepath": "/tmp/a", "presigned_url": storage.url + "/a", "content_type": "t"}
+    wire.send("artifact_upload_response_message", **{**response, **fields})
+    wire.assert_idle()
+    wire.end()
+    assert storage.received == []
+    assert "Ignored an upload response" in caplog.text
+
+
+def test_a_secret_in_a_path_is_masked_and_the_answer_finds_the_file(talk: Connect, storage: Storage) -> None:
+    wire = talk(artifact_settle=0.05)
+    wire.commands("echo x > out/SECRET.txt", artifacts_dirs=["out"], secrets_to_redact=["SECRET"])
+    request = wire.receive()
+    assert request["filename"] == "[REDACTED].txt"
+    wire.answer(request, storage.url + "/x")
+    assert storage.wait_for(1)[0].body == b"x\n"
+
+
+def test_an_answered_upload_outlives_its_client(start: StartRuntime, storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x" * 100)
+    storage.answers = [500]
+    with wire_to(start(upload_retry_delay=0.3)) as wire:
+        wire.answer(wire.commands("true", artifacts_dirs=["."])[0], storage.url + "/x")
+        storage.wait_for(1)
+    assert len(storage.wait_for(2)) == 2
+
+
+def test_a_directory_that_cannot_be_made_is_an_error(wire: Wire, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    [answer] = wire.commands("true", artifacts_dirs=["file/below"])
+    assert answer["metadata"]["error_name"] == "NotADirectoryError"
+    wire.assert_idle()
+
+
+def test_artifacts_of_a_cancelled_request_still_come(talk: Connect, storage: Storage) -> None:
+    wire = talk(artifact_settle=0.05)
+    wire.send_commands("echo x > out/x; sleep 60", artifacts_dirs=["out"])
+    assert files([wire.receive()]) == ["x"]
+    wire.cancel()
+    assert wire.receive()["error"] == "Request cancelled"
+    wire.commands("echo y > out/y")
+    assert files([wire.receive()]) == ["y"]

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import pytest
+
+from runtimeuse_sync.runtime.downloads import file_name
+
+from .conftest import Connect
+from .wire import CANCELLED, PATIENCE, Storage, Wire
+
+
+def archive(*members: Tuple[str, bytes, int], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Returns a zip archive of members, each with name, content and Unix mode."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as opened:
+        for name, content, mode in members:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            opened.writestr(info, content)
+    return buffer.getvalue()
+
+
+def fetch(wire: Wire, *urls: str, into: str = "in", command: str = "true") -> List[Dict[str, Any]]:
+    items = [{"download_url": url, "working_dir": into} for url in urls]
+    return wire.commands(command, pre_execution_downloadables=items)
+
+
+def test_files_are_in_place_before_the_work_begins(wire: Wire, storage: Storage, tmp_path: Path) -> None:
+    storage.files = {"/a/data%20file.txt": b"data", "/tool.zip": archive(("bin/tool", b"#!/bin/sh\necho ran\n", 0o755))}
+    urls = [storage.url + "/a/data%20file.txt?signature=x", storage.url + "/tool.zip"]
+    messages = fetch(wire, *urls, command="cat 'in/data file.txt'; in/bin/tool")
+    assert messages[-1]["results"][0]["stdout"] == "dataran\n"
+    assert sorted(os.listdir(tmp_path / "in")) == ["bin", "data file.txt"]
+    assert stat.S_IMODE((tmp_path / "in" / "data file.txt").stat().st_mode) & 0o044
+
+
+def test_downloads_for_an_agent(talk: Connect, storage: Storage, tmp_path: Path) -> None:
+    storage.files["/x.txt"] = b"for the agent"
+    items = [{"download_url": storage.url + "/x.txt", "working_dir": str(tmp_path / "abs")}]
+    assert talk().query("cat abs/x.txt", pre_agent_downloadables=items)[-1]["data"]["text"] == "for the agent"
+
+
+def test_a_missing_file_ends_the_request(wire: Wire, storage: Storage, tmp_path: Path) -> None:
+    [answer] = fetch(wire, storage.url + "/none.txt")
+    assert answer["error"] == "Download failed: 404 Not Found"
+    assert answer["metadata"]["error_name"] == "Error"
+    assert os.listdir(tmp_path / "in") == []
+    wire.assert_idle()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/x?sig=hidden", "ftp://host/x?sig=hidden", "x", "http://h/?sig=hidden"]
+)
+def test_what_cannot_be_fetched_is_said_without_the_signature(wire: Wire, url: str) -> None:
+    [answer] = fetch(wire, url)
+    assert answer["error"].startswith("Download failed: ")
+    assert "hidden" not in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://h/a/b.txt?x=/c", "b.txt"),
+        ("http://h/a%20b", "a b"),
+        ("http://h/%C3%A9", "é"),
+        ("http://h/..%2f..%2fetc", None),
+        ("http://h/%2e%2e", None),
+        ("http://h/a/", None),
+        ("http://h", None),
+        ("http://h/a%00", None),
+    ],
+)
+def test_the_name_is_the_paths_last_segment(url: str, name: Optional[str]) -> None:
+    if name is not None:
+        assert file_name(url) == name
+        return
+    with pytest.raises(Exception, match="no usable file name"):
+        file_name(url)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil"])
+def test_an_archive_does_not_reach_outside(wire: Wire, storage: Storage, tmp_path: Path, name: str) -> None:
+    storage.files["/a.zip"] = archive(("good", b"x", 0o644), (name, b"x", 0o644))
+    [answer] = fetch(wire, storage.url + "/a.zip", into="in/deep")
+    assert "leads outside" in answer["error"]
+    assert os.listdir(tmp_path / "in" / "deep") == []
+    assert not (tmp_path / "evil").exists()
+    assert not (tmp_path / "in" / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("link", b"/etc", stat.S_IFLNK | 0o777)],
+        [("link", b"..", stat.S_IFLNK | 0o777), ("link/evil", b"x", 0o644)],
+    ],
+)
+def test_nor_do_its_links(wire: Wire, storage: Storage, tmp_path: Path, members: Any) -> None:
+    storage.files["/a.zip"] = archive(*members)
+    [answer] = fetch(wire, storage.url + "/a.zip")
+    assert "leads outside" in answer["error"]
+    assert not (tmp_path / "evil").exists()
+
+
+def test_links_permissions_and_directories_are_kept(wire: Wire, storage: Storage, tmp_path: Path) -> None:
+    storage.files["/a.ZIP"] = archive(
+        ("d/", b"", stat.S_IFDIR | 0o750),
+        ("d/run", b"x", stat.S_IFREG | 0o4755),
+        ("d/read-only", b"x", stat.S_IFREG | 0o444),
+        ("link", b"d/run", stat.S_IFLNK | 0o777),
+        ("plain", b"x", 0),
+    )
+    for _ in range(2):  # the second one over the first
+        assert fetch(wire, storage.url + "/a.ZIP")[-1]["results"][0]["exit_code"] == 0
+    root = tmp_path / "in"
+    assert stat.S_IMODE((root / "d").stat().st_mode) == 0o750
+    assert stat.S_IMODE((root / "d" / "run").stat().st_mode) == 0o755
+    assert stat.S_IMODE((root / "d" / "read-only").stat().st_mode) == 0o444
+    assert os.readlink(root / "link") == "d/run"
+    assert sorted(os.listdir(root)) == ["d", "link", "plain"]
+
+
+def test_a_damaged_archive_is_an_error(wire: Wire, storage: Storage, tmp_path: Path) -> None:
+    storage.files["/a.zip"] = b"not a zip"
+    assert "cannot be extracted" in fetch(wire, storage.url + "/a.zip")[0]["error"]
+    assert os.listdir(tmp_path / "in") == []
+
+
+@pytest.mark.parametrize("stall", ["before the answer", "within the body"])
+def test_a_download_can_be_cancelled(wire: Wire, storage: Storage, tmp_path: Path, stall: str) -> None:
+    waiting, let_go = threading.Event(), threading.Event()
+
+    def handler(request: BaseHTTPRequestHandler) -> None:
+        if stall == "within the body":
+            request.send_response(200)
+            request.send_header("Content-Length", "1000000")
+            request.end_headers()
+            request.wfile.write(b"x" * 1000)
+        waiting.set()
+        let_go.wait(PATIENCE)
+
+    storage.handlers["/slow"] = handler
+    items = [{"download_url": storage.url + "/slow", "working_dir": "in"}]
+    wire.send_commands("true", pre_execution_downloadables=items)
+    assert waiting.wait(PATIENCE)
+    wire.cancel()
+    assert wire.receive(timeout=3) == CANCELLED
+    assert os.listdir(tmp_path / "in") == []
+    let_go.set()
+
+
+def test_large_files_come_whole(wire: Wire, storage: Storage, tmp_path: Path) -> None:
+    storage.files["/big"] = os.urandom(3_000_000)
+    fetch(wire, storage.url + "/big")
+    assert (tmp_path / "in" / "big").read_bytes() == storage.files["/big"]

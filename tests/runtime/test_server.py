@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from runtimeuse_sync.runtime import Invocation, LocalRuntime, Sender
+
+from .conftest import StartRuntime
+from .wire import CANCELLED, PATIENCE, assert_closed, wire_to
+
+
+def refused_with(runtime: LocalRuntime, query: str = "", **options: Any) -> int:
+    with pytest.raises(InvalidStatus) as refused, connect(runtime.ws_url + query, **options):
+        pass
+    return refused.value.response.status_code
+
+
+def test_it_listens_only_on_loopback_by_default(start: StartRuntime) -> None:
+    runtime = start("echo")
+    assert runtime.ws_url.startswith("ws://127.0.0.1:")
+    assert repr(runtime) == f"<LocalRuntime {runtime.ws_url}>"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.com"])
+def test_other_hosts_need_a_token(host: str) -> None:
+    with pytest.raises(ValueError, match="token"):
+        LocalRuntime(host=host)
+    LocalRuntime(host=host, token="t")
+    LocalRuntime(host=host, no_auth=True)
+
+
+def test_a_url_that_can_be_connected_to(start: StartRuntime) -> None:
+    with wire_to(start("echo", host="0.0.0.0", no_auth=True)) as wire:
+        assert wire.query("x")[0]["data"]["text"] == "x"
+
+
+def test_a_page_in_a_browser_is_refused(start: StartRuntime) -> None:
+    runtime = start("echo", allow_origins=["http://good.example"])
+    assert refused_with(runtime, origin="http://evil.example") == 403
+    assert refused_with(start("echo"), origin="http://127.0.0.1") == 403
+    with wire_to(runtime, origin="http://good.example") as wire:
+        wire.assert_idle()
+    with wire_to(start("echo", allow_origins="*"), origin="http://any.example") as wire:
+        wire.assert_idle()
+
+
+def test_a_token_is_asked_for(start: StartRuntime, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        runtime = start("echo", token="s3cret-token")
+        assert "s3cret" not in runtime.ws_url
+        assert refused_with(runtime) == 401
+        assert refused_with(runtime, "?token=wrong") == 401
+        assert refused_with(runtime, "?token=%ff") == 401
+        assert refused_with(runtime, additional_headers={"Authorization": "Bearer wrong"}) == 401
+        assert refused_with(runtime, additional_headers={"Authorization": "s3cret-token"}) == 401
+        with wire_to(runtime, additional_headers={"Authorization": "Bearer s3cret-token"}) as wire:
+            wire.assert_idle()
+        with connect(runtime.ws_url + "?token=s3cret-token") as connection:
+            connection.send('{"message_type": "command_execution_message", "commands": []}')
+            assert "results" in str(connection.recv(PATIENCE))
+    own = [record.getMessage() for record in caplog.records if record.name.startswith("runtimeuse")]
+    assert own
+    assert "s3cret" not in str(own)
+
+
+def test_frames_are_not_compressed(start: StartRuntime) -> None:
+    with connect(start("echo").ws_url, compression="deflate") as connection:
+        assert connection.response is not None
+        assert "Sec-WebSocket-Extensions" not in connection.response.headers
+
+
+def test_large_requests_are_taken_up_to_the_limit(start: StartRuntime) -> None:
+    with wire_to(start("echo", max_message_size=2_000_000)) as wire:
+        assert len(wire.query("x" * 1_900_000)[0]["data"]["text"]) == 1_900_000
+        wire.send_query("x" * 2_100_000)
+        assert_closed(wire.connection)
+        assert wire.connection.protocol.close_code == 1009
+
+
+def test_start_and_stop(tmp_path: Path) -> None:
+    runtime = LocalRuntime("echo", root=str(tmp_path / "made"))
+    with pytest.raises(RuntimeError, match="has not been started"):
+        runtime.ws_url  # noqa: B018
+    runtime.stop()
+    assert runtime.start() is runtime
+    assert (tmp_path / "made").is_dir()
+    assert any(thread.name == "runtimeuse-runtime" for thread in threading.enumerate())
+    with pytest.raises(RuntimeError, match="already"):
+        runtime.start()
+    runtime.stop()
+    runtime.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("runtimeuse-")]
+    with runtime, wire_to(runtime) as wire:
+        wire.assert_idle()
+
+
+def test_many_may_stop_it_at_once(start: StartRuntime) -> None:
+    runtime = start("echo")
+    threads = [threading.Thread(target=runtime.stop) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_a_port_in_use_is_the_callers_error(start: StartRuntime) -> None:
+    port = int(start("echo").ws_url.rpartition(":")[2])
+    second = LocalRuntime(port=port)
+    with pytest.raises(OSError, match="address already in use"):
+        second.start()
+    second.stop()
+
+
+def test_a_stop_cancels_what_runs_and_says_so(start: StartRuntime, tmp_path: Path) -> None:
+    runtime = start(end_session_delay=60.0)
+    with wire_to(runtime) as wire, wire_to(runtime) as idle, wire_to(runtime) as ending:
+        wire.send_commands("echo running; sleep 60")
+        wire.receive()
+        ending.commands("true", artifacts_dirs=["out"])
+        ending.send("end_session_message")
+        stopping = threading.Thread(target=runtime.stop)
+        stopping.start()
+        assert wire.receive() == CANCELLED
+        for closed in (wire, idle, ending):
+            assert_closed(closed.connection)
+            assert closed.connection.protocol.close_code == 1001
+        stopping.join(PATIENCE)
+        assert not stopping.is_alive()
+
+
+def test_a_stop_does_not_wait_for_clients_that_do_not_read(start: StartRuntime) -> None:
+    runtime = start(stop_timeout=0.3)
+    port = int(runtime.ws_url.rpartition(":")[2])
+    with wire_to(runtime, close_timeout=0.1) as wire, socket.create_connection(("127.0.0.1", port)) as silent:
+        silent.sendall(b"GET / HTTP/1.1\r\n")
+        wire.send_commands("yes")
+        wire.receive()
+        stopping = threading.Thread(target=runtime.stop)
+        stopping.start()
+        stopping.join(5)
+        assert not stopping.is_alive()
+
+
+def test_an_agent_may_stop_its_own_runtime() -> None:
+    async def agent(invocation: Invocation, sender: Sender) -> str:
+        runtime.stop()
+        return "stopping"
+
+    runtime = LocalRuntime(agent)
+    with runtime, wire_to(runtime) as wire:
+        assert wire.query()[0]["message_type"] in ("result_message", "error_message")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"heartbeat_interval": 0.0},
+        {"heartbeat_interval": float("nan")},
+        {"artifact_settle": -1.0},
+        {"stop_timeout": float("inf")},
+        {"token": ""},
+        {"max_message_size": 0},
+    ],
+)
+def test_settings_that_make_no_sense(settings: Dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        LocalRuntime(**settings)
+
+
+def in_a_new_interpreter(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_nothing_heavy_is_imported_before_a_start() -> None:
+    heavy = "{'websockets', 'watchfiles', 'pathspec', 'requests', 'jsonschema'}"
+    code = f"import sys, runtimeuse_sync.runtime; print({heavy} & set(sys.modules))"
+    assert in_a_new_interpreter(code) == "set()\n"
+
+
+def test_a_missing_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['websockets'] = sys.modules['websockets.asyncio.server'] = None\n"
+        "from runtimeuse_sync.runtime import LocalRuntime\n"
+        "try: LocalRuntime().start()\n"
+        "except ImportError as error: print(error)"
+    )
+    assert 'pip install "runtimeuse_sync[runtime]"' in in_a_new_interpreter(code)
+
+
+def test_a_program_that_forgets_to_stop_leaves_no_process(tmp_path: Path) -> None:
+    from .test_commands import wait_until_ended
+
+    code = f"""
+from runtimeuse_sync.runtime import LocalRuntime
+from websockets.sync.client import connect
+runtime = LocalRuntime(root={str(tmp_path)!r}, stop_timeout=0.5).start()
+connection = connect(runtime.ws_url)
+command = {{"command": "echo $$ > pid; echo running; sleep 60"}}
+import json
+connection.send(json.dumps({{"message_type": "command_execution_message", "commands": [command]}}))
+connection.recv()
+"""
+    in_a_new_interpreter(code)
+    wait_until_ended(int((tmp_path / "pid").read_text()))

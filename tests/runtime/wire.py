@@ -1,0 +1,178 @@
+"""Talks the wire protocol to a runtime, message by message, and serves files to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from websockets.sync.client import ClientConnection, connect
+
+from runtimeuse_sync.runtime import LocalRuntime
+
+Message = Dict[str, Any]
+
+TERMINALS = ("result_message", "command_execution_result_message", "error_message")
+CANCELLED = {"message_type": "error_message", "error": "Request cancelled", "metadata": {}}
+BUSY = "Received request while another is in flight!"
+
+#: How long anything that is expected may take, in seconds; only a failure waits for it.
+PATIENCE = 15.0
+
+
+class Wire:
+    """A client that says and hears exactly what a test writes down."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    def send(self, message_type: str, **fields: Any) -> None:
+        self.connection.send(json.dumps({"message_type": message_type, **fields}))
+
+    def receive(self, timeout: float = PATIENCE) -> Message:
+        message: Message = json.loads(self.connection.recv(timeout))
+        return message
+
+    def receive_until(self, *message_types: str) -> List[Message]:
+        """Returns everything up to and with the first message of one of the types; of a terminal, by default."""
+        received: List[Message] = []
+        while not received or received[-1]["message_type"] not in (message_types or TERMINALS):
+            received.append(self.receive())
+        return received
+
+    def send_query(self, prompt: str = "", **fields: Any) -> None:
+        fields = {"system_prompt": "s", "model": "m", "secrets_to_redact": [], **fields}
+        self.send("invocation_message", user_prompt=prompt, **fields)
+
+    def query(self, prompt: str = "", **fields: Any) -> List[Message]:
+        self.send_query(prompt, **fields)
+        return self.receive_until()
+
+    def send_commands(self, *commands: Any, **fields: Any) -> None:
+        listed = [{"command": command} if isinstance(command, str) else command for command in commands]
+        self.send("command_execution_message", **{"commands": listed, "secrets_to_redact": [], **fields})
+
+    def commands(self, *commands: Any, **fields: Any) -> List[Message]:
+        self.send_commands(*commands, **fields)
+        return self.receive_until()
+
+    def cancel(self) -> None:
+        self.send("cancel_message")
+
+    def end(self) -> List[Message]:
+        """Ends the session; returns what came until the runtime had closed the socket."""
+        self.send("end_session_message")
+        received = self.receive_until("end_session_confirm_message")
+        assert_closed(self.connection)
+        return received
+
+    def assert_idle(self) -> None:
+        """Checks by the barrier that nothing is in flight, and that nothing else was waiting to be received."""
+        assert self.commands() == [{"message_type": "command_execution_result_message", "results": []}]
+
+    def answer(self, request: Message, presigned_url: str, content_type: str = "text/plain") -> None:
+        self.send(
+            "artifact_upload_response_message",
+            filename=request["filename"],
+            filepath=request["filepath"],
+            presigned_url=presigned_url,
+            content_type=content_type,
+        )
+
+
+def assert_closed(connection: ClientConnection) -> None:
+    from websockets.exceptions import ConnectionClosed
+
+    with contextlib.suppress(ConnectionClosed):
+        message = connection.recv(PATIENCE)
+        raise AssertionError(f"the runtime sent {message!r} instead of closing")
+
+
+@contextlib.contextmanager
+def wire_to(runtime: LocalRuntime, **options: Any) -> Iterator[Wire]:
+    with connect(runtime.ws_url, compression=None, max_size=None, **options) as connection:
+        yield Wire(connection)
+
+
+def output(messages: List[Message], stream: str = "stdout") -> str:
+    """Returns what the command_output_messages among these say."""
+    return "".join(message["text"] for message in messages if message.get("stream") == stream)
+
+
+class Received(NamedTuple):
+    """A request that the storage got."""
+
+    method: str
+    path: str
+    headers: Dict[str, str]
+    body: bytes
+
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Storage:
+    """An HTTP server on loopback: GETs get what is in `files`, PUTs are kept in `received`.
+
+    `answers` holds statuses for the next PUTs; `handlers` may take over GETs of a path.
+    """
+
+    def __init__(self) -> None:
+        self.files: Dict[str, bytes] = {}
+        self.handlers: Dict[str, Answer] = {}
+        self.answers: List[int] = []
+        self.received: List[Received] = []
+        self.changed = threading.Condition()
+        storage = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                if path in storage.handlers:
+                    storage.handlers[path](self)
+                    return
+                content = storage.files.get(path)
+                self.respond(404 if content is None else 200, content or b"no such file")
+
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with storage.changed:
+                    status = storage.answers.pop(0) if storage.answers else 200
+                    storage.received.append(Received("PUT", self.path, dict(self.headers.items()), body))
+                    storage.changed.notify_all()
+                self.respond(status, b"")
+
+            def respond(self, status: int, content: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="storage")
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def wait_for(self, count: int) -> List[Received]:
+        """Returns what was put, once there are so many."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.received) >= count, PATIENCE), self.received
+            return list(self.received)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def named(messages: List[Message]) -> List[Tuple[str, Optional[str]]]:
+    """Returns type and file name of each message: what a test of artifacts looks at."""
+    return [(message["message_type"], message.get("filename")) for message in messages]
