@@ -10,7 +10,8 @@ Threads:
 Which request a cancellation hits is decided by order alone, so only the connection's thread sends one: in each round it
 first takes the outbox (which marks a request as sent), then looks whether the call in flight is to be cancelled. A
 caller makes its call the one in flight before it puts the request into the outbox. So a cancellation follows the
-request it is meant for, and never follows a later one.
+request it is meant for, and never follows a later one. While the answer to a barrier is awaited (`barrier_out`, set
+before the barrier is put into the outbox) no cancellation is sent, or it might end the barrier instead.
 
 States: opening → open → closed; or opening → closed. `inbox.closed` holds the reason of the last. Closing is asked for
 by `close` at any time and done by the connection's thread.
@@ -60,6 +61,7 @@ class Connection:
         inbox: What has been received.
         is_open: Whether the connection has been opened.
         in_flight: The call whose request is in flight, as far as the runtime may have to be told of it.
+        barrier_out: Whether the answer to a barrier is awaited.
         held_up: Whether its thread is inside something that cannot be ended from outside, such as a name look-up.
         on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
     """
@@ -72,6 +74,7 @@ class Connection:
         self.inbox = Inbox(max_buffered)
         self.is_open = False
         self.in_flight: Optional[Call] = None
+        self.barrier_out = False
         self.held_up = False
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
@@ -179,8 +182,8 @@ class Connection:
                     continue  # Nobody wants its answer any more, and the connection ends here.
                 call.sent = True
             outgoing.append(payload)
-        call = self.in_flight
-        if call is not None and call.sent and not call.cancel_sent:
+        call = self._call_to_watch()
+        if call is not None:
             if call.deadline.passed():
                 call.cancel_wanted = True
             if call.cancel_wanted:
@@ -190,5 +193,12 @@ class Connection:
 
     def _next_alarm(self) -> float:
         """Returns when the call in flight must be cancelled, on the clock; `math.inf` for never."""
+        call = self._call_to_watch()
+        return math.inf if call is None else call.deadline.at
+
+    def _call_to_watch(self) -> Optional[Call]:
+        """Returns the call in flight if the runtime can be told to cancel it."""
         call = self.in_flight
-        return call.deadline.at if call is not None and call.sent and not call.cancel_sent else math.inf
+        if call is None or not call.sent or call.cancel_sent or self.barrier_out:
+            return None
+        return call

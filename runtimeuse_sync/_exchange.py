@@ -15,6 +15,7 @@ is queued is used before a request is begun, so nothing from before is ever read
 """
 
 import logging
+import math
 from collections import deque
 from typing import Any, Callable, Deque, List, NamedTuple, Optional
 
@@ -38,6 +39,12 @@ from .options import Options
 _TERMINALS = ("result_message", "command_execution_result_message", "error_message")
 
 _END_SESSION = _codec.encode(_codec.END_SESSION)
+
+#: Seconds after which a runtime that ends its session has announced all late files, and with some to spare.
+LATE_FILES = 5.0
+
+#: Seconds that a runtime gives running uploads at the end of its session (PROTOCOL.md, "Artifacts").
+RUNNING_UPLOADS = 30.0
 
 #: Seconds without a terminal after which a connection that is not at rest is asked (again) by the barrier.
 PROBE_INTERVAL = 1.0
@@ -75,6 +82,7 @@ class Exchange:
         self._origin = origin
         self.logger = logger
         self._persistent = persistent
+        self._answered_at = -math.inf
         self._own_ticket = Ticket(Wakeup())
         if persistent:
             connection.on_unused = self._rest_in_background
@@ -171,12 +179,22 @@ class Exchange:
                 serve()
             if self.protocol.state is State.ENDED:
                 return True
-            batch = self.next_batch(call, until)
+            batch = self.next_batch(call, min(until, self._end_of_waiting(call)))
             if batch is None:
                 return False
             self.use_next(batch)
 
-    def serve_next(self, callbacks: Callbacks) -> None:
+    def _end_of_waiting(self, call: Call) -> float:
+        """Returns until when it makes sense to wait for the confirmation.
+
+        The runtime does not confirm while an upload request is unanswered, which one that failed stays. Then all that
+        is worth waiting for is what else it announces, and what it is uploading.
+        """
+        if not self.failed_uploads:
+            return math.inf
+        return max(call.now() + LATE_FILES, self._answered_at + RUNNING_UPLOADS)
+
+    def serve_next(self, call: Call, callbacks: Callbacks) -> None:
         """Answers the first of the upload requests by the upload callback that was given last.
 
         Raises:
@@ -194,6 +212,7 @@ class Exchange:
             raise
         else:
             self.connection.submit(response)
+            self._answered_at = call.now()
         finally:
             self.kept.popleft()
 
@@ -270,12 +289,16 @@ class Exchange:
             self._probe()
         elif state is State.FREE:
             self.connection.in_flight = None
-        elif state is State.REFUSED and in_flight is not None and not in_flight.cancel_wanted:
-            # The agent goes on although its caller has got its error: nobody waits for the rest.
-            in_flight.cancel_on_runtime()
+            self.connection.barrier_out = False
+        elif state is State.REFUSED and self.connection.barrier_out:
+            self.connection.barrier_out = False
+            if in_flight is not None:
+                # The agent goes on although its caller has got its error: nobody waits for the rest.
+                in_flight.cancel_on_runtime()
 
     def _probe(self) -> None:
         if self.protocol.probe():
+            self.connection.barrier_out = True
             self.connection.submit(_codec.encode(_codec.encode_barrier(self.protocol.secrets)))
 
     # The connection's thread.

@@ -45,7 +45,8 @@ Besides messages:
     end       any state → ENDING
 
 Why a session is never FREE too early: FREE is entered only by a RESULT with no barrier outstanding, or by the barrier's
-own answer. There is one barrier outstanding at most: the next is sent only when the previous one is answered. A REFUSAL
+own answer. There is one barrier outstanding at most: the next is sent only when the previous one is answered, and no
+cancellation is sent meanwhile, which might end the barrier in the old request's place. A REFUSAL
 that comes after a possible end may have been decided before that end, so it is asked again (DOUBTFUL → UNSURE).
 The limit: an agent whose own error repeats the busy runtime's very words cannot be told from a refusal.
 """
@@ -53,7 +54,7 @@ The limit: an agent whose own error repeats the busy runtime's very words cannot
 import enum
 from typing import Dict, Iterable, Set, Tuple
 
-from ._redaction import scrub
+from ._redaction import MASK, scrub
 
 #: What a busy runtime answers (PROTOCOL.md, "Busy"), before redaction.
 BUSY_ERROR = "Received request while another is in flight!"
@@ -149,10 +150,13 @@ class Protocol:
         assert self.state is State.FREE, self.state
         self._result_type = result_type
         self.secrets = tuple(secrets)
-        in_order = BUSY_ERROR
-        for secret in self.secrets:
-            in_order = in_order.replace(secret, "[REDACTED]")
-        self._busy_texts = {BUSY_ERROR, in_order, scrub(BUSY_ERROR, self.secrets)}
+        # Runtimes differ in how they redact: in one pass, or secret by secret, in the given order or the longest first.
+        self._busy_texts = {BUSY_ERROR, scrub(BUSY_ERROR, self.secrets)}
+        for order in (self.secrets, sorted(self.secrets, key=len, reverse=True)):
+            text = BUSY_ERROR
+            for secret in order:
+                text = text.replace(secret, MASK)
+            self._busy_texts.add(text)
         self.state = State.ACTIVE
 
     def abandon(self) -> None:

@@ -6,6 +6,7 @@ besides scheme, host and port.
 """
 
 import dataclasses
+import re
 from typing import Any, Dict, Iterable, List, Optional
 from urllib.parse import urlsplit
 
@@ -21,10 +22,9 @@ def env_secrets(*environments: Optional[Dict[str, str]]) -> List[str]:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Returns `text` with every occurrence of every secret masked, the longest secret first."""
-    for secret in sorted({secret for secret in secrets if secret}, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return text
+    """Returns `text` with every occurrence of every secret masked, the longest secret first, in one pass."""
+    longest_first = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, longest_first)), MASK, text) if longest_first else text
 
 
 def scrub_value(value: Any, secrets: Iterable[str]) -> Any:

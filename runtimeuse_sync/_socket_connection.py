@@ -134,7 +134,7 @@ class SocketConnection(Connection):
             if self._closing:
                 raise OpeningInterrupted("given up while connecting")
             if self._connect_deadline.passed():
-                raise OpeningInterrupted(f"no connection within {self._connect_deadline.seconds or 0:g} s")
+                raise OpeningInterrupted(f"no connection within {self._connect_deadline.seconds:g} s")
             now = self._clock()
             if now >= until:
                 return

@@ -86,7 +86,9 @@ class UploadDirectory:
     def __enter__(self) -> "UploadDirectory":
         self.directory.mkdir(parents=True, exist_ok=True)
         self._server = _make_server(self._host, self.directory, self._token)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="runtimeuse-uploads", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="runtimeuse-uploads", daemon=True
+        )
         self._thread.start()
         return self
 

@@ -5,7 +5,6 @@ flight, for `abort`. Each one-shot call starts one thread, the connection's, and
 """
 
 import logging
-import math
 import os
 import ssl
 from typing import Any, Mapping, Optional, Sequence, Set, Union
@@ -17,6 +16,7 @@ from ._connection import Connection
 from ._exchange import Exchange
 from ._outcomes import connection_error
 from ._requests import Defaults, Request, commands_request, query_request
+from ._wakeup import Deadline
 from .errors import RunTimeoutError
 from .messages import CommandInterface
 from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
@@ -182,10 +182,9 @@ class RuntimeUseClient:
         check.check_seconds("timeout", timeout)
         call = Call("waiting for the runtime", None)
         # The connection has the deadline: it knows how the last attempt failed, and says so when the time is over.
-        seconds = math.inf if timeout is None else timeout
-        connection = self._connection(seconds)
+        deadline = Deadline(timeout)
+        connection = self._connection(deadline)
         call.connection = connection
-        deadline = Call("waiting for the runtime", timeout).deadline
         self._calls.add(call)
         try:
             connection.start(call.wakeup)
@@ -214,9 +213,9 @@ class RuntimeUseClient:
         connection.start(call.wakeup)
         return exchange
 
-    def _connection(self, connect_timeout: Optional[float] = None) -> Connection:
+    def _connection(self, connect_deadline: Optional[Deadline] = None) -> Connection:
         if isinstance(self._transport, WebSocketTransport):
-            return self._transport.connection(connect_timeout)
+            return self._transport.connection(connect_deadline)
         return BlockingConnection(connector(self._transport), DEFAULT_MAX_BUFFERED)
 
 

@@ -245,11 +245,11 @@ class Run(Generic[ResultType]):
     def _serve_kept(self, exchange: Exchange) -> None:
         while exchange.kept and exchange.upload_options is not None:
             self._call.check()
-            exchange.serve_next(self._callbacks)
+            exchange.serve_next(self._call, self._callbacks)
 
     def _serve_late(self, exchange: Exchange) -> None:
         try:
-            exchange.serve_next(self._callbacks)
+            exchange.serve_next(self._call, self._callbacks)
         except (CancelledException, RunTimeoutError):
             raise
         except Exception as error:
@@ -260,13 +260,14 @@ class Run(Generic[ResultType]):
         seconds = self._request.options.end_session_timeout
         until = math.inf if seconds is None else self._call.now() + seconds
         try:
-            if not exchange.end(self._call, until, lambda: self._serve_late(exchange)):
+            confirmed = exchange.end(self._call, until, lambda: self._serve_late(exchange))
+            if self._late_failure is not None:
+                raise self._late_failure
+            if not confirmed:
                 raise RunTimeoutError(
                     f"the runtime did not confirm the end of the session within {seconds:g} s; "
                     "artifacts written late may be missing"
                 )
-            if self._late_failure is not None:
-                raise self._late_failure
         except (CancelledException, KeyboardInterrupt):
             raise
         except Exception as problem:

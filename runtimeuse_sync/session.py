@@ -207,7 +207,7 @@ class RuntimeUseSession:
 
         def serve() -> None:
             try:
-                exchange.serve_next(Callbacks(exchange.upload_options, call, ticket))
+                exchange.serve_next(call, Callbacks(exchange.upload_options, call, ticket))
             except (CancelledException, RunTimeoutError):
                 raise
             except Exception as error:
@@ -218,7 +218,7 @@ class RuntimeUseSession:
             exchange.end(call, math.inf, serve)
         except (RuntimeUseError, OSError) as problem:
             # What was lost with it matters only where files may have been announced.
-            if exchange.upload_options is not None or exchange.kept:
+            if not failures and (exchange.upload_options is not None or exchange.kept):
                 raise
             _logger.debug("the session did not end well: %s", type(problem).__name__)
         if failures:

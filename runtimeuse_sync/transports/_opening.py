@@ -28,7 +28,7 @@ from ._http import (
     read_answer,
     send_all,
 )
-from ._proxy import proxy_for, tunnel
+from ._proxy import Proxy, proxy_for, tunnel
 
 #: Looks a name up, as `socket.getaddrinfo` does.
 Resolve = Callable[[str, int, int, int], List[Any]]
@@ -61,17 +61,29 @@ def open_websocket(target: Target, wait: Wait, resolve: Resolve = socket.getaddr
     secure = parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
     proxy = proxy_for(target.proxy, host, secure)
-    first_host, first_port = (proxy.hostname, proxy.port or 80) if proxy else (host, port)
-    sock = _connect(first_host, first_port, wait, resolve)
+    sock = _connect_to_proxy(proxy, host, port, wait, resolve) if proxy else _connect(host, port, wait, resolve)
     try:
-        if proxy:
-            tunnel(sock, host, port, proxy, wait)
         if secure:
             sock = _start_tls(sock, host, target.ssl_context, wait)
         return sock, _handshake(sock, target, wait)
     except BaseException:
         sock.close()
         raise
+
+
+def _connect_to_proxy(proxy: Proxy, host: str, port: int, wait: Wait, resolve: Resolve) -> socket.socket:
+    """Returns a connection to host and port through the proxy; what fails on the way is said to be the proxy's."""
+    try:
+        sock = _connect(proxy.hostname, proxy.port or 80, wait, resolve)
+        try:
+            tunnel(sock, host, port, proxy, wait)
+        except BaseException:
+            sock.close()
+            raise
+    except OpeningFailed as failure:
+        through = f"through the proxy {proxy.hostname}:{proxy.port or 80}: {failure}"
+        raise OpeningFailed(through, retryable=failure.retryable, status=failure.status) from None
+    return sock
 
 
 def _connect(host: str, port: int, wait: Wait, resolve: Resolve) -> socket.socket:

@@ -3,6 +3,7 @@
 Everything runs in the thread that owns the socket.
 """
 
+import ipaddress
 import socket
 from typing import NamedTuple, Optional
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ class Proxy(NamedTuple):
 def proxy_for(url: Optional[str], host: str, secure: bool) -> Optional[Proxy]:
     """Returns the proxy for a host: that of `url`; for `None`, what the environment says; for `""`, none."""
     if url is None:
-        if proxy_bypass(host):
+        if is_loopback(host) or proxy_bypass(host):
             return None
         proxies = getproxies()
         url = proxies.get("https" if secure else "http") or proxies.get("all")
@@ -34,6 +35,16 @@ def proxy_for(url: Optional[str], host: str, secure: bool) -> Optional[Proxy]:
     if parts.scheme != "http" or not parts.hostname:
         raise OpeningFailed(f"the proxy must be an http:// URL, not {url_origin(url)}")
     return Proxy(parts.hostname, parts.port, parts.username, parts.password)
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a host is this machine, which no proxy of the environment is meant for."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, wait: Wait) -> None:

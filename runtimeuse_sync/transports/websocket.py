@@ -41,7 +41,7 @@ class WebSocketTransport:
         ssl_context: For `wss://`; default: the system's certificate authorities, host name checked.
         proxy: URL `http://[user:password@]host:port` of a proxy; `None` (default) asks the environment (`http_proxy`,
             `https_proxy`, `all_proxy`, `no_proxy`), `""` uses none.
-        connect_timeout: Seconds to connect in, retries included (default 10).
+        connect_timeout: Seconds to connect in, retries included (default 10); `None` is no limit.
         max_message_size: The longest message to receive, in bytes (default 256 MiB).
         max_buffered: How many bytes of messages are queued before TCP pushes back (default 16 MiB).
         ping_interval: Seconds of silence before a ping (default 20); `None` for no keepalive.
@@ -59,7 +59,7 @@ class WebSocketTransport:
         headers: Optional[Mapping[str, str]] = None,
         ssl_context: Optional[ssl.SSLContext] = None,
         proxy: Optional[str] = None,
-        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+        connect_timeout: Optional[float] = DEFAULT_CONNECT_TIMEOUT,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         max_buffered: int = DEFAULT_MAX_BUFFERED,
         ping_interval: Optional[float] = DEFAULT_PING_INTERVAL,
@@ -70,15 +70,14 @@ class WebSocketTransport:
             check.check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
         if proxy is not None:
             check.check_proxy_url("proxy", proxy)
-        for name, seconds in (("connect_timeout", connect_timeout), ("ping_timeout", ping_timeout)):
-            if seconds is None:
-                raise TypeError(f"{name} must be a number of seconds")
-            check.check_seconds(name, seconds)
+        check.check_seconds("connect_timeout", connect_timeout)
+        check.check_type("ping_timeout", ping_timeout, (int, float), "a number of seconds")
+        check.check_seconds("ping_timeout", ping_timeout)
         check.check_seconds("ping_interval", ping_interval)
         check.check_size("max_message_size", max_message_size)
         check.check_size("max_buffered", max_buffered)
         self.ws_url = ws_url
-        self.connect_timeout = float(connect_timeout)
+        self.connect_timeout = connect_timeout
         self.max_buffered = max_buffered
         target = Target(ws_url, _headers(ws_url, headers), ssl_context, proxy)
         self._settings = SocketSettings(target, max_message_size, ping_interval, float(ping_timeout))
@@ -91,10 +90,11 @@ class WebSocketTransport:
         """Scheme, host and port of the URL: what may be shown of it."""
         return url_origin(self.ws_url)
 
-    def connection(self, connect_timeout: Optional[float] = None) -> SocketConnection:
-        """Returns a new connection, not yet started; `connect_timeout` in seconds instead of the transport's own."""
-        seconds = self.connect_timeout if connect_timeout is None else connect_timeout
-        return SocketConnection(self._with_context(), Deadline(seconds), self.max_buffered)
+    def connection(self, connect_deadline: Optional[Deadline] = None) -> SocketConnection:
+        """Returns a new connection, not yet started; `connect_deadline` instead of the transport's own timeout."""
+        return SocketConnection(
+            self._with_context(), connect_deadline or Deadline(self.connect_timeout), self.max_buffered
+        )
 
     def _with_context(self) -> SocketSettings:
         # Made once: loading the system's certificate authorities takes longer than connecting.
