@@ -1,0 +1,47 @@
+"""An agent of your own in the embedded runtime: an object with a method `run`, or just a function.
+
+`python -m runtimeuse_sync.runtime --agent custom_agent:WordCounter`, run in this directory, serves the same agent as a
+process.
+"""
+
+from typing import Any, Dict, Tuple
+
+from runtimeuse_sync import AgentRuntimeError, AssistantMessageInterface, RuntimeUseClient
+from runtimeuse_sync.runtime import Invocation, LocalRuntime, Sender
+
+
+class WordCounter:
+    """Counts the words of the prompt; runs in a thread of its own, as every agent that is not `async`."""
+
+    def run(self, invocation: Invocation, sender: Sender) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+        shortest = int(invocation.env.get("SHORTEST", "1"))
+        counts: Dict[str, int] = {}
+        for line in invocation.user_prompt.splitlines():
+            if invocation.cancelled.is_set():
+                break  # What is returned now does not matter any more.
+            sender.send_assistant_message([f"reading {line!r}"])
+            for word in line.split():
+                if len(word) >= shortest:
+                    counts[word] = counts.get(word, 0) + 1
+        if not counts:
+            raise ValueError("there is nothing to count")
+        # The result, and metadata that goes with it.
+        return counts, {"model": invocation.model}
+
+
+def show(message: AssistantMessageInterface) -> None:
+    print("assistant:", *message.text_blocks)
+
+
+if __name__ == "__main__":
+    with LocalRuntime(agent=WordCounter()) as runtime:
+        client = RuntimeUseClient(runtime.ws_url, model="counter-1")
+        result = client.query(
+            "to be or not to be\nthat is the question", agent_env={"SHORTEST": "3"}, on_assistant_message=show
+        )
+        print("result:", result.structured_output)
+        print("metadata:", result.metadata)
+        try:
+            client.query("a b c", agent_env={"SHORTEST": "3"})
+        except AgentRuntimeError as error:
+            print("error:", error.error)

@@ -1,0 +1,113 @@
+"""Every example runs as it is, without a terminal, says what it is meant to show, and writes nothing to stderr."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+#: A pattern for all that each example prints.
+PRINTS = {
+    "quickstart": r"""
+        Runtime\ +ws://127\.0\.0\.1:\d+, in this process
+        Directory\ +\S+quickstart-\S+, removed at the end
+
+        Query\ .+
+        \ +0\.\d\d s   writing down the temperatures
+        \ +\d+\.\d\d s   sorting 5 cities, warmest first
+        \ +\d+\.\d\d s   writing the report
+        Result\ +3 lines of text, all of them seen above
+
+        Commands\ .+
+          \$ ls   \(exit code 0\)
+            readings\.csv
+            report\.txt
+            sorted\.csv
+          \$ cat report\.txt   \(exit code 0\)
+            Seville   24 C
+            (?:.+\n){3}.*Bergen     8 C
+            mean      15[.,]6
+
+        Done\. .+
+        """,
+    "streaming": r"""
+        with_callbacks:
+          stdout of 'echo getting ready': getting ready
+          assistant: reading
+          assistant: thinking
+          assistant: answering
+        with_a_loop:
+          countdown: 3
+          countdown: 2
+          countdown: 1
+          result: \['3', '2', '1'\]
+        commands_in_a_loop:
+          stdout: \['to stdout', 'more'\]
+          stderr: \['to stderr'\]
+        """,
+    "sessions": r"""
+        files: \['today\.txt'\]
+        today: buy milk
+        commands: 'exit 3' failed with exit code 3; ran: \['true', 'exit 3'\]
+        query: the script failed with exit code: 1
+        query: Query did not end within 0\.2 s
+        the session goes on: yes
+        squares: \['0', '1', '4', '9', '16'\]
+        closed: <RuntimeUseSession ws://127\.0\.0\.1:\d+ closed>
+        """,
+    "cancel_and_timeouts": r"""
+        by_abort             CancelledException after \d\.\d s  Query was cancelled
+        by_ctrl_c            KeyboardInterrupt  after \d\.\d s
+        by_timeout           RunTimeoutError    after \d\.\d s  Query did not end within 0\.3 s
+        by_idle_timeout      AgentRuntimeError  after \d\.\d s  No message received from agent runtime for 0\.3s
+        by_callback_timeout  AgentRuntimeError  after \d\.\d s  on_assistant_message callback timed out
+        the session has outlived them all
+        """,
+    "artifacts": r"""
+        announced: stock\.txt
+        result: the report is written
+        stored: /stock\.txt \(10 bytes\): 12 apples
+        """,
+    "structured_output": r"""
+        RepoStats\(file_count=2, char_count=12\)
+        as JSON: \{"data": \{.*"file_count": 2.*\}
+        refused: .*file_count.*
+        """,
+    "custom_agent": r"""
+        assistant: reading 'to be or not to be'
+        assistant: reading 'that is the question'
+        result: \{'not': 1, 'that': 1, 'the': 1, 'question': 1\}
+        metadata: \{'model': 'counter-1'\}
+        error: there is nothing to count
+        """,
+    "wsgi_view": r"""
+        'echo hello': 200 hello
+        'exit 3': 500 the agent failed: the script failed with exit code: 3
+        'sleep 30': 504 the agent took too long
+        the runtime has stopped: 502 Bad Gateway
+        """,
+}
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(PRINTS)
+
+
+@pytest.mark.parametrize("name", sorted(PRINTS))
+def test_an_example(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
+    # Nothing that would be imported, or left, because of where it is run; and as plain a terminal as there is.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run(
+        command, cwd=str(tmp_path), env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=50
+    )
+    assert (ran.returncode, ran.stderr.decode()) == (0, "")
+    pattern = "\n".join(line[8:] for line in PRINTS[name].strip("\n").split("\n"))
+    assert re.fullmatch(pattern, ran.stdout.decode()), ran.stdout.decode()
+    assert list(tmp_path.iterdir()) == [], "it cleans up after itself"
