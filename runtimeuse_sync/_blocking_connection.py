@@ -111,9 +111,11 @@ class BlockingConnection(Connection):
     def _send_until_over(self, transport: ConnectedTransport) -> None:
         try:
             while not self._over:
+                # Looked at first: what was asked for before the close is still taken out and sent.
+                closing = self._closing
                 for payload in self._take_outgoing():
                     transport.send(json.loads(payload))
-                if self._closing:
+                if closing:
                     return
                 self._wakeup.wait(self._next_alarm() - self._clock())
         except Exception as error:

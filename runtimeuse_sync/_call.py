@@ -7,7 +7,7 @@ control. No locks: every flag goes from False to True once, and is set before th
 
 import math
 import time
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from ._wakeup import Clock, Deadline, Wakeup
 from .errors import CancelledException, RunTimeoutError
@@ -28,6 +28,7 @@ class Call:
         sent: Whether the request has been handed to the socket (written by the connection's thread only).
         cancel_sent: Whether the cancellation has (written by the connection's thread only).
         connection: What to poke when a flag changes.
+        secrets: What must not appear in the text of its exceptions.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Call:
         "connection",
         "deadline",
         "kind",
+        "secrets",
         "sent",
         "wakeup",
     )
@@ -51,6 +53,7 @@ class Call:
         self.sent = False
         self.cancel_sent = False
         self.connection: Optional[Connection] = None
+        self.secrets: List[str] = []
         self._clock = clock
 
     def start(self) -> None:

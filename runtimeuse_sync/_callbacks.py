@@ -17,7 +17,7 @@ from ._call import Call
 from ._turn import Ticket
 from .errors import AgentRuntimeError
 from .messages import ArtifactUploadRequestMessageInterface, AssistantMessageInterface, CommandOutputMessageInterface
-from .options import OnArtifactUploadRequestCallback, Options, QueryOptions
+from .options import Options
 from .results import ArtifactUploadResult
 
 _numbers = itertools.count(1)
@@ -28,8 +28,8 @@ _T = TypeVar("_T")
 class Callbacks:
     """The callbacks of one call."""
 
-    def __init__(self, options: Optional[Options], call: Call, ticket: Ticket) -> None:
-        self._options: Options = options if options is not None else QueryOptions()
+    def __init__(self, options: Options, call: Call, ticket: Ticket) -> None:
+        self._options = options
         self._call = call
         self._ticket = ticket
 
@@ -58,18 +58,18 @@ class Callbacks:
         elif options.on_heartbeat is not None:
             _check_nothing_to_await("on_heartbeat", options.on_heartbeat(message))
 
-    def upload(
-        self, request: ArtifactUploadRequestMessageInterface, callback: OnArtifactUploadRequestCallback
-    ) -> bytes:
-        """Asks an upload callback where a file shall go; returns the answer for the runtime.
+    def upload(self, request: ArtifactUploadRequestMessageInterface, options: Options) -> bytes:
+        """Asks the upload callback of `options` where a file shall go; returns the answer for the runtime.
 
         Raises: as `deliver`, and:
             TypeError: it returned something else than an `ArtifactUploadResult`.
         """
+        callback = options.on_artifact_upload_request
+        assert callback is not None
         result = self._within(
             "on_artifact_upload_request",
             "artifact_upload_callback_timeout",
-            self._options.artifact_upload_callback_timeout,
+            options.artifact_upload_callback_timeout,
             lambda: callback(request),
             {"filename": request.filename, "filepath": request.filepath},
         )

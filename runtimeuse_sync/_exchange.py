@@ -69,9 +69,12 @@ class Exchange:
         kept: Upload requests that have not been answered, oldest first; they wait for a call, or the session's end.
         failed_uploads: Upload requests that a callback failed to serve, to be tried again at the end.
         upload_options: The options of the call that gave the last upload callback.
+        secrets: What must not be shown of the way to the runtime.
     """
 
-    def __init__(self, connection: Connection, origin: str, logger: logging.Logger, *, persistent: bool) -> None:
+    def __init__(
+        self, connection: Connection, origin: str, secrets: List[str], logger: logging.Logger, *, persistent: bool
+    ) -> None:
         self.connection = connection
         self.protocol = Protocol()
         self.turn = Turn()
@@ -79,6 +82,7 @@ class Exchange:
         self.kept: Deque[ArtifactUploadRequestMessageInterface] = deque()
         self.failed_uploads: List[ArtifactUploadRequestMessageInterface] = []
         self.upload_options: Optional[Options] = None
+        self.secrets = secrets
         self._origin = origin
         self.logger = logger
         self._persistent = persistent
@@ -130,6 +134,7 @@ class Exchange:
             ProtocolError: it is over because the runtime broke the rules of WebSocket.
         """
         inbox = self.connection.inbox
+        self.connection.check_process()
         while True:
             call.check()
             batch = inbox.first()
@@ -203,10 +208,9 @@ class Exchange:
         """
         request = self.kept[0]
         try:
-            callback = None if self.upload_options is None else self.upload_options.on_artifact_upload_request
-            if callback is None:
+            if self.upload_options is None:
                 raise ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath])
-            response = callbacks.upload(request, callback)
+            response = callbacks.upload(request, self.upload_options)
         except BaseException:
             self.failed_uploads.append(request)
             raise
@@ -317,4 +321,4 @@ class Exchange:
     def _check_connection(self, call: Call) -> None:
         inbox = self.connection.inbox
         if inbox.exhausted:
-            raise connection_error(inbox.closed, self._origin, call.kind)
+            raise connection_error(inbox.closed, self._origin, call.kind, self.secrets + call.secrets)

@@ -3,7 +3,7 @@
 Pure functions; no threads run here. This is where secrets are masked in what the runtime says.
 """
 
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 from ._connection import ConnectionClosed
 from ._redaction import scrub, scrub_value
@@ -21,12 +21,13 @@ from .options import ExecuteCommandsOptions
 from .results import CommandExecutionResult, QueryResult
 
 
-def outcome(request: Request, terminal: Any) -> Any:
+def outcome(request: Request, terminal: Any, secrets: List[str]) -> Any:
     """Returns the result that a terminal message stands for.
 
     Args:
         request: What was asked.
         terminal: The message; or an exception, in the place of one that was malformed.
+        secrets: What must not appear in an exception.
 
     Raises:
         AgentRuntimeError: it is an error.
@@ -36,23 +37,23 @@ def outcome(request: Request, terminal: Any) -> Any:
     if isinstance(terminal, Exception):
         raise terminal
     if isinstance(terminal, ErrorMessageInterface):
-        metadata = None if terminal.metadata is None else scrub_value(terminal.metadata, request.secrets)
-        raise AgentRuntimeError(scrub(terminal.error, request.secrets), metadata)
+        metadata = None if terminal.metadata is None else scrub_value(terminal.metadata, secrets)
+        raise AgentRuntimeError(scrub(terminal.error, secrets), metadata)
     if terminal.message_type != request.result_type:
         raise ProtocolError(f"the runtime answered a {request.kind} with a {terminal.message_type}")
     if request.result_type == "result_message":
         return QueryResult(data=terminal.data, metadata=terminal.metadata)
     result = CommandExecutionResult(results=terminal.results)
-    _check_exit_codes(request, result)
+    _check_exit_codes(request, result, secrets)
     return result
 
 
-def _check_exit_codes(request: Request, result: CommandExecutionResult) -> None:
+def _check_exit_codes(request: Request, result: CommandExecutionResult, secrets: List[str]) -> None:
     if not isinstance(request.options, ExecuteCommandsOptions) or not request.options.check:
         return
     for item in result.results:
         if item.exit_code != 0:
-            command = scrub(item.command, request.secrets)
+            command = scrub(item.command, secrets)
             raise CommandFailedError(
                 f"command failed with exit code {item.exit_code}: {command}",
                 {"command": command, "exit_code": item.exit_code},
@@ -76,20 +77,22 @@ def idle_error(seconds: Optional[float], message_count: int, last_message_type: 
     )
 
 
-def connection_error(closed: Optional[BaseException], origin: str, kind: str) -> RuntimeUseError:
+def connection_error(closed: Optional[BaseException], origin: str, kind: str, secrets: List[str]) -> RuntimeUseError:
     """Returns the public error for a connection that is closed.
 
     Args:
         closed: Why.
         origin: Where it led to, without secrets.
         kind: What it was needed for.
+        secrets: What must not appear in its text.
     """
     if not isinstance(closed, ConnectionClosed):
         error = ConnectionLostError(f"the connection failed: {type(closed).__name__}", {"in_flight": kind})
         error.__cause__ = closed
         return error
+    reason = scrub(str(closed), secrets)
     if closed.opening:
-        return RuntimeConnectionError(f"could not connect to {origin}: {closed}", status=closed.status)
+        return RuntimeConnectionError(f"could not connect to {origin}: {reason}", status=closed.status)
     if closed.protocol_error:
-        return ProtocolError(str(closed), {"in_flight": kind})
-    return ConnectionLostError(f"the connection to {origin} was lost ({kind}): {closed}", {"in_flight": kind})
+        return ProtocolError(reason, {"in_flight": kind})
+    return ConnectionLostError(f"the connection to {origin} was lost ({kind}): {reason}", {"in_flight": kind})

@@ -8,7 +8,7 @@ besides scheme, host and port.
 import dataclasses
 import re
 from typing import Any, Dict, Iterable, List, Optional
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 MASK = "[REDACTED]"
 
@@ -51,12 +51,20 @@ def url_origin(url: str) -> str:
 
 
 def url_secrets(url: str) -> List[str]:
-    """Returns the parts of a URL that may be secret: its query string, user and password."""
+    """Returns the parts of a URL that may be secret: its query string and the values in it, user and password."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return [url]
-    return [part for part in (parts.query, parts.username, parts.password) if part]
+    found = [part for part in (parts.query, parts.username, parts.password) if part]
+    found += [unquote(part) for part in (parts.username, parts.password) if part]
+    return found + [value for _, value in parse_qsl(parts.query) if len(value) >= MIN_ENV_SECRET_LENGTH]
+
+
+def header_secrets(headers: Dict[str, str]) -> List[str]:
+    """Returns the values of headers, and the words in them that are long enough to be a secret ("Bearer …")."""
+    words = [word for value in headers.values() for word in value.split() if len(word) >= MIN_ENV_SECRET_LENGTH]
+    return list(headers.values()) + words
 
 
 def mask_url(url: str) -> str:

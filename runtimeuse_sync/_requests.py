@@ -28,6 +28,9 @@ class Request(NamedTuple):
     options: Options
     secrets: List[str]
 
+    def __repr__(self) -> str:
+        return f"Request({self.kind!r}, {len(self.payload)} bytes)"
+
 
 class Defaults:
     """What a client fills in where a call says nothing."""

@@ -36,6 +36,9 @@ class SocketSettings(NamedTuple):
     ping_interval: Optional[float]
     ping_timeout: float
 
+    def __repr__(self) -> str:
+        return f"SocketSettings({self.target!r})"
+
 
 class SocketConnection(Connection):
     """A WebSocket connection with the thread that owns it."""
@@ -149,12 +152,14 @@ class SocketConnection(Connection):
         if link.has_pending:
             self._read(link)
         while link.disconnected is None:
+            # Looked at first: what was asked for before the close is still taken out and sent.
+            closing = self._closing
             for payload in self._take_outgoing():
                 link.queue_text(payload)
             was_blocked = link.wants_write
             if link.flush() and was_blocked:
                 self._note_sign_of_life()
-            if self._closing:
+            if closing:
                 return ConnectionClosed("the connection was closed")
             self._keep_alive(link)
             if link.disconnected is None:

@@ -117,8 +117,8 @@ def check_ws_url(name: str, value: Any) -> None:
         parts = urlsplit(value)
         _ = parts.port
         host = parts.hostname
-    except ValueError as error:
-        raise ValueError(f"{name} is not a URL: {error}") from None
+    except ValueError:
+        raise ValueError(f"{name} is not a URL: its host or port makes no sense") from None
     if parts.scheme not in ("ws", "wss"):
         raise ValueError(
             f"{name} must begin with ws:// or wss://, not {(parts.scheme + '://') if parts.scheme else 'no scheme'}"
@@ -143,8 +143,8 @@ def check_proxy_url(name: str, value: Any) -> None:
     try:
         parts = urlsplit(value)
         _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"{name} is not a URL: {error}") from None
+    except ValueError:
+        raise ValueError(f"{name} is not a URL: its host or port makes no sense") from None
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(f"{name} must be an http:// URL that names a host")
 

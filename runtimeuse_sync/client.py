@@ -6,8 +6,7 @@ flight, for `abort`. Each one-shot call starts one thread, the connection's, and
 
 import logging
 import os
-import ssl
-from typing import Any, Mapping, Optional, Sequence, Set, Union
+from typing import Any, List, Optional, Sequence, Set, Union
 
 from . import _validation as check
 from ._blocking_connection import BlockingConnection, connector, is_persistent
@@ -56,24 +55,25 @@ class RuntimeUseClient:
         *,
         model: Optional[str] = None,
         system_prompt: Optional[str] = None,
-        headers: Optional[Mapping[str, str]] = None,
-        ssl_context: Optional[ssl.SSLContext] = None,
-        proxy: Optional[str] = None,
         **settings: Any,
     ) -> None:
         self._defaults = Defaults(model, system_prompt)
         self._transport: Union[Transport, PersistentTransport]
+        for name in settings:
+            if name not in _SETTINGS:
+                raise TypeError(f"RuntimeUseClient got an unknown argument {name!r}")
         if transport is not None:
+            if settings:
+                raise TypeError(
+                    f"{', '.join(settings)}: settings of the WebSocket, which a transport of yours replaces"
+                )
             connector(transport)
             self._transport = transport
         else:
             url = ws_url if ws_url is not None else os.environ.get(URL_VARIABLE) or None
             if url is None:
                 raise ValueError(f"Either ws_url or transport must be provided (or {URL_VARIABLE} be set)")
-            for name in settings:
-                if name not in _SETTINGS:
-                    raise TypeError(f"RuntimeUseClient got an unknown argument {name!r}")
-            self._transport = WebSocketTransport(url, headers=headers, ssl_context=ssl_context, proxy=proxy, **settings)
+            self._transport = WebSocketTransport(url, **settings)
         self._calls: Set[Call] = set()
 
     def __repr__(self) -> str:
@@ -83,6 +83,9 @@ class RuntimeUseClient:
     def _origin(self) -> str:
         transport = self._transport
         return transport.origin if isinstance(transport, WebSocketTransport) else type(transport).__name__
+
+    def _secrets(self) -> List[str]:
+        return self._transport.secrets() if isinstance(self._transport, WebSocketTransport) else []
 
     def query(self, prompt: str, options: Optional[QueryOptions] = None, **keywords: Any) -> QueryResult:
         """Sends a prompt to the agent, over a connection of its own, and returns the result.
@@ -157,7 +160,7 @@ class RuntimeUseClient:
                 "The configured transport does not support persistent sessions: it has no connect method "
                 "(PersistentTransport)"
             )
-        return RuntimeUseSession(self._connection, self._origin, self._defaults, end_session_timeout)
+        return RuntimeUseSession(self._connection, self._origin, self._secrets(), self._defaults, end_session_timeout)
 
     def abort(self) -> None:
         """Cancels all one-shot calls of this client that are in flight: each raises `CancelledException`.
@@ -192,7 +195,7 @@ class RuntimeUseClient:
                 call.check()
                 closed = connection.inbox.closed
                 if closed is not None:
-                    error = connection_error(closed, self._origin, call.kind)
+                    error = connection_error(closed, self._origin, call.kind, self._secrets())
                     if deadline.passed():
                         raise RunTimeoutError(f"the runtime was not ready within {timeout:g} s: {error}") from error
                     raise error
@@ -209,7 +212,7 @@ class RuntimeUseClient:
     def _line(self, call: Call) -> Exchange:
         connection = self._connection()
         call.connection = connection
-        exchange = Exchange(connection, self._origin, _logger, persistent=False)
+        exchange = Exchange(connection, self._origin, self._secrets(), _logger, persistent=False)
         connection.start(call.wakeup)
         return exchange
 
@@ -219,4 +222,15 @@ class RuntimeUseClient:
         return BlockingConnection(connector(self._transport), DEFAULT_MAX_BUFFERED)
 
 
-_SETTINGS = frozenset(["connect_timeout", "ping_interval", "ping_timeout", "max_message_size", "max_buffered"])
+_SETTINGS = frozenset(
+    [
+        "connect_timeout",
+        "headers",
+        "max_buffered",
+        "max_message_size",
+        "ping_interval",
+        "ping_timeout",
+        "proxy",
+        "ssl_context",
+    ]
+)

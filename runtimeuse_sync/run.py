@@ -62,6 +62,7 @@ class Run(Generic[ResultType]):
         self._request = request
         self._line = line
         self._call = Call(request.kind, request.options.timeout)
+        self._call.secrets = request.secrets
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
         self._logger: logging.Logger = request.options.logger or logging.getLogger("runtimeuse_sync")
@@ -231,7 +232,7 @@ class Run(Generic[ResultType]):
         result: Any = None
         error: Optional[AgentRuntimeError] = None
         try:
-            result = outcome(self._request, received.message)
+            result = outcome(self._request, received.message, exchange.secrets + self._call.secrets)
         except AgentRuntimeError as raised:
             error = raised
         if self._line.one_shot and self._request.options.on_artifact_upload_request is not None:

@@ -47,12 +47,14 @@ class RuntimeUseSession:
         self,
         make_connection: Callable[[], Connection],
         origin: str,
+        secrets: List[str],
         defaults: Defaults,
         end_session_timeout: Optional[float] = END_SESSION_TIMEOUT,
     ) -> None:
         check.check_seconds("end_session_timeout", end_session_timeout)
         self._make_connection = make_connection
         self._origin = origin
+        self._secrets = secrets
         self._defaults = defaults
         self._end_session_timeout = end_session_timeout
         self._exchange: Optional[Exchange] = None
@@ -71,7 +73,7 @@ class RuntimeUseSession:
             raise SessionStateError("a session can be opened once only")
         call = self._opening = Call("opening the session", None)
         connection = self._make_connection()
-        exchange = self._exchange = Exchange(connection, self._origin, _logger, persistent=True)
+        exchange = self._exchange = Exchange(connection, self._origin, self._secrets, _logger, persistent=True)
         ticket = Ticket(call.wakeup, [threading.get_ident()])
         try:
             connection.start(call.wakeup)
@@ -204,10 +206,11 @@ class RuntimeUseSession:
 
     def _end(self, exchange: Exchange, call: Call, ticket: Ticket) -> None:
         failures: List[BaseException] = []
+        callbacks = Callbacks(QueryOptions(), call, ticket)
 
         def serve() -> None:
             try:
-                exchange.serve_next(call, Callbacks(exchange.upload_options, call, ticket))
+                exchange.serve_next(call, callbacks)
             except (CancelledException, RunTimeoutError):
                 raise
             except Exception as error:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import websocket
 
-from .._redaction import scrub
+from .._redaction import header_secrets, scrub, url_origin, url_secrets
 from ._http import (
     RETRYABLE_STATUS,
     OpeningFailed,
@@ -48,6 +48,14 @@ class Target(NamedTuple):
     headers: Dict[str, str]
     ssl_context: Optional[ssl.SSLContext]
     proxy: Optional[str]
+
+    def __repr__(self) -> str:
+        return f"Target({url_origin(self.url)!r})"
+
+    def secrets(self) -> List[str]:
+        """Returns what must not be shown of all this."""
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "user-agent"}
+        return url_secrets(self.url) + header_secrets(headers) + (url_secrets(self.proxy) if self.proxy else [])
 
 
 def open_websocket(target: Target, wait: Wait, resolve: Resolve = socket.getaddrinfo) -> Tuple[socket.socket, bytes]:
@@ -196,7 +204,7 @@ class _HandshakeSocket:
 def _handshake(sock: socket.socket, target: Target, wait: Wait) -> bytes:
     headers = dict(target.headers)
     host = next((headers.pop(name) for name in list(headers) if name.lower() == "host"), None)
-    stand_in = _HandshakeSocket(sock, wait, list(target.headers.values()))
+    stand_in = _HandshakeSocket(sock, wait, target.secrets())
     client: Any = websocket.WebSocket(enable_multithread=False)
     try:
         client.connect(

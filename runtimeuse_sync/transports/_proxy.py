@@ -21,6 +21,9 @@ class Proxy(NamedTuple):
     username: Optional[str]
     password: Optional[str]
 
+    def __repr__(self) -> str:
+        return f"Proxy({self.hostname!r}, {self.port!r})"
+
 
 def proxy_for(url: Optional[str], host: str, secure: bool) -> Optional[Proxy]:
     """Returns the proxy for a host: that of `url`; for `None`, what the environment says; for `""`, none."""

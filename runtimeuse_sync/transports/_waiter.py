@@ -11,6 +11,9 @@ import socket
 from collections import deque
 from typing import Deque, Optional, Tuple
 
+#: The longest time that `poll` can be asked to wait, in seconds; whoever waits for longer begins again.
+_LONGEST = 2_000_000.0
+
 
 class Waiter:
     """Waits until a socket is ready, a time has passed, or `wake` was called."""
@@ -66,7 +69,7 @@ class Waiter:
         if sock is not None:
             poll.register(sock.fileno(), (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         # Rounded up: a wait that ends a fraction early would only be begun again.
-        milliseconds = None if seconds == math.inf else min(math.ceil(max(0.0, seconds) * 1000), 2**31 - 1)
+        milliseconds = None if seconds == math.inf else math.ceil(min(max(0.0, seconds), _LONGEST) * 1000)
         events = dict(poll.poll(milliseconds))
         event = events.get(sock.fileno(), 0) if sock is not None else 0
         failed = event & ~(select.POLLIN | select.POLLOUT)

@@ -9,7 +9,7 @@ import math
 import queue
 import ssl
 import threading
-from typing import Dict, Iterator, Mapping, Optional
+from typing import Dict, Iterator, List, Mapping, Optional
 from urllib.parse import urlsplit
 
 from .. import _codec
@@ -90,6 +90,10 @@ class WebSocketTransport:
         """Scheme, host and port of the URL: what may be shown of it."""
         return url_origin(self.ws_url)
 
+    def secrets(self) -> List[str]:
+        """Returns what must not be shown of the settings."""
+        return self._settings.target.secrets()
+
     def connection(self, connect_deadline: Optional[Deadline] = None) -> SocketConnection:
         """Returns a new connection, not yet started; `connect_deadline` instead of the transport's own timeout."""
         return SocketConnection(
@@ -110,7 +114,7 @@ class WebSocketTransport:
         Raises:
             RuntimeConnectionError: the runtime could not be reached within `connect_timeout`.
         """
-        connected = ConnectedWebSocketTransport(self.connection(), self.origin)
+        connected = ConnectedWebSocketTransport(self.connection(), self.origin, self.secrets())
         try:
             connected.wait_until_open()
         except BaseException:
@@ -152,10 +156,11 @@ class ConnectedWebSocketTransport:
     Made by `WebSocketTransport.connect`. One thread may receive; `send` and `close` are for any.
     """
 
-    def __init__(self, connection: SocketConnection, origin: str) -> None:
+    def __init__(self, connection: SocketConnection, origin: str, secrets: List[str]) -> None:
         self._connection = connection
         self._origin = origin
         self._call = Call("connection", None)
+        self._call.secrets = secrets
         connection.start(self._call.wakeup)
 
     def wait_until_open(self) -> None:
@@ -167,7 +172,7 @@ class ConnectedWebSocketTransport:
         while not self._connection.is_open:
             closed = self._connection.inbox.closed
             if closed is not None:
-                raise connection_error(closed, self._origin, self._call.kind)
+                raise connection_error(closed, self._origin, self._call.kind, self._call.secrets)
             self._call.wakeup.wait(math.inf)
 
     def send(self, message: Message) -> None:
@@ -187,7 +192,7 @@ class ConnectedWebSocketTransport:
             if batch is None:
                 if inbox.closed is not None and inbox.exhausted:
                     if getattr(inbox.closed, "protocol_error", False):
-                        raise connection_error(inbox.closed, self._origin, self._call.kind)
+                        raise connection_error(inbox.closed, self._origin, self._call.kind, self._call.secrets)
                     return None
                 self._call.wakeup.wait(math.inf)
                 continue
