@@ -7,11 +7,12 @@ Threads:
                               never touch the transport, so an interrupt in a caller cannot leave a frame half sent.
     anybody                   `poke`: wakes the connection's thread; never blocks.
 
-Which request a cancellation hits is decided by order alone, so only the connection's thread sends one: in each round it
-first takes the outbox (which marks a request as sent), then looks whether the call in flight is to be cancelled. A
-caller makes its call the one in flight before it puts the request into the outbox. So a cancellation follows the
-request it is meant for, and never follows a later one. While the answer to a barrier is awaited (`barrier_out`, set
-before the barrier is put into the outbox) no cancellation is sent, or it might end the barrier instead.
+Which request a cancellation hits is decided by order alone, so only the connection's thread sends one. In each round it
+looks whether the call in flight is to be cancelled, if its request has been sent; then takes the outbox, which marks a
+request as sent; then looks again. A caller makes its call the one in flight before it puts the request into the outbox.
+So a cancellation follows the request it is meant for, and never follows a later one. While the answer to a barrier is
+awaited (`barrier_out`, set before the barrier is put into the outbox) no cancellation is sent, or it might end the
+barrier instead.
 
 States: opening → open → closed; or opening → closed. `inbox.closed` holds the reason of the last. Closing is asked for
 by `close` at any time and done by the connection's thread.
@@ -94,8 +95,12 @@ class Connection:
         self.inbox.listener = listener
         try:
             self._thread.start()
-        except BaseException:
+        except RuntimeError:
             self._discard()
+            raise
+        except BaseException:
+            # Interrupted while it waited for the thread, which runs by now: that frees everything itself.
+            self.close()
             raise
 
     def submit(self, payload: bytes, request_of: Optional[Call] = None) -> None:
@@ -174,7 +179,8 @@ class Connection:
 
     def _take_outgoing(self) -> List[bytes]:
         """Returns what is to be sent now, in order; what it returns must be sent, or the connection closed."""
-        outgoing = []
+        outgoing: List[bytes] = []
+        self._add_cancellation(outgoing)
         while self._outbox:
             payload, call = self._outbox.popleft()
             if call is not None:
@@ -182,14 +188,18 @@ class Connection:
                     continue  # Nobody wants its answer any more, and the connection ends here.
                 call.sent = True
             outgoing.append(payload)
-        call = self._call_to_watch()
-        if call is not None:
-            if call.deadline.passed():
-                call.cancel_wanted = True
-            if call.cancel_wanted:
-                call.cancel_sent = True
-                outgoing.append(_CANCEL)
+        self._add_cancellation(outgoing)
         return outgoing
+
+    def _add_cancellation(self, outgoing: List[bytes]) -> None:
+        call = self._call_to_watch()
+        if call is None:
+            return
+        if call.deadline.passed():
+            call.cancel_wanted = True
+        if call.cancel_wanted:
+            call.cancel_sent = True
+            outgoing.append(_CANCEL)
 
     def _next_alarm(self) -> float:
         """Returns when the call in flight must be cancelled, on the clock; `math.inf` for never."""

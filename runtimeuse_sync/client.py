@@ -211,6 +211,7 @@ class RuntimeUseClient:
 
     def _line(self, call: Call) -> Exchange:
         connection = self._connection()
+        # First of all, so that whoever interrupts this leaves nothing that cannot be found.
         call.connection = connection
         exchange = Exchange(connection, self._origin, self._secrets(), _logger, persistent=False)
         connection.start(call.wakeup)

@@ -12,6 +12,7 @@ state.
 import logging
 import math
 import threading
+import weakref
 from types import TracebackType
 from typing import Any, Callable, Generic, Iterator, NamedTuple, Optional, Type, TypeVar
 
@@ -68,7 +69,7 @@ class Run(Generic[ResultType]):
         self._logger: logging.Logger = request.options.logger or logging.getLogger("runtimeuse_sync")
         self._exchange: Optional[Exchange] = None
         self._started = False
-        self._released = False
+        self._finalizer: Optional[weakref.finalize[Any, Any]] = None
         self._result: Optional[ResultType] = None
         self._error: Optional[BaseException] = None
         self._message_count = 0
@@ -93,10 +94,13 @@ class Run(Generic[ResultType]):
                 own callbacks.
         """
         try:
-            self._start()
+            self.start()
         except BaseException:
-            self._release()
+            self.close()
             raise
+        # Not a `__del__`: that would run for every run, and swallow the Ctrl-C that hits it.
+        self._finalizer = weakref.finalize(self, _leave, self._line, self._exchange, self._call, self._ticket)
+        self._finalizer.atexit = False
         return self
 
     def __exit__(
@@ -112,10 +116,6 @@ class Run(Generic[ResultType]):
             # Interrupted on the way: every step may be repeated, and none blocks for long.
             self._release()
             raise
-
-    def __del__(self) -> None:
-        if getattr(self, "_started", False) and not self._released:
-            self._release(join=False)
 
     def __iter__(self) -> Iterator[StreamedMessage]:
         return self
@@ -145,7 +145,8 @@ class Run(Generic[ResultType]):
 
     # Start and end.
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """What entering the context does; whoever calls this must `close`. Raises as `__enter__`."""
         if self._started:
             raise SessionStateError("a run can be started once only")
         self._ticket.threads.add(threading.get_ident())
@@ -168,19 +169,16 @@ class Run(Generic[ResultType]):
         self._logger.debug("%s sent (source_id=%s)", self._request.kind, options.source_id)
         self._serve_kept(exchange)
 
-    def _release(self, join: bool = True) -> None:
-        """Gives back all that was taken; may be repeated. A finalizer must not `join`: it would block."""
+    def _release(self) -> None:
+        """Gives back all that was taken; may be repeated."""
         if self._result is None and self._error is None:
             self._error = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.leave(self._call, self._ticket)
-            if self._line.one_shot:
-                exchange.connection.close()
-                if join:
-                    exchange.connection.join()
-        self._line.ended(self._call)
-        self._released = True
+        _leave(self._line, self._exchange, self._call, self._ticket)
+        connection = self._call.connection
+        if self._line.one_shot and connection is not None:
+            connection.join()
+        if self._finalizer is not None:
+            self._finalizer.detach()
 
     # Messages.
 
@@ -278,3 +276,13 @@ class Run(Generic[ResultType]):
             if isinstance(problem, (RunTimeoutError, ConnectionLostError)):
                 problem.result = result
             raise
+
+
+def _leave(line: Line, exchange: Optional[Exchange], call: Call, ticket: Ticket) -> None:
+    """Gives back what a run has taken; never blocks, and may be repeated."""
+    if exchange is not None:
+        exchange.leave(call, ticket)
+    # An interrupt may have come between the making of a one-shot's connection and that of its exchange.
+    if line.one_shot and call.connection is not None:
+        call.connection.close()
+    line.ended(call)

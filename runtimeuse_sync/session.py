@@ -32,6 +32,9 @@ from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
 from .results import CommandExecutionResult, QueryResult
 from .run import Line, ResultType, Run
 
+#: Seconds to wait for the end to be confirmed where no artifacts were asked for: nothing can be lost then.
+_QUIET_END = 5.0
+
 _logger = logging.getLogger("runtimeuse_sync")
 
 
@@ -218,7 +221,8 @@ class RuntimeUseSession:
 
         try:
             exchange.take_turn(call, ticket)
-            exchange.end(call, math.inf, serve)
+            nothing_to_lose = exchange.upload_options is None and not exchange.kept
+            exchange.end(call, call.now() + _QUIET_END if nothing_to_lose else math.inf, serve)
         except (RuntimeUseError, OSError) as problem:
             # What was lost with it matters only where files may have been announced.
             if not failures and (exchange.upload_options is not None or exchange.kept):
@@ -234,10 +238,13 @@ class RuntimeUseSession:
 def complete(run: "Run[ResultType]") -> ResultType:
     """Runs to the end and returns the result; whatever happens, what the run took is given back."""
     try:
-        with run:
+        try:
+            run.start()
             return run.result
+        finally:
+            run.close()
     except BaseException:
-        # An interrupt may have hit the way into or out of the context.
+        # An interrupt may have hit the first `close` on its way in.
         run.close()
         raise
 

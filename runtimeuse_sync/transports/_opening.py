@@ -68,7 +68,7 @@ def open_websocket(target: Target, wait: Wait, resolve: Resolve = socket.getaddr
     host = parts.hostname or ""
     secure = parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
-    proxy = proxy_for(target.proxy, host, secure)
+    proxy = proxy_for(target.proxy, host, port, secure)
     sock = _connect_to_proxy(proxy, host, port, wait, resolve) if proxy else _connect(host, port, wait, resolve)
     try:
         if secure:
@@ -130,6 +130,8 @@ def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext]
         secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     except (ssl.SSLError, ValueError) as error:
         raise OpeningFailed(f"TLS: {error}") from error
+    except OSError as error:
+        raise os_failure(error) from error
     try:
         while True:
             try:
@@ -148,6 +150,9 @@ def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext]
     except ssl.SSLError as error:
         secured.close()
         raise OpeningFailed(f"TLS: {error.reason or error}") from error
+    except OSError as error:
+        secured.close()
+        raise os_failure(error) from error
     except BaseException:
         secured.close()
         raise

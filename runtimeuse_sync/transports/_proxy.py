@@ -25,10 +25,10 @@ class Proxy(NamedTuple):
         return f"Proxy({self.hostname!r}, {self.port!r})"
 
 
-def proxy_for(url: Optional[str], host: str, secure: bool) -> Optional[Proxy]:
+def proxy_for(url: Optional[str], host: str, port: int, secure: bool) -> Optional[Proxy]:
     """Returns the proxy for a host: that of `url`; for `None`, what the environment says; for `""`, none."""
     if url is None:
-        if is_loopback(host) or proxy_bypass(host):
+        if is_loopback(host) or proxy_bypass(host_and_port(host, port)):
             return None
         proxies = getproxies()
         url = proxies.get("https" if secure else "http") or proxies.get("all")
@@ -38,6 +38,11 @@ def proxy_for(url: Optional[str], host: str, secure: bool) -> Optional[Proxy]:
     if parts.scheme != "http" or not parts.hostname:
         raise OpeningFailed(f"the proxy must be an http:// URL, not {url_origin(url)}")
     return Proxy(parts.hostname, parts.port, parts.username, parts.password)
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Returns host and port as a URL has them (RFC 3986 §3.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -56,7 +61,7 @@ def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, wait: Wait) 
     Raises:
         OpeningFailed: it refused, or its answer is no answer.
     """
-    name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = host_and_port(host, port)
     request = f"CONNECT {name} HTTP/1.1\r\nHost: {name}\r\n"
     if proxy.username is not None:
         request += f"Proxy-Authorization: {basic_authorization(proxy.username, proxy.password)}\r\n"

@@ -1,0 +1,1 @@
+"""What DESIGN.md promises, tried from outside over real sockets: one module (or two) per promise."""

@@ -1,0 +1,359 @@
+"""P5: no answer is ever mixed up. Against a runtime that does, move by move, what PROTOCOL.md warns of."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any, Callable, List
+
+import pytest
+
+from runtimeuse_sync import (
+    AgentRuntimeError,
+    ArtifactUploadResult,
+    CancelledException,
+    ProtocolError,
+    RunTimeoutError,
+    RuntimeUseSession,
+)
+
+from ..servers import Peer
+from .helpers import (
+    BUSY,
+    CANCELLED,
+    InThread,
+    Serve,
+    Stopwatch,
+    answer,
+    assistant,
+    client_of,
+    end,
+    error,
+    output,
+    ran,
+    recorder,
+    text,
+    upload,
+    wait,
+)
+
+
+class CallbackFailed(Exception):
+    pass
+
+
+def next_and_end(peer: Peer) -> None:
+    """The next call, and the end."""
+    message = peer.expect("invocation_message")
+    assert message["user_prompt"] == "next", message
+    peer.send(text("next"))
+    end(peer)
+
+
+def leave_by_timeout(session: RuntimeUseSession) -> None:
+    with pytest.raises(RunTimeoutError):
+        session.query("old", timeout=0.2)
+
+
+def leave_by_abort(session: RuntimeUseSession) -> None:
+    with pytest.raises(CancelledException):
+        session.query("old", on_assistant_message=lambda _: session.abort())
+
+
+def leave_by_callback(session: RuntimeUseSession) -> None:
+    def fail(_: Any) -> None:
+        raise CallbackFailed
+
+    with pytest.raises(CallbackFailed):
+        session.query("old", on_assistant_message=fail)
+
+
+def leave_by_interrupt(session: RuntimeUseSession) -> None:
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        session.query("old")
+    timer.join()
+
+
+def leave_by_idle_timeout(session: RuntimeUseSession) -> None:
+    with pytest.raises(AgentRuntimeError) as caught:
+        session.query("old", idle_timeout=0.2)
+    assert (caught.value.metadata or {})["timeout_type"] == "idle_timeout"
+
+
+def leave_by_callback_timeout(session: RuntimeUseSession) -> None:
+    release = threading.Event()
+    try:
+        with pytest.raises(AgentRuntimeError) as caught:
+            session.query("old", on_assistant_message=lambda _: wait(release), assistant_callback_timeout=0.1)
+        assert (caught.value.metadata or {})["timeout_type"] == "assistant_callback_timeout"
+    finally:
+        release.set()
+
+
+def leave_by_breaking_out(session: RuntimeUseSession) -> None:
+    with session.stream("old") as run:
+        for _ in run:
+            break
+
+
+LEAVES = [
+    leave_by_timeout,
+    leave_by_abort,
+    leave_by_callback,
+    leave_by_interrupt,
+    leave_by_idle_timeout,
+    leave_by_callback_timeout,
+    leave_by_breaking_out,
+]
+
+
+def obeys(peer: Peer) -> None:
+    peer.send(CANCELLED)
+    peer.expect_barrier()
+    peer.send(ran())
+
+
+def ignores_cancel_and_answers(peer: Peer) -> None:
+    # Longer than the client waits before it asks: it asks, and is refused.
+    peer.expect_barrier()
+    peer.send(assistant("still"), error(BUSY))
+    peer.send(output("at it"), text("old"))
+
+
+def ignores_cancel_and_fails(peer: Peer) -> None:
+    peer.expect_barrier()
+    peer.send(error(BUSY))
+    peer.send(error("old failed"))
+    peer.expect_barrier()
+    peer.send(ran())
+
+
+def answers_at_once(peer: Peer) -> None:
+    peer.send(text("old"))
+
+
+def fails_twice(peer: Peer) -> None:
+    peer.send(error("one"))
+    peer.send(error("two"))
+    peer.expect_barrier()
+    peer.send(ran())
+
+
+def asks_for_uploads(peer: Peer) -> None:
+    peer.send(upload("/out/a"), CANCELLED)
+    peer.expect_barrier()
+    peer.send(upload("/out/b"), ran())
+
+
+QUICK_ENDS = [obeys, answers_at_once, fails_twice]
+SLOW_ENDS = [ignores_cancel_and_answers, ignores_cancel_and_fails]
+
+
+@pytest.mark.parametrize(
+    ("leave", "afterwards"),
+    [
+        *[(leave, afterwards) for leave in LEAVES for afterwards in QUICK_ENDS],
+        *[(leave_by_abort, afterwards) for afterwards in SLOW_ENDS],
+    ],
+)
+def test_the_next_call_gets_its_own_answer(
+    serve: Serve, leave: Callable[[RuntimeUseSession], None], afterwards: Callable[[Peer], None]
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(assistant("old"))
+        peer.expect("cancel_message")
+        afterwards(peer)
+        next_and_end(peer)
+
+    with client_of(serve(script)).session() as session:
+        leave(session)
+        seen, see = recorder()
+        assert session.query("next", on_assistant_message=see, on_command_output=see, timeout=15).text == "next"
+        assert seen == []
+
+
+def test_an_upload_request_of_the_old_call_is_kept_for_the_next(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(assistant("old"))
+        peer.expect("cancel_message")
+        asks_for_uploads(peer)
+        peer.expect("invocation_message")
+        for name in ("a", "b"):
+            response = peer.expect("artifact_upload_response_message")
+            assert (response["filename"], response["filepath"]) == (name, f"/out/{name}")
+        peer.send(text("next"))
+        end(peer)
+
+    with client_of(serve(script)).session() as session:
+        leave_by_abort(session)
+        result = session.query(
+            "next",
+            artifacts_dir="/out",
+            on_artifact_upload_request=lambda request: ArtifactUploadResult(request.filename, "text/plain"),
+            timeout=15,
+        )
+        assert result.text == "next"
+
+
+def late_result(peer: Peer) -> None:
+    peer.send(error("first"))
+    peer.expect_barrier()
+    peer.send(text("late"), ran())
+
+
+def late_result_after_refusal(peer: Peer) -> None:
+    peer.send(error("first"))
+    peer.expect_barrier()
+    peer.send(error(BUSY))
+    peer.expect("cancel_message")
+    peer.send(text("late"))
+
+
+def second_error(peer: Peer) -> None:
+    peer.send(error("first"), error("second"))
+    peer.expect_barrier()
+    peer.send(ran())
+
+
+def second_error_after_refusal(peer: Peer) -> None:
+    peer.send(error("first"))
+    peer.expect_barrier()
+    peer.send(error(BUSY))
+    peer.expect("cancel_message")
+    peer.send(CANCELLED)
+    peer.expect_barrier()
+    peer.send(ran())
+
+
+@pytest.mark.parametrize("moves", [late_result, late_result_after_refusal, second_error, second_error_after_refusal])
+@pytest.mark.parametrize("pause", [False, True])
+def test_after_an_error_with_something_behind_it(serve: Serve, moves: Callable[[Peer], None], pause: bool) -> None:
+    moved = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        moves(peer)
+        moved.set()
+        next_and_end(peer)
+
+    with client_of(serve(script)).session() as session:
+        with pytest.raises(AgentRuntimeError) as caught:
+            session.query("old")
+        assert caught.value.error == "first"
+        if pause:  # the connection comes to rest with nobody there
+            wait(moved)
+        assert session.query("next", timeout=15).text == "next"
+
+
+def test_the_barrier_repeats_the_secrets_and_knows_a_redacted_refusal(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(error("first"))
+        peer.expect_barrier(("flight",))
+        peer.send(error(BUSY.replace("flight", "[REDACTED]")))
+        peer.expect("cancel_message")
+        peer.send(text("late"))
+        next_and_end(peer)
+
+    with client_of(serve(script)).session() as session:
+        with pytest.raises(AgentRuntimeError):
+            session.query("old", secrets_to_redact=["flight"])
+        assert session.query("next", timeout=15).text == "next"
+
+
+def abort_late(session: RuntimeUseSession) -> None:
+    run = session.stream("old")
+    with pytest.raises(AgentRuntimeError), run:
+        _ = run.result
+    run.abort()  # It has ended: without effect.
+
+
+def outlive_the_deadline(session: RuntimeUseSession) -> None:
+    with pytest.raises(AgentRuntimeError):
+        session.query("old", timeout=0.4)
+
+
+@pytest.mark.parametrize("late", [abort_late, outlive_the_deadline])
+def test_no_late_cancel_hits_the_barrier(serve: Serve, late: Callable[[RuntimeUseSession], None]) -> None:
+    """A runtime takes a cancel behind the barrier for the barrier's: it answers that by an error, as any request."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(error("first"))
+        peer.expect_barrier()
+        if peer.readable(0.8):
+            peer.expect("cancel_message")
+            peer.send(CANCELLED)
+            peer.expect_barrier()
+        peer.send(ran())
+        next_and_end(peer)
+
+    with client_of(serve(script)).session() as session:
+        late(session)
+        assert session.query("next", timeout=10).text == "next"
+
+
+def test_a_next_call_waits_within_its_own_deadline(serve: Serve) -> None:
+    over = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(assistant("old"))
+        peer.expect("cancel_message")
+        wait(over)
+        peer.send(text("old"))
+        next_and_end(peer)
+
+    with client_of(serve(script)).session() as session:
+        leave_by_abort(session)
+        watch = Stopwatch()
+        with pytest.raises(RunTimeoutError):
+            session.query("between", timeout=0.3)
+        assert 0.3 <= watch.seconds < 5
+        over.set()
+        assert session.query("next", timeout=15).text == "next"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [ran("ls"), {"message_type": "result_message", "data": {"type": "text"}}, {"message_type": "error_message"}],
+)
+def test_an_answer_that_cannot_be_is_a_protocol_error(serve: Serve, wrong: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(wrong)
+        for message in peer.requests():
+            answer(peer, message)
+
+    with client_of(serve(script)).session() as session:
+        with pytest.raises(ProtocolError):
+            session.query("old")
+        assert session.query("next", timeout=15).text == "next"
+
+
+def test_calls_of_both_kinds_in_turn(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for message in peer.requests():
+            answer(peer, message)
+
+    with client_of(serve(script)).session() as session:
+        threads: List[InThread] = []
+        for number in range(20):
+            threads.append(InThread(session.query, f"q{number}"))
+            threads.append(InThread(session.execute_commands, [f"c{number}"]))
+        for number in range(20):
+            assert threads[2 * number].result().text == f"q{number}"
+            assert threads[2 * number + 1].result().results[0].command == f"c{number}"

@@ -1,0 +1,187 @@
+"""P8: Ctrl-C in a blocked call cancels the run on the runtime, then propagates; the session stays usable."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any, List
+
+import pytest
+
+from runtimeuse_sync.runtime import LocalRuntime
+
+from ..servers import PATIENCE, Peer
+from .helpers import CANCELLED, Serve, answer, client_of, echo
+
+CHILD = """
+import sys
+from runtimeuse_sync import RuntimeUseClient
+
+client = RuntimeUseClient(sys.argv[1], model="m")
+
+def say(*words):
+    print(*words, flush=True)
+
+def one_shot():
+    client.query("echo started; sleep 60", on_assistant_message=lambda m: say(m.text_blocks[0]))
+
+def commands():
+    client.execute_commands(["echo started; sleep 60"], on_command_output=lambda m: say(m.text.strip()))
+
+def stream():
+    with client.stream("echo started; sleep 60") as run:
+        for message in run:
+            say(message.text_blocks[0])
+
+def session():
+    with client.session() as session:
+        try:
+            session.query("echo started; sleep 60", on_assistant_message=lambda m: say(m.text_blocks[0]))
+        finally:
+            say(session.query("echo usable", timeout=10).text)
+
+def connecting():
+    say("started")
+    client.query("hi")
+
+try:
+    {name}()
+except KeyboardInterrupt:
+    say("KeyboardInterrupt")
+"""
+
+
+def interrupted(name: str, url: str) -> str:
+    """Runs one of the child's functions, sends SIGINT once it has started, and returns what it printed."""
+    child = subprocess.Popen(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", CHILD.replace("{name}", name), url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "started\n"
+            child.send_signal(signal.SIGINT)
+            printed, complaints = child.communicate(timeout=PATIENCE)
+        finally:
+            child.kill()
+    assert (child.returncode, complaints) == (0, "")
+    return printed
+
+
+@pytest.mark.parametrize("name", ["one_shot", "commands", "stream"])
+def test_a_real_process(runtime: LocalRuntime, name: str) -> None:
+    assert interrupted(name, runtime.ws_url) == "KeyboardInterrupt\n"
+
+
+def test_a_real_process_with_a_session(runtime: LocalRuntime) -> None:
+    assert interrupted("session", runtime.ws_url) == "usable\n\nKeyboardInterrupt\n"
+
+
+def test_a_real_process_that_connects(serve: Serve) -> None:
+    # A refused connection is tried again for ten seconds.
+    assert interrupted("connecting", "ws://127.0.0.1:1") == "KeyboardInterrupt\n"
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+def test_the_runtime_is_told(serve: Serve, in_session: bool) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("command_execution_message")
+        os.kill(os.getpid(), signal.SIGINT)
+        peer.expect("cancel_message")
+        if in_session:
+            peer.send(CANCELLED)
+            for message in peer.requests():
+                answer(peer, message)
+
+    client = client_of(serve(script))
+    if not in_session:
+        with pytest.raises(KeyboardInterrupt):
+            client.execute_commands(["sleep 60"])
+        return
+    with client.session() as session:
+        with pytest.raises(KeyboardInterrupt):
+            session.execute_commands(["sleep 60"])
+        assert session.query("next", timeout=10).text == "next"
+
+
+def test_leaving_a_session_by_an_interrupt(serve: Serve) -> None:
+    """The interrupt comes out of the `with` block as it is, and the session ends properly."""
+    server = serve(echo)
+    with pytest.raises(KeyboardInterrupt) as caught:  # noqa: PT012  # all of it is what is tried
+        with client_of(server).session() as session:
+            session.query("hi")
+            raise KeyboardInterrupt("mine")
+    assert str(caught.value) == "mine"
+    server.wait_for("end_session_message")
+
+
+@pytest.mark.parametrize("what", ["query", "session", "wait_until_ready"])
+def test_while_the_thread_of_the_connection_starts(serve: Serve, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """`Thread.start` waits for the new thread: that is where a signal during a one-shot's beginning is handled."""
+    start = threading.Thread.start
+
+    def start_and_interrupt(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name.startswith("runtimeuse-connection"):
+            raise KeyboardInterrupt
+
+    client = client_of(serve(tolerant_echo))
+    call: Any = {
+        "query": lambda: client.query("hi"),
+        "session": lambda: client.session().open(),
+        "wait_until_ready": client.wait_until_ready,
+    }[what]
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    assert client.query("next").text == "next"
+
+
+def tolerant_echo(peer: Peer) -> None:
+    """Like `echo`, for clients that may leave before they have said anything."""
+    if not peer.readable(PATIENCE) or not peer.sock.recv(1, 2):
+        return
+    echo(peer)
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+def test_while_a_call_gives_back_what_it_took(serve: Serve, monkeypatch: pytest.MonkeyPatch, in_session: bool) -> None:
+    """A second Ctrl-C while the first is still being cleaned up after."""
+    from runtimeuse_sync._call import Call
+
+    cancel = Call.cancel_on_runtime
+    hits: List[bool] = []
+
+    def cancel_and_interrupt(call: Call) -> None:
+        cancel(call)
+        if not hits:
+            hits.append(True)
+            raise KeyboardInterrupt("second")
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.expect("cancel_message")
+        if in_session:
+            peer.send(CANCELLED)
+        for message in peer.requests():
+            answer(peer, message)
+
+    client = client_of(serve(script))
+    monkeypatch.setattr(Call, "cancel_on_runtime", cancel_and_interrupt)
+    if in_session:
+        with client.session() as session:
+            with pytest.raises(KeyboardInterrupt, match="second"):
+                session.query("hi", timeout=0.2)
+            assert session.query("next", timeout=10).text == "next"
+    else:
+        with pytest.raises(KeyboardInterrupt, match="second"):
+            client.query("hi", timeout=0.2)
