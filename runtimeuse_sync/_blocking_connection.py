@@ -103,9 +103,11 @@ class BlockingConnection(Connection):
                 return ConnectionClosed("the connection was closed" if self._closing else "the runtime closed it")
             self.inbox.put([message])
             self._offer_unused()
+            self.paused = True
             while self.inbox.full and not self._closing:
                 self._room.wait(threading.TIMEOUT_MAX)
                 self._offer_unused()
+            self.paused = False
         return ConnectionClosed("sending failed")
 
     def _send_until_over(self, transport: ConnectedTransport) -> None:
@@ -131,7 +133,8 @@ class QueueTransport:
 
     def __init__(self, transport: Transport) -> None:
         self._outgoing: queue.Queue[Optional[Message]] = queue.Queue()
-        self._incoming: Iterator[Message] = iter(transport(self._outgoing))
+        self._transport = transport
+        self._incoming: Optional[Iterator[Message]] = None
 
     def send(self, message: Message) -> None:
         """Hands a message to the transport."""
@@ -139,6 +142,9 @@ class QueueTransport:
 
     def receive(self) -> Optional[Message]:
         """Returns the transport's next message; `None` when it has no more."""
+        # Called only now: it may wait for the request before it returns.
+        if self._incoming is None:
+            self._incoming = iter(self._transport(self._outgoing))
         return next(self._incoming, None)
 
     def close(self) -> None:

@@ -97,9 +97,10 @@ def _command_output(message: Wire) -> CommandOutputMessageInterface:
     stream, text, command = message.get("stream"), message.get("text"), message.get("command")
     if type(text) is str and type(command) is str and (stream == "stdout" or stream == "stderr"):
         return CommandOutputMessageInterface("command_output_message", stream, text, command)
-    for name in ("stream", "text", "command"):
-        _string(message, name)
-    raise MalformedMessage('command_output_message: stream must be "stdout" or "stderr"')
+    stream, text, command = (_string(message, name) for name in ("stream", "text", "command"))
+    if stream not in ("stdout", "stderr"):
+        raise MalformedMessage('command_output_message: stream must be "stdout" or "stderr"')
+    return CommandOutputMessageInterface("command_output_message", stream, text, command)
 
 
 def _heartbeat(message: Wire) -> HeartbeatMessageInterface:

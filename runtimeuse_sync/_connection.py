@@ -24,7 +24,7 @@ import os
 import threading
 import time
 from collections import deque
-from typing import Callable, Deque, List, Optional, Tuple
+from typing import Callable, Deque, List, Optional
 
 from . import _codec
 from ._call import Call
@@ -55,6 +55,23 @@ class ConnectionClosed(Exception):
         self.status = status
 
 
+class Outgoing:
+    """A message that is to be sent.
+
+    Attributes:
+        payload: JSON text in UTF-8.
+        request_of: The call whose request it is; `None` for one that is no request.
+        taken: Whether the connection's thread has taken it out of the outbox.
+    """
+
+    __slots__ = ("payload", "request_of", "taken")
+
+    def __init__(self, payload: bytes, request_of: Optional[Call] = None) -> None:
+        self.payload = payload
+        self.request_of = request_of
+        self.taken = False
+
+
 class Connection:
     """Base of the connections; a subclass has `_run`, which does the work of the thread, and `poke`.
 
@@ -63,6 +80,7 @@ class Connection:
         is_open: Whether the connection has been opened.
         in_flight: The call whose request is in flight, as far as the runtime may have to be told of it.
         barrier_out: Whether the answer to a barrier is awaited.
+        paused: Whether its thread waits for room in the inbox.
         held_up: Whether its thread is inside something that cannot be ended from outside, such as a name look-up.
         on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
     """
@@ -77,10 +95,11 @@ class Connection:
         self.in_flight: Optional[Call] = None
         self.barrier_out = False
         self.held_up = False
+        self.paused = False
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False
-        self._outbox: Deque[Tuple[bytes, Optional[Call]]] = deque()
+        self._outbox: Deque[Outgoing] = deque()
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._main, name=f"runtimeuse-connection-{next(_numbers)}", daemon=True)
 
@@ -112,7 +131,14 @@ class Connection:
         """
         if request_of is not None:
             self.in_flight = request_of
-        self._outbox.append((payload, request_of))
+        self._outbox.append(Outgoing(payload, request_of))
+        self.poke()
+
+    def submit_once(self, outgoing: "Outgoing") -> None:
+        """Has a message sent, unless it is waiting to be, or has been."""
+        # In this order: it is marked as taken before it leaves the outbox.
+        if outgoing not in self._outbox and not outgoing.taken:
+            self._outbox.append(outgoing)
         self.poke()
 
     def used_up(self, batch: Batch) -> None:
@@ -182,12 +208,15 @@ class Connection:
         outgoing: List[bytes] = []
         self._add_cancellation(outgoing)
         while self._outbox:
-            payload, call = self._outbox.popleft()
+            next_one = self._outbox[0]
+            next_one.taken = True
+            self._outbox.popleft()
+            call = next_one.request_of
             if call is not None:
                 if self._closing and call.cancel_wanted:
                     continue  # Nobody wants its answer any more, and the connection ends here.
                 call.sent = True
-            outgoing.append(payload)
+            outgoing.append(next_one.payload)
         self._add_cancellation(outgoing)
         return outgoing
 

@@ -10,8 +10,9 @@ machine and takes from the inbox:
                              to rest behind the caller's back, and never fills up.
 
 Interrupts: a `KeyboardInterrupt` may hit the calling thread between any two steps. Each message is therefore used in
-the order "state machine, then position": at worst it is used twice, which the state machine takes for stale. All that
-is queued is used before a request is begun, so nothing from before is ever read after. And `leave` may be repeated.
+the order "state machine, then position", and the state machine knows a message that it is given again. All that is
+queued is used before a request is begun, so nothing from before is ever read after. The barrier is put into the outbox
+until it is there or has been taken out. And `leave` may be repeated.
 """
 
 import logging
@@ -22,7 +23,7 @@ from typing import Any, Callable, Deque, List, NamedTuple, Optional
 from . import _codec
 from ._call import Call
 from ._callbacks import Callbacks
-from ._connection import Connection
+from ._connection import Connection, Outgoing
 from ._inbox import Batch, Item
 from ._outcomes import connection_error
 from ._protocol import Disposition, Event, Protocol, State
@@ -87,6 +88,7 @@ class Exchange:
         self.logger = logger
         self._persistent = persistent
         self._answered_at = -math.inf
+        self._barrier: Optional[Outgoing] = None
         self._own_ticket = Ticket(Wakeup())
         if persistent:
             connection.on_unused = self._rest_in_background
@@ -159,7 +161,7 @@ class Exchange:
             self.connection.inbox.listener = None
             self.active = None
         self.turn.leave(ticket)
-        if self.connection.inbox.first() is not None:
+        if self.connection.paused or self.connection.inbox.first() is not None:
             self.connection.poke()
 
     def end(self, call: Call, until: float, serve: Callable[[], None]) -> bool:
@@ -232,9 +234,11 @@ class Exchange:
         if received is None:
             batch.position += 1
             return None
-        disposition = self.protocol.receive(received.event)
-        if received.event is Event.ARTIFACT and disposition is not Disposition.DROP:
+        identity = (batch.end, batch.position)
+        if received.event is Event.ARTIFACT and not self.protocol.has_received(identity):
+            # Before the protocol moves on: rather twice than never.
             self.kept.append(received.message)
+        disposition = self.protocol.receive(received.event, identity)
         batch.position += 1
         return received if disposition is Disposition.DELIVER else None
 
@@ -272,7 +276,8 @@ class Exchange:
             if inbox.first() is None and not self.protocol.stale:
                 return
             if call.now() >= probe_at:
-                self._probe()
+                if not self.protocol.probing:
+                    self._probe()
                 probe_at = call.now() + PROBE_INTERVAL
             call.wait(probe_at)
 
@@ -291,6 +296,8 @@ class Exchange:
         in_flight = self.connection.in_flight
         if state is State.UNSURE:
             self._probe()
+        elif self.protocol.probing:
+            self._submit_barrier()
         elif state is State.FREE:
             self.connection.in_flight = None
             self.connection.barrier_out = False
@@ -301,9 +308,14 @@ class Exchange:
                 in_flight.cancel_on_runtime()
 
     def _probe(self) -> None:
-        if self.protocol.probe():
+        self._barrier = Outgoing(_codec.encode(_codec.encode_barrier(self.protocol.secrets)))
+        self.protocol.probe()
+        self._submit_barrier()
+
+    def _submit_barrier(self) -> None:
+        if self.protocol.probing and self._barrier is not None:
             self.connection.barrier_out = True
-            self.connection.submit(_codec.encode(_codec.encode_barrier(self.protocol.secrets)))
+            self.connection.submit_once(self._barrier)
 
     # The connection's thread.
 

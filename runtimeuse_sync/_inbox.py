@@ -72,12 +72,17 @@ class Inbox:
             return None
 
     def done(self, batch: Batch) -> bool:
-        """Takes a used-up batch out of the queue (harmless if it is out already); returns whether that made room."""
-        was_full = self.full
+        """Takes a used-up batch out of the queue (harmless if it is out already); returns whether that made room.
+
+        Whatever the putter saw before the count changed, it is told; after that, it sees for itself that there is room.
+        """
+        before = self._taken_bytes
         self._taken_bytes = batch.end
         if self.first() is batch:
             self._batches.popleft()
-        return was_full and not self.full
+        repeated = before == batch.end
+        was_full = self._put_bytes - before > self._max_bytes
+        return (was_full or repeated) and not self.full
 
     @property
     def full(self) -> bool:
@@ -96,7 +101,16 @@ class Inbox:
 
 
 def size(item: Item) -> int:
-    """Returns the bytes that a queued message holds in memory (for an object, its strings at the first level)."""
+    """Returns the bytes that a queued message holds in memory."""
     if isinstance(item, str):
         return sys.getsizeof(item)
-    return sys.getsizeof(item) + sum(map(sys.getsizeof, item.values()))
+    total = 0
+    inside: List[Any] = [item]
+    while inside:
+        value = inside.pop()
+        total += sys.getsizeof(value)
+        if isinstance(value, dict):
+            inside += value.values()
+        elif isinstance(value, list):
+            inside += value
+    return total

@@ -52,7 +52,7 @@ The limit: an agent whose own error repeats the busy runtime's very words cannot
 """
 
 import enum
-from typing import Dict, Iterable, Set, Tuple
+from typing import Any, Dict, Iterable, Set, Tuple
 
 from ._redaction import MASK, scrub
 
@@ -125,20 +125,36 @@ class Protocol:
     """The requests on one connection.
 
     Attributes:
-        state: Where it stands.
         secrets: The `secrets_to_redact` of the current or last request, which the barrier must repeat.
     """
 
     def __init__(self) -> None:
-        self.state = State.FREE
+        # The state, the last message used, and what became of it: one attribute, so that an interrupt cannot come
+        # between them, and a message that is used again after one is known for what it is.
+        self._stand: Tuple[State, Any, Disposition] = (State.FREE, None, Disposition.DROP)
         self.secrets: Tuple[str, ...] = ()
         self._result_type = ""
         self._busy_texts: Set[str] = {BUSY_ERROR}
 
     @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self._stand[0]
+
+    @state.setter
+    def state(self, state: State) -> None:
+        _, last, disposition = self._stand
+        self._stand = (state, last, disposition)
+
+    @property
     def stale(self) -> bool:
         """Whether the runtime may still owe something for a request that nobody waits for."""
         return self.state in _STALE
+
+    @property
+    def probing(self) -> bool:
+        """Whether the answer to a barrier is awaited."""
+        return self.state in (State.PROBING, State.DOUBTFUL)
 
     def begin(self, result_type: str, secrets: Iterable[str]) -> None:
         """A request is about to be sent.
@@ -198,10 +214,26 @@ class Protocol:
             return Event.ARTIFACT
         return Event.CONFIRM if message_type == "end_session_confirm_message" else Event.STREAM
 
-    def receive(self, event: Event) -> Disposition:
-        """Moves on by a message, and returns what becomes of it."""
+    def has_received(self, message: Any) -> bool:
+        """Returns whether that message, by what identifies it, was the last one received."""
+        return message is not None and bool(self._stand[1] == message)
+
+    def receive(self, event: Event, message: Any = None) -> Disposition:
+        """Moves on by a message, and returns what becomes of it.
+
+        Args:
+            event: What the message means.
+            message: What identifies it: one that is received again moves nothing.
+        """
+        if self.has_received(message):
+            return self._stand[2]
         before = self.state
-        self.state = _NEXT.get((before, event), before)
+        disposition = self._disposition(before, event)
+        self._stand = (_NEXT.get((before, event), before), message, disposition)
+        return disposition
+
+    @staticmethod
+    def _disposition(before: State, event: Event) -> Disposition:
         if before is State.ACTIVE:
             return Disposition.DROP if event is Event.CONFIRM else Disposition.DELIVER
         if before is State.ENDING:

@@ -6,8 +6,7 @@ besides scheme, host and port.
 """
 
 import dataclasses
-import re
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 MASK = "[REDACTED]"
@@ -22,21 +21,42 @@ def env_secrets(*environments: Optional[Dict[str, str]]) -> List[str]:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Returns `text` with every occurrence of every secret masked, the longest secret first, in one pass."""
-    longest_first = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, longest_first)), MASK, text) if longest_first else text
+    """Returns `text` with every place where a secret stands masked; places that overlap are masked as one."""
+    places: List[Tuple[int, int]] = []
+    for secret in {secret for secret in secrets if secret}:
+        start = text.find(secret)
+        while start >= 0:
+            places.append((start, start + len(secret)))
+            start = text.find(secret, start + 1)
+    masked = []
+    at = 0
+    for start, end in sorted(places):
+        if start >= at:
+            masked += [text[at:start], MASK]
+        at = max(at, end)
+    return "".join(masked) + text[at:] if masked else text
 
 
 def scrub_value(value: Any, secrets: Iterable[str]) -> Any:
-    """Returns a copy of a JSON value with every secret masked in every string and key of it."""
-    if isinstance(value, str):
-        return scrub(value, secrets)
+    """Returns a copy of a JSON value, however deep, with every secret masked in every string and key of it."""
     secrets = list(secrets)
-    if isinstance(value, dict):
-        return {scrub_value(key, secrets): scrub_value(item, secrets) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [scrub_value(item, secrets) for item in value]
-    return value
+    masked: List[Any] = [None]
+    # Not recursive: what could be parsed must not fail here for its depth.
+    waiting: List[Tuple[Any, Any, Any]] = [(masked, 0, value)]
+    while waiting:
+        into, key, item = waiting.pop()
+        if isinstance(item, str):
+            into[key] = scrub(item, secrets)
+        elif isinstance(item, dict):
+            names = {name: scrub(name, secrets) if isinstance(name, str) else name for name in item}
+            into[key] = dict.fromkeys(names.values())
+            waiting += [(into[key], names[name], inner) for name, inner in item.items()]
+        elif isinstance(item, (list, tuple)):
+            into[key] = [None] * len(item)
+            waiting += [(into[key], index, inner) for index, inner in enumerate(item)]
+        else:
+            into[key] = item
+    return masked[0]
 
 
 def url_origin(url: str) -> str:
@@ -96,7 +116,7 @@ class SafeRepr:
                     found += [item for item in value if isinstance(item, str)]
             if field.metadata.get("secret") == "url" and isinstance(value, str):
                 found += url_secrets(value)
-            for item in value if isinstance(value, list) else [value]:
+            for item in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(item, SafeRepr):
                     found += item.secret_values()
         return found
@@ -108,7 +128,10 @@ class SafeRepr:
             if value is None or value == [] or not field.repr:
                 continue
             shown.append(f"{field.name}={_masked(value, field.metadata.get('secret'))}")
-        return scrub(f"{type(self).__name__}({', '.join(shown)})", self.secret_values())
+        secrets = self.secret_values()
+        # Also as they look inside the repr of a longer string.
+        secrets += [repr(secret)[1:-1] for secret in secrets]
+        return scrub(f"{type(self).__name__}({', '.join(shown)})", secrets)
 
 
 def _masked(value: Any, secret: Optional[str]) -> str:

@@ -164,6 +164,10 @@ class SocketConnection(Connection):
             self._keep_alive(link)
             if link.disconnected is None:
                 self._wait_and_read(link)
+        # A send may have failed before all that had arrived was read.
+        received = True
+        while received:
+            received = self._read(link)
         return ConnectionClosed(str(link.disconnected), protocol_error=link.disconnected.protocol_error)
 
     def _discard(self) -> None:
@@ -171,7 +175,7 @@ class SocketConnection(Connection):
 
     def _wait_and_read(self, link: WebSocketLink) -> None:
         self._offer_unused()
-        paused = self.inbox.full
+        paused = self.paused = self.inbox.full
         if paused:
             self._note_sign_of_life()
         seconds = 0.0 if link.has_pending and not paused else self._next_time() - self._clock()
@@ -179,12 +183,13 @@ class SocketConnection(Connection):
         if readable or (link.has_pending and not paused):
             self._read(link)
 
-    def _read(self, link: WebSocketLink) -> None:
+    def _read(self, link: WebSocketLink) -> bool:
         messages, received = link.read()
         if received:
             self._note_sign_of_life()
         if messages:
             self.inbox.put(list(messages))
+        return received
 
     # Keepalive.
 

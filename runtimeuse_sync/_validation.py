@@ -35,7 +35,11 @@ def check_seconds(name: str, value: Any) -> None:
     if value is None:
         return
     check_type(name, value, (int, float), "a number of seconds or None")
-    if math.isnan(value) or value <= 0:
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is more seconds than a float can hold") from None
+    if math.isnan(seconds) or seconds <= 0:
         raise ValueError(f"{name} must be more than 0 seconds (None is no limit), not {value!r}")
 
 

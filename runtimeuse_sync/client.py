@@ -199,7 +199,10 @@ class RuntimeUseClient:
                     if deadline.passed():
                         raise RunTimeoutError(f"the runtime was not ready within {timeout:g} s: {error}") from error
                     raise error
-                call.wait()
+                # A WebSocket ends at the deadline by itself, and says how the last attempt failed.
+                if call.now() >= deadline.at + 0.5:
+                    raise RunTimeoutError(f"the runtime was not ready within {timeout:g} s")
+                call.wait(deadline.at + 0.5)
         finally:
             self._calls.discard(call)
             connection.close()

@@ -52,7 +52,16 @@ class AgentRuntimeError(RuntimeUseError):
     def __str__(self) -> str:
         if not self.metadata:
             return self.error
-        return f"{self.error}\nmetadata: {json.dumps(self.metadata, sort_keys=True, default=str)}"
+        return f"{self.error}\nmetadata: {_shown(self.metadata)}"
+
+
+def _shown(metadata: Dict[str, Any]) -> str:
+    try:
+        return json.dumps(metadata, sort_keys=True, default=str)
+    except (TypeError, ValueError):
+        return str(metadata)
+    except RecursionError:
+        return "(nested too deeply to be shown)"
 
 
 class CommandFailedError(AgentRuntimeError):

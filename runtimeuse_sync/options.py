@@ -7,7 +7,7 @@ stay out of their JSON; secrets stay out of their `repr`.
 import dataclasses
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Type, TypeVar, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
 from . import _validation as check
 from ._json import JsonMixin, json_field
@@ -34,8 +34,30 @@ _NOT_JSON = json_field(exclude=True)
 _SECRET = {"secret": "values"}
 
 
+_Read = TypeVar("_Read", bound="_OptionsJson")
+
+_ARTIFACT_FIELDS = ("artifacts_dirs", "artifacts_dir")
+
+
+class _OptionsJson(JsonMixin):
+    """JSON of options: artifact directories are read without the callback that belongs to them.
+
+    A callback cannot be in the JSON. It is given with the call, as a keyword, and there the pair is checked.
+    """
+
+    @classmethod
+    def from_dict(cls: Type[_Read], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _Read:
+        rest = {name: value for name, value in kvs.items() if name not in _ARTIFACT_FIELDS}
+        options = super().from_dict(rest, infer_missing=infer_missing)
+        for name in _ARTIFACT_FIELDS:
+            if kvs.get(name) is not None:
+                setattr(options, name, kvs[name])
+        _check_directories(options)
+        return options
+
+
 @dataclass(repr=False)
-class QueryOptions(SafeRepr, JsonMixin):
+class QueryOptions(SafeRepr, _OptionsJson):
     """Options of `query` and `stream`; all may also be given as keywords of the call.
 
     Attributes:
@@ -110,7 +132,7 @@ class QueryOptions(SafeRepr, JsonMixin):
 
 
 @dataclass(repr=False)
-class ExecuteCommandsOptions(SafeRepr, JsonMixin):
+class ExecuteCommandsOptions(SafeRepr, _OptionsJson):
     """Options of `execute_commands` and `stream_commands`; all may also be given as keywords of the call.
 
     The attributes are those of `QueryOptions` as far as they apply, and:
@@ -180,10 +202,7 @@ def _check_common(options: Options) -> None:
         if getattr(options, name) is not None:
             check.check_str(name, getattr(options, name))
     check.check_str_list("secrets_to_redact", options.secrets_to_redact)
-    if options.artifacts_dirs is not None:
-        check.check_str_list("artifacts_dirs", options.artifacts_dirs)
-    if options.artifacts_dir is not None:
-        check.check_text("artifacts_dir", options.artifacts_dir)
+    _check_directories(options)
     for name in ("on_assistant_message", "on_command_output", "on_artifact_upload_request", "on_heartbeat"):
         check.check_callback(name, getattr(options, name))
     for name in (
@@ -197,6 +216,13 @@ def _check_common(options: Options) -> None:
     if options.logger is not None:
         check.check_type("logger", options.logger, (logging.Logger, logging.LoggerAdapter), "a logging.Logger")
     check.check_artifact_pairing(options.artifacts_dirs, options.artifacts_dir, options.on_artifact_upload_request)
+
+
+def _check_directories(options: Any) -> None:
+    if options.artifacts_dirs is not None:
+        check.check_str_list("artifacts_dirs", options.artifacts_dirs)
+    if options.artifacts_dir is not None:
+        check.check_text("artifacts_dir", options.artifacts_dir)
 
 
 def _check_commands(name: str, commands: Optional[List[CommandInterface]]) -> None:

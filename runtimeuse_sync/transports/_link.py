@@ -44,11 +44,12 @@ class WebSocketLink:
         self._out: Deque[memoryview] = deque()
         self._secure = isinstance(sock, ssl.SSLSocket)
         self._first = received
+        self._read_all = False
 
     @property
     def has_pending(self) -> bool:
         """Whether something has been received that the operating system does not know of any more."""
-        return bool(self._first) or (self._secure and self.disconnected is None and self.sock.pending() > 0)
+        return bool(self._first) or (self._secure and not self._read_all and self.sock.pending() > 0)
 
     def queue_text(self, payload: bytes) -> None:
         """Queues a text message; `flush` sends it."""
@@ -76,6 +77,7 @@ class WebSocketLink:
             except ssl.SSLWantReadError:
                 break  # The next read makes it possible.
             except OSError as error:
+                # What had arrived before can still be read: it may be the result.
                 self._out.clear()
                 self.disconnected = Disconnected(f"sending failed: {error.strerror or type(error).__name__}")
                 break
@@ -96,7 +98,7 @@ class WebSocketLink:
         messages: List[str] = []
         received = False
         for _ in range(_READS_AT_ONCE):
-            if self.disconnected is not None:
+            if self._read_all:
                 break
             data = self._first or self._read_some()
             if not data:
@@ -118,10 +120,10 @@ class WebSocketLink:
             self.wants_write = True
             return b""
         except OSError as error:
-            self.disconnected = Disconnected(f"receiving failed: {error.strerror or type(error).__name__}")
+            self._no_more(f"receiving failed: {error.strerror or type(error).__name__}")
             return b""
         if not data:
-            self.disconnected = Disconnected("the runtime closed the connection without a closing handshake")
+            self._no_more("the runtime closed the connection without a closing handshake")
         return data
 
     def _parse(self, data: bytes, messages: List[str]) -> None:
@@ -139,25 +141,29 @@ class WebSocketLink:
             self._queue(_frames.close_frame(error.code, str(error)))
             self.flush()
             broke = "" if error.code == _frames.TOO_BIG else "the runtime broke the WebSocket protocol: "
-            self.disconnected = Disconnected(f"{broke}{error}", protocol_error=True)
+            self._no_more(f"{broke}{error}", protocol_error=True)
 
     def _closed_by_peer(self, close: _frames.Close) -> None:
         # RFC 6455 §5.5.1: answered with a close frame of the same code; 1005 stands for a frame without any.
         self._queue(_frames.frame(_frames.CLOSE, b"") if close.code == 1005 else _frames.close_frame(close.code))
         self.flush()
         why = f": {close.reason}" if close.reason else ""
-        self.disconnected = Disconnected(f"the runtime closed the connection (close code {close.code}{why})")
+        self._no_more(f"the runtime closed the connection (close code {close.code}{why})")
+
+    def _no_more(self, reason: str, *, protocol_error: bool = False) -> None:
+        self._read_all = True
+        if self.disconnected is None:
+            self.disconnected = Disconnected(reason, protocol_error=protocol_error)
 
     def lose(self, reason: str) -> None:
         """Takes the connection for lost, without a word to the peer."""
-        if self.disconnected is None:
-            self.disconnected = Disconnected(reason)
+        self._no_more(reason)
 
     def finish(self) -> None:
         """Sends what the socket still takes, a close frame last, and closes the socket; never waits for the peer."""
         if self.disconnected is None:
             self._queue(_frames.close_frame(_frames.NORMAL_CLOSURE))
             self.flush()
-            self.disconnected = Disconnected("the connection was closed")
+        self._no_more("the connection was closed")
         self._out.clear()
         self.sock.close()

@@ -22,19 +22,17 @@ class Waiter:
         self._inner, self._outer = socket.socketpair()
         self._inner.setblocking(False)
         self._outer.setblocking(False)
-        self._woken = False
         self._closed: bool = False
         self._waking: Deque[None] = deque()
 
     def wake(self) -> None:
         """Ends the current wait, or the next one; never blocks, and does nothing after `close`."""
-        if self._woken or self._closed:
+        if self._closed:
             return
         # Whoever is in here keeps the descriptor open: closed under a running send, its number could be another's.
         self._waking.append(None)
         try:
             if not self._closed:
-                self._woken = True
                 self._outer.send(b"\0")
         except OSError:
             pass  # Full: a wake-up is on its way already.
@@ -50,12 +48,8 @@ class Waiter:
         """
         readable, writable, woken = self._poll(sock if read or write else None, read, write, seconds)
         if woken:
-            # The flag goes down before the caller looks at what changed, so a wake-up that comes later is not lost.
-            try:
-                self._inner.recv(4096)
-            except BlockingIOError:
-                pass  # The flag was set a moment before its byte; the byte ends the next wait at once.
-            self._woken = False
+            # Before the caller looks at what has changed: a wake-up that comes later ends the next wait.
+            self._inner.recv(4096)
         return readable, writable
 
     def _poll(self, sock: Optional[socket.socket], read: bool, write: bool, seconds: float) -> Tuple[bool, bool, bool]:

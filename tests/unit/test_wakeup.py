@@ -1,0 +1,144 @@
+"""The wake-up of one thread, and deadlines."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Iterator, List, Optional
+
+import pytest
+
+from runtimeuse_sync._wakeup import Deadline, Wakeup
+
+from .doubles import PATIENCE, FakeClock, InThread
+
+
+@pytest.fixture
+def main_thread_signal() -> Iterator[None]:
+    """For tests with signals, whose handlers run in the main thread only."""
+    assert threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_wake_up_before_the_wait_is_not_lost() -> None:
+    wakeup = Wakeup()
+    wakeup.wake()
+    start = time.monotonic()
+    wakeup.wait(PATIENCE)
+    assert time.monotonic() - start < PATIENCE / 2
+
+
+def test_wake_ups_do_not_add_up() -> None:
+    wakeup = Wakeup()
+    wakeup.wake()
+    wakeup.wake()
+    wakeup.wait(PATIENCE)
+    start = time.monotonic()
+    wakeup.wait(0.02)
+    assert time.monotonic() - start >= 0.015
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, -math.inf])
+def test_a_wait_without_time_returns_at_once_and_takes_the_wake_up(seconds: float) -> None:
+    wakeup = Wakeup()
+    wakeup.wait(seconds)
+    wakeup.wake()
+    wakeup.wait(seconds)
+    start = time.monotonic()
+    wakeup.wait(0.02)
+    assert time.monotonic() - start >= 0.015
+
+
+@pytest.mark.parametrize("seconds", [math.inf, threading.TIMEOUT_MAX * 2, PATIENCE])
+def test_a_waiting_thread_is_woken(seconds: float) -> None:
+    wakeup = Wakeup()
+    waiter = InThread(lambda: wakeup.wait(seconds))
+    wakeup.wake()
+    waiter.result()
+
+
+def test_a_signal_handler_wakes_the_main_thread_while_that_waits(main_thread_signal: None) -> None:
+    wakeup = Wakeup()
+
+    def handler(number: int, frame: Optional[FrameType]) -> None:
+        wakeup.wake()
+
+    signal.signal(signal.SIGUSR1, handler)
+    waiting = threading.Event()
+
+    def send() -> None:
+        waiting.wait(PATIENCE)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    sender = InThread(send)
+    start = time.monotonic()
+    waiting.set()
+    wakeup.wait(PATIENCE)
+    assert time.monotonic() - start < PATIENCE / 2
+    sender.result()
+
+
+def test_an_interrupt_leaves_a_wait(main_thread_signal: None) -> None:
+    wakeup = Wakeup()
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    sender = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1))
+
+    def be_interrupted() -> None:
+        # The signal may come before the wait or during it.
+        sender.start()
+        wakeup.wait(PATIENCE)
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
+    sender.join()
+    # It still works.
+    wakeup.wake()
+    wakeup.wait(PATIENCE)
+
+
+def test_no_wake_up_is_lost_between_threads() -> None:
+    there, back = Wakeup(), Wakeup()
+    rounds = 2000
+    state: List[int] = [0]
+
+    def answer() -> None:
+        for number in range(rounds):
+            while state[0] != 2 * number + 1:
+                there.wait(PATIENCE)
+            state[0] += 1
+            back.wake()
+
+    answerer = InThread(answer)
+    for number in range(rounds):
+        state[0] += 1
+        there.wake()
+        while state[0] != 2 * number + 2:
+            back.wait(PATIENCE)
+    answerer.result()
+    assert state[0] == 2 * rounds
+
+
+def test_a_deadline_counts_down_on_its_clock() -> None:
+    clock = FakeClock(100.0)
+    deadline = Deadline(2.5, clock)
+    assert (deadline.at, deadline.seconds, deadline.remaining(), deadline.passed()) == (102.5, 2.5, 2.5, False)
+    clock.advance(2.0)
+    assert deadline.remaining() == 0.5
+    clock.advance(0.5)
+    assert (deadline.remaining(), deadline.passed()) == (0.0, True)
+    clock.advance(100)
+    assert (deadline.remaining(), deadline.passed()) == (0.0, True)
+
+
+@pytest.mark.parametrize("seconds", [None, math.inf])
+def test_no_limit(seconds: Optional[float]) -> None:
+    clock = FakeClock()
+    deadline = Deadline(seconds, clock)
+    clock.advance(1e18)
+    assert (deadline.at, deadline.remaining(), deadline.passed()) == (math.inf, math.inf, False)
