@@ -33,8 +33,12 @@ class Callbacks:
         self._call = call
         self._ticket = ticket
 
-    def deliver(self, message: Any) -> None:
+    def deliver(self, message: Any, message_count: int) -> None:
         """Calls the callback for a streamed message, if there is one; its exceptions come out unchanged.
+
+        Args:
+            message: The message.
+            message_count: How many the call has got, this one included.
 
         Raises:
             AgentRuntimeError: it did not return within its own timeout.
@@ -51,9 +55,16 @@ class Callbacks:
             if callback is None:
                 return
             returned = self._within(
-                "on_assistant_message", "assistant_callback_timeout", options.assistant_callback_timeout,
-                lambda: callback(message), {},
-            )  # fmt: skip
+                "on_assistant_message",
+                "assistant_callback_timeout",
+                options.assistant_callback_timeout,
+                lambda: callback(message),
+                {
+                    "last_message_type": message.message_type,
+                    "message_count": message_count,
+                    "phase": "assistant_callback",
+                },
+            )
             _check_nothing_to_await("on_assistant_message", returned)
         elif options.on_heartbeat is not None:
             _check_nothing_to_await("on_heartbeat", options.on_heartbeat(message))

@@ -5,6 +5,7 @@ functions; no threads run here.
 """
 
 import json
+import re
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from .messages import (
@@ -23,6 +24,8 @@ from .options import ExecuteCommandsOptions, Options, QueryOptions
 from .results import CommandResultItem, StructuredOutputResult, TextResult
 
 Wire = Dict[str, Any]
+
+_MESSAGE_TYPE = re.compile(r'"message_type"\s*:\s*"(\w{1,40})"')
 
 CANCEL: Wire = {"message_type": "cancel_message"}
 END_SESSION: Wire = {"message_type": "end_session_message"}
@@ -49,6 +52,15 @@ def parse(item: Any) -> Wire:
     if not isinstance(message.get("message_type"), str):
         raise MalformedMessage("message_type is missing or not a string")
     return message
+
+
+def unparsed_type(item: Any) -> str:
+    """Returns the `message_type` that a text seems to have which could not be parsed; `""` where it shows none.
+
+    A result that JSON's parser gives up on (a number of 10,000 digits, 10,000 brackets) is the end of its request.
+    """
+    found = _MESSAGE_TYPE.search(item) if isinstance(item, str) else None
+    return found.group(1) if found else ""
 
 
 def decode(message: Wire) -> Any:

@@ -50,6 +50,9 @@ RUNNING_UPLOADS = 30.0
 #: Seconds without a terminal after which a connection that is not at rest is asked (again) by the barrier.
 PROBE_INTERVAL = 1.0
 
+#: The same after the first refusal of the barrier.
+FIRST_PROBE = 0.05
+
 
 class Received(NamedTuple):
     """What a message means, and the message, checked; an exception in its place where a terminal is malformed."""
@@ -249,6 +252,7 @@ class Exchange:
             message_type = wire["message_type"]
             message = _codec.decode(wire)
         except _codec.MalformedMessage as problem:
+            message_type = message_type or _codec.unparsed_type(item)
             if message_type not in _TERMINALS:
                 self.logger.warning("ignored a malformed message from the runtime: %s", problem)
                 return None
@@ -266,9 +270,16 @@ class Exchange:
     def _settle(self, call: Call) -> None:
         """Brings the connection to rest: uses up what has come, and waits until the runtime owes nothing any more."""
         probe_at = call.now() + PROBE_INTERVAL
+        after_refusal = FIRST_PROBE
+        refused = False
         inbox = self.connection.inbox
         while True:
             self._use_all_queued()
+            if self.protocol.state is State.REFUSED and not refused:
+                # Perhaps only because it came a moment before the runtime counted as idle: so soon, then less often.
+                refused = True
+                probe_at = call.now() + after_refusal
+                after_refusal = min(2 * after_refusal, PROBE_INTERVAL)
             if self.protocol.state in (State.ENDING, State.ENDED):
                 raise SessionStateError("the session has ended")
             self._rest()
@@ -278,6 +289,7 @@ class Exchange:
             if call.now() >= probe_at:
                 if not self.protocol.probing:
                     self._probe()
+                    refused = False
                 probe_at = call.now() + PROBE_INTERVAL
             call.wait(probe_at)
 

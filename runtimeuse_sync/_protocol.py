@@ -42,7 +42,7 @@ Besides messages:
     abandon   ACTIVE → ABANDONED, every other state stays (the caller left after the terminal had come)
     probe     UNSURE, ABANDONED, REFUSED → PROBING; the barrier is to be sent. From UNSURE at once; from the other two
               only after a while without any terminal, so that a terminal that never comes cannot hold the session
-    end       any state → ENDING
+    end       any state but ENDED → ENDING
 
 Why a session is never FREE too early: FREE is entered only by a RESULT with no barrier outstanding, or by the barrier's
 own answer. There is one barrier outstanding at most: the next is sent only when the previous one is answered, and no

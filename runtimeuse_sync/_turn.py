@@ -62,10 +62,10 @@ class Turn:
         if first is not None:
             first.wakeup.wake()
 
-    def held_by_this_thread(self) -> bool:
-        """Returns whether the calling thread acts for the current holder: waiting for the turn would never end."""
-        first = self._first()
-        return first is not None and threading.get_ident() in first.threads
+    def used_by_this_thread(self) -> bool:
+        """Returns whether the calling thread has the turn or waits for it already: another wait would never end."""
+        ident = threading.get_ident()
+        return any(ident in ticket.threads for ticket in list(self._queue))
 
     def _first(self) -> Optional[Ticket]:
         try:

@@ -126,7 +126,7 @@ class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
 
     Attributes:
         error: The message.
-        metadata: `{"in_flight": …}` names what was lost with it: `"query"`, `"commands"`, `"end of session"`.
+        metadata: `{"in_flight": …}` names what was lost with it, such as `"query"` or `"command execution"`.
         result: What the call would have returned, where only the end of its session was lost; else `None`.
     """
 

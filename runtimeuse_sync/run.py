@@ -125,7 +125,11 @@ class Run(Generic[ResultType]):
 
         Raises: what the run ends with, as `RuntimeUseClient.query` and `execute_commands` document it.
         """
-        message = self._next()
+        try:
+            message = self._next()
+        except StopIteration as error:
+            # It would end the loop as if all were well (as in generators, PEP 479).
+            raise RuntimeError("a callback raised StopIteration") from error
         if message is None:
             raise StopIteration
         return message
@@ -155,7 +159,7 @@ class Run(Generic[ResultType]):
         self._line.started(self._call)
         self._call.check()
         exchange = self._exchange = self._line.open(self._call)
-        if exchange.turn.held_by_this_thread():
+        if exchange.turn.used_by_this_thread():
             raise SessionStateError(
                 "this session is in use by the same thread: a call from inside its own callback or run would wait for "
                 "itself"
@@ -213,7 +217,7 @@ class Run(Generic[ResultType]):
                 message = received.message
                 if received.event is Event.STREAM:
                     self._last_message_type = message.message_type
-                    self._callbacks.deliver(message)
+                    self._callbacks.deliver(message, self._message_count)
                     streamed: StreamedMessage = message
                     return streamed
                 if received.event is Event.ARTIFACT:

@@ -195,7 +195,7 @@ class RuntimeUseSession:
         if not connection.belongs_to_this_process:
             self._closed = True
             return
-        if exchange.turn.held_by_this_thread():
+        if exchange.turn.used_by_this_thread():
             raise SessionStateError("a session cannot be closed from inside its own callback or run")
         call = Call("the end of the session", self._end_session_timeout)
         ticket = Ticket(call.wakeup, [threading.get_ident()])

@@ -294,3 +294,36 @@ def test_nothing_listens() -> None:
         RuntimeUseClient("ws://127.0.0.1:1", model="m", connect_timeout=0.2).query("hi")
     assert isinstance(caught.value, RuntimeUseError)
     assert caught.value.status is None
+
+
+@pytest.mark.parametrize("payload", ['{"n": ' + "9" * 10_000 + "}", "[" * 200_000 + "]" * 200_000])
+def test_a_result_that_cannot_be_parsed_ends_the_call(serve: Serve, payload: str) -> None:
+    """Whether a parser takes so much depends on its version; either way the call ends at once."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        data = '{"type": "text", "text": "ok"}'
+        whole = f'{{"message_type": "result_message", "data": {data}, "metadata": {{"x": {payload}}}}}'
+        peer.frame(TEXT, whole.encode())
+
+    said = ""
+    try:
+        said = client_of(serve(script)).query("hi", timeout=10).text
+    except ProtocolError as error:
+        said = error.error
+    assert said == "ok" or "malformed" in said
+
+
+def test_a_callback_that_raises_stop_iteration_does_not_end_the_loop_quietly(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(assistant("one"), text("done"))
+
+    def stop(_: Any) -> None:
+        raise StopIteration
+
+    with client_of(serve(script)).stream("hi", on_assistant_message=stop) as run:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            next(run)

@@ -65,14 +65,14 @@ def test_each_message_goes_to_its_callback_in_the_calling_thread(kind: Any, opti
     got: List[Any] = []
     others = {name: pytest.fail for name, _ in STREAMED if name != option}
     options = kind(**{option: lambda each: got.append((each, threading.current_thread()))}, **others)
-    make(options).deliver(message)
+    make(options).deliver(message, 7)
     assert got == [(message, threading.current_thread())]
 
 
 @pytest.mark.parametrize(("option", "message"), STREAMED)
 def test_no_callback(option: str, message: Any) -> None:
-    make(QueryOptions()).deliver(message)
-    make(QueryOptions(assistant_callback_timeout=1)).deliver(message)
+    make(QueryOptions()).deliver(message, 7)
+    make(QueryOptions(assistant_callback_timeout=1)).deliver(message, 7)
 
 
 class Failure(Exception):
@@ -86,7 +86,7 @@ def test_exceptions_come_out_unchanged(option: str, message: Any, error: BaseExc
         raise error
 
     with pytest.raises(type(error)) as caught:
-        make(options_with(option, fail)).deliver(message)
+        make(options_with(option, fail)).deliver(message, 7)
     assert caught.value is error
 
 
@@ -96,7 +96,7 @@ def test_exceptions_come_out_of_a_helper_thread_unchanged(error: BaseException) 
         raise error
 
     with pytest.raises(type(error)) as caught:
-        make(with_timeout(fail)).deliver(ASSISTANT)
+        make(with_timeout(fail)).deliver(ASSISTANT, 7)
     assert caught.value is error
     with pytest.raises(type(error)) as caught:
         uploaded(with_upload(fail, artifact_upload_callback_timeout=PATIENCE))
@@ -113,7 +113,7 @@ def test_a_callback_that_returns_a_coroutine(option: str, message: Any, seconds:
         return coroutine(each)
 
     with pytest.raises(TypeError, match=f"{option} returned a coroutine"):
-        make(options_with(option, disguised, assistant_callback_timeout=seconds)).deliver(message)
+        make(options_with(option, disguised, assistant_callback_timeout=seconds)).deliver(message, 7)
 
 
 _context: contextvars.ContextVar[str] = contextvars.ContextVar("_context", default="unset")
@@ -128,7 +128,7 @@ def test_a_callback_with_a_timeout_runs_in_a_helper_thread_with_the_callers_cont
 
     token = _context.set("the caller's")
     try:
-        make(with_timeout(callback)).deliver(ASSISTANT)
+        make(with_timeout(callback)).deliver(ASSISTANT, 7)
         assert seen[:2] == [ASSISTANT, "the caller's"]
         assert _context.get() == "the caller's"
     finally:
@@ -145,7 +145,7 @@ def test_without_a_timeout_the_callback_sees_and_changes_the_callers_context() -
 
     def in_a_context_of_its_own() -> str:
         _context.set("the caller's")
-        make(QueryOptions(on_assistant_message=callback)).deliver(ASSISTANT)
+        make(QueryOptions(on_assistant_message=callback)).deliver(ASSISTANT, 7)
         return _context.get()
 
     assert contextvars.copy_context().run(in_a_context_of_its_own) == "the caller's and more"
@@ -164,8 +164,8 @@ def test_only_the_callbacks_that_have_a_timeout_run_in_helper_threads() -> None:
         on_command_output=lambda message: threads.append(threading.current_thread()),
         on_heartbeat=lambda message: threads.append(threading.current_thread()),
     )
-    make(options).deliver(OUTPUT)
-    make(options).deliver(HEARTBEAT)
+    make(options).deliver(OUTPUT, 7)
+    make(options).deliver(HEARTBEAT, 7)
     uploaded(options)
     assert threads == [threading.current_thread()] * 3
 
@@ -187,7 +187,7 @@ def test_an_assistant_callback_that_takes_too_long() -> None:
     stuck = Stuck()
     try:
         with pytest.raises(AgentRuntimeError) as caught:
-            make(with_timeout(stuck, 0.02)).deliver(ASSISTANT)
+            make(with_timeout(stuck, 0.02)).deliver(ASSISTANT, 7)
     finally:
         stuck.release.set()
     assert caught.value.error == "on_assistant_message callback timed out"
@@ -216,7 +216,7 @@ def test_the_calls_deadline_ends_the_wait_for_a_callback() -> None:
     stuck = Stuck()
     try:
         with pytest.raises(RunTimeoutError):
-            make(with_timeout(stuck), Call("query", 0.02)).deliver(ASSISTANT)
+            make(with_timeout(stuck), Call("query", 0.02)).deliver(ASSISTANT, 7)
     finally:
         stuck.release.set()
 
@@ -233,7 +233,7 @@ def test_an_abort_ends_the_wait_for_a_callback() -> None:
     aborter.start()
     try:
         with pytest.raises(CancelledException):
-            make(with_timeout(stuck), call).deliver(ASSISTANT)
+            make(with_timeout(stuck), call).deliver(ASSISTANT, 7)
     finally:
         stuck.release.set()
         aborter.join()
@@ -241,7 +241,7 @@ def test_an_abort_ends_the_wait_for_a_callback() -> None:
 
 def test_the_time_is_the_calls_clock() -> None:
     # The clock stands still, so the time never comes; the callback's return does.
-    make(with_timeout(lambda message: None, 0.001), Call("query", None, FakeClock())).deliver(ASSISTANT)
+    make(with_timeout(lambda message: None, 0.001), Call("query", None, FakeClock())).deliver(ASSISTANT, 7)
 
 
 def test_what_comes_after_the_time_is_dropped() -> None:
@@ -254,7 +254,7 @@ def test_what_comes_after_the_time_is_dropped() -> None:
         raise Failure("nobody hears it")
 
     with pytest.raises(AgentRuntimeError):
-        make(with_timeout(fail_late, 0.02)).deliver(ASSISTANT)
+        make(with_timeout(fail_late, 0.02)).deliver(ASSISTANT, 7)
     late.set()
     while not errors:
         late.wait(0.001)
@@ -267,8 +267,8 @@ def test_a_helper_thread_counts_as_the_holder_of_the_turn() -> None:
     ticket, turn = Ticket(call.wakeup), Turn()
     turn.join(ticket)
     held: List[bool] = []
-    callbacks = Callbacks(with_timeout(lambda message: held.append(turn.held_by_this_thread())), call, ticket)
-    callbacks.deliver(ASSISTANT)
+    callbacks = Callbacks(with_timeout(lambda message: held.append(turn.used_by_this_thread())), call, ticket)
+    callbacks.deliver(ASSISTANT, 7)
     assert held == [True]
     assert ticket.threads == set()
 
@@ -314,3 +314,22 @@ def test_an_upload_callback_that_returns_a_coroutine() -> None:
 
     with pytest.raises(TypeError, match="on_artifact_upload_request returned a coroutine"):
         uploaded(with_upload(lambda request: coroutine()))
+
+
+def test_a_callback_that_times_out_tells_what_it_was_given() -> None:
+    stuck = threading.Event()
+    options = QueryOptions(
+        on_assistant_message=lambda _: stuck.wait(PATIENCE) and None, assistant_callback_timeout=0.01
+    )
+    try:
+        with pytest.raises(AgentRuntimeError) as caught:
+            make(options).deliver(ASSISTANT, 3)
+    finally:
+        stuck.set()
+    assert caught.value.metadata == {
+        "timeout_type": "assistant_callback_timeout",
+        "timeout": 0.01,
+        "last_message_type": "assistant_message",
+        "message_count": 3,
+        "phase": "assistant_callback",
+    }

@@ -89,19 +89,20 @@ def test_try_take_leaves_the_queue_as_it_was() -> None:
     assert turn.has(waiting)
 
 
-def test_held_by_this_thread() -> None:
+def test_used_by_this_thread() -> None:
     turn = Turn()
     mine = Ticket(Wakeup(), [threading.get_ident()])
     [other] = make(1)
-    assert not turn.held_by_this_thread()
+    assert not turn.used_by_this_thread()
     turn.join(other)
     turn.join(mine)
-    assert not turn.held_by_this_thread()  # only queued
+    # Only queued, and yet: a signal handler that waited behind it would hold it up for ever.
+    assert turn.used_by_this_thread()
     turn.leave(other)
-    assert turn.held_by_this_thread()
-    assert InThread(turn.held_by_this_thread).result() is False
+    assert turn.used_by_this_thread()
+    assert InThread(turn.used_by_this_thread).result() is False
     turn.leave(mine)
-    assert not turn.held_by_this_thread()
+    assert not turn.used_by_this_thread()
 
 
 def test_a_callbacks_thread_counts_as_the_holders() -> None:
@@ -112,12 +113,12 @@ def test_a_callbacks_thread_counts_as_the_holders() -> None:
     def callback() -> bool:
         ticket.threads.add(threading.get_ident())
         try:
-            return turn.held_by_this_thread()
+            return turn.used_by_this_thread()
         finally:
             ticket.threads.discard(threading.get_ident())
 
     assert InThread(callback).result() is True
-    assert not turn.held_by_this_thread()
+    assert not turn.used_by_this_thread()
 
 
 def wait_for(turn: Turn, ticket: Ticket) -> None:
