@@ -66,7 +66,7 @@ def test_what_can_be_an_agent(talk: Connect, agent: Any, answer: str) -> None:
 @pytest.mark.parametrize(
     ("agent", "error", "said"),
     [
-        ("no_such", ValueError, "echo, shell, or module:attribute"),
+        ("no_such", ValueError, "echo, openai, shell, or module:attribute"),
         ("no_such_module_at_all:run", ImportError, "no_such_module_at_all"),
         (f"{__name__}:no_such", ImportError, "no_such"),
         (f"{__name__}:SCHEMA", TypeError, "no agent"),
@@ -352,3 +352,65 @@ def test_the_agents_module_is_imported_from_the_path(
         assert talk("my_agent_module:Holder").query()[0]["data"]["text"] == "mine"
     finally:
         sys.modules.pop("my_agent_module", None)
+
+
+def test_threads_of_a_plain_agent_may_all_send(talk: Connect) -> None:
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        def send(name: str) -> None:
+            for number in range(500):
+                sender.send_assistant_message([name, str(number)])
+
+        threads = [threading.Thread(target=send, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        sender.send_assistant_message("last")
+        return "done"
+
+    messages = talk(agent).query()
+    for name in "abcd":
+        numbers = [message["text_blocks"][1] for message in messages[:-2] if message["text_blocks"][0] == name]
+        assert numbers == [str(number) for number in range(500)]
+    assert [message.get("text_blocks") for message in messages[-2:]] == [["last"], None]
+
+
+def test_what_cannot_be_sent_is_the_senders_error(talk: Connect) -> None:
+    def plain(invocation: Invocation, sender: Sender) -> str:
+        with pytest.raises(TypeError, match="list of strings"):
+            sender.send_assistant_message([3])  # type: ignore[list-item]
+        with pytest.raises(TypeError):
+            sender.send_error_message("x", {"k": object()})
+        return "done"
+
+    async def asynchronous(invocation: Invocation, sender: AsyncSender) -> str:
+        with pytest.raises(TypeError, match="list of strings"):
+            await sender.send_assistant_message([3])  # type: ignore[list-item]
+        with pytest.raises(TypeError):
+            await sender.send_error_message("x", {"k": object()})
+        return "done"
+
+    for agent in (plain, asynchronous):
+        [answer] = talk(agent).query()
+        assert answer["data"]["text"] == "done"
+
+
+def test_a_plain_agent_that_waits_for_its_client_is_told_that_it_has_gone(start: StartRuntime) -> None:
+    failed: List[BaseException] = []
+    ended = threading.Event()
+
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        try:
+            while True:
+                sender.send_assistant_message("x" * 100_000)
+        except ConnectionError as error:
+            failed.append(error)
+        ended.set()
+        return ""
+
+    with wire_to(start(agent)) as wire:
+        wire.send_query()
+        wire.receive()
+        wire.connection.socket.shutdown(2)
+    assert ended.wait(PATIENCE)
+    assert len(failed) == 1

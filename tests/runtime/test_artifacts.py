@@ -3,10 +3,15 @@ from __future__ import annotations
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+import requests
+import responses
+
+from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
 
 from .conftest import Connect, StartRuntime
 from .wire import Message, Storage, Wire, named, wire_to
@@ -255,3 +260,60 @@ def test_artifacts_of_a_cancelled_request_still_come(talk: Connect, storage: Sto
     assert wire.receive()["error"] == "Request cancelled"
     wire.commands("echo y > out/y")
     assert files([wire.receive()]) == ["y"]
+
+
+@pytest.mark.parametrize("kind", ["query", "commands"])
+def test_the_last_act_of_a_one_shot_call_is_delivered(start: StartRuntime, storage: Storage, kind: str) -> None:
+    def on_artifact_upload_request(request: Any) -> ArtifactUploadResult:
+        return ArtifactUploadResult(f"{storage.url}/{request.filename}", "text/plain")
+
+    client = RuntimeUseClient(start(end_session_delay=0.0, artifact_settle=0.05).ws_url, model="m")
+
+    def call(number: int) -> None:
+        script = f"printf {number} > out-{number}/{number}"
+        options: Dict[str, Any] = {
+            "artifacts_dirs": [f"out-{number}"],
+            "on_artifact_upload_request": on_artifact_upload_request,
+        }
+        if kind == "query":
+            client.query(script, **options)
+        else:
+            client.execute_commands([script], **options)
+
+    with ThreadPoolExecutor(5) as threads:
+        list(threads.map(call, range(10)))
+    # By the calls' return, and each once.
+    assert sorted((put.path, put.body) for put in storage.received) == [(f"/{n}", b"%d" % n) for n in range(10)]
+
+
+PRESIGNED = "https://storage.example/bucket/x?X-Signature=hidden"
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([503, 429, 200], "Uploaded"),
+        ([requests.ConnectionError("refused at " + PRESIGNED), 200], "Uploaded"),
+        ([requests.ReadTimeout("slow at " + PRESIGNED), 200], "Uploaded"),
+        ([403], "failed: HTTP status 403"),
+        ([500, 502, 503, 504], "failed: HTTP status 504"),
+        ([requests.ConnectionError("refused at " + PRESIGNED)] * 4, "failed: ConnectionError"),
+    ],
+)
+def test_uploads_to_a_storage_that_fails(
+    wire: Wire, answers: List[Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with responses.RequestsMock() as storages, caplog.at_level(logging.INFO):
+        for answer in answers:
+            if isinstance(answer, int):
+                storages.put(PRESIGNED, status=answer)
+            else:
+                storages.put(PRESIGNED, body=answer)
+        wire.commands("echo x > out/x", artifacts_dirs=["out"])
+        wire.send("end_session_message")
+        wire.answer(wire.receive(), PRESIGNED, "text/css")
+        assert named(wire.receive_until(CONFIRM)) == [(CONFIRM, None)]
+        assert len(storages.calls) == len(answers)
+        assert {call.request.headers["Content-Type"] for call in storages.calls} == {"text/css"}
+    assert said in caplog.text
+    assert "hidden" not in caplog.text

@@ -4,22 +4,14 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import psutil
 import pytest
 
 from .conftest import Connect, StartRuntime
+from .processes import Pipe, wait_until_ended
 from .wire import CANCELLED, Wire, output, wire_to
-
-
-def wait_for_file(path: Path) -> str:
-    """Returns a file's content, once a command has written it."""
-    deadline = time.monotonic() + 10
-    while not (path.exists() and path.read_text().endswith("\n")):
-        assert time.monotonic() < deadline, f"{path} was not written"
-        time.sleep(0.01)
-    return path.read_text()
 
 
 def has_ended(pid: int) -> bool:
@@ -27,13 +19,6 @@ def has_ended(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def wait_until_ended(*pids: int) -> None:
-    deadline = time.monotonic() + 10
-    while not all(has_ended(pid) for pid in pids):
-        assert time.monotonic() < deadline, f"of {pids} some still run"
-        time.sleep(0.01)
 
 
 def test_commands_run_in_order_and_stop_after_the_first_failure(wire: Wire, tmp_path: Path) -> None:
@@ -97,8 +82,9 @@ def test_output_of_any_size_is_returned_whole(wire: Wire) -> None:
 
 
 def test_a_cancel_ends_the_whole_group(wire: Wire, tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "pids")
     wire.send_commands("sleep 60 & echo $! $$ > pids; wait", "echo never")
-    child, shell = map(int, wait_for_file(tmp_path / "pids").split())
+    child, shell = pipe.numbers()
     wire.cancel()
     assert wire.receive() == CANCELLED
     assert has_ended(child)
@@ -107,10 +93,11 @@ def test_a_cancel_ends_the_whole_group(wire: Wire, tmp_path: Path) -> None:
 
 
 def test_processes_that_ignore_the_first_signal_get_the_second(talk: Connect, tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "pids")
     wire = talk(kill_grace=0.2)
     script = "trap '' TERM; (trap '' TERM; while :; do sleep 60; done) & echo $! $$ > pids; while :; do wait; done"
     wire.send_commands(script)
-    pids = list(map(int, wait_for_file(tmp_path / "pids").split()))
+    pids = pipe.numbers()
     started = time.monotonic()
     wire.cancel()
     assert wire.receive() == CANCELLED
@@ -119,8 +106,9 @@ def test_processes_that_ignore_the_first_signal_get_the_second(talk: Connect, tm
 
 
 def test_a_stopped_process_is_ended_too(wire: Wire, tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "pids")
     wire.send_commands("echo $$ > pids; kill -STOP $$")
-    pid = int(wait_for_file(tmp_path / "pids"))
+    [pid] = pipe.numbers()
     wire.cancel()
     assert wire.receive() == CANCELLED
     assert has_ended(pid)
@@ -148,9 +136,10 @@ def test_not_even_background_children_that_never_stop_printing(wire: Wire) -> No
 
 
 def test_a_cancel_while_a_slow_client_reads_what_is_left_ends_background_children(wire: Wire, tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "pid")
     # The shell exits at once; what its child prints is more than anybody takes without being read.
     wire.send_commands("yes & echo $! > pid")
-    pid = int(wait_for_file(tmp_path / "pid"))
+    [pid] = pipe.numbers()
     wire.cancel()
     last = wire.receive_until()[-1]
     # The cancel may come too late: after the runtime has read all that can be the shell's.
@@ -170,9 +159,10 @@ def test_background_children_end_with_the_runtime(start: StartRuntime, tmp_path:
 
 
 def test_a_client_that_vanishes_leaves_no_process(start: StartRuntime, tmp_path: Path) -> None:
+    pipe = Pipe(tmp_path / "pids")
     with wire_to(start()) as wire:
         wire.send_commands("sleep 60 & echo $! $$ > pids; wait")
-        pids = list(map(int, wait_for_file(tmp_path / "pids").split()))
+        pids = pipe.numbers()
         wire.connection.socket.shutdown(2)
     wait_until_ended(*pids)
 
@@ -212,3 +202,27 @@ def test_a_failing_command_around_the_agent_is_an_error(talk: Connect, when: str
     assert output(messages) == "x\n"
     assert messages[-1]["error"] == f"{when}-agent command failed with exit code: 4"
     assert messages[-1]["metadata"]["error_name"] == "Error"
+
+
+@pytest.mark.parametrize(
+    ("limit", "stdout"),
+    [(None, "123456789\nSECRET"), (100, "123456789\nSECRET"), (4, "1234\n[cut: 4 of 20 characters]")],
+)
+def test_how_much_stdout_a_result_has_can_be_limited(talk: Connect, limit: Optional[int], stdout: str) -> None:
+    messages = talk(max_stdout=limit).commands("echo 123456789; printf SECRET", secrets_to_redact=["SECRET"])
+    masked = "123456789\n[REDACTED]"
+    # What is streamed is never cut.
+    assert output(messages) == masked
+    assert messages[-1]["results"][0]["stdout"] == stdout.replace("SECRET", "[REDACTED]")
+
+
+def test_a_limit_falls_between_characters(talk: Connect) -> None:
+    messages = talk(max_stdout=3).commands("""printf %s 'é"\\é'""")
+    assert output(messages) == 'é"\\é'
+    assert messages[-1]["results"][0]["stdout"] == 'é"\\\n[cut: 3 of 4 characters]'
+
+
+def test_the_shell_agents_text_is_limited_likewise(talk: Connect) -> None:
+    messages = talk(max_stdout=6).query("echo my SECRET", secrets_to_redact=["SECRET"])
+    assert messages[0]["text_blocks"] == ["my [REDACTED]"]
+    assert messages[-1]["data"]["text"] == "my [RE\n[cut: 6 of 10 characters]"

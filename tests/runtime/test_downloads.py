@@ -24,7 +24,7 @@ def archive(*members: Tuple[str, bytes, int], method: int = zipfile.ZIP_DEFLATED
         for name, content, mode in members:
             info = zipfile.ZipInfo(name)
             info.external_attr = mode << 16
-            opened.writestr(info, content)
+            opened.writestr(info, content, method)
     return buffer.getvalue()
 
 
@@ -161,3 +161,47 @@ def test_large_files_come_whole(wire: Wire, storage: Storage, tmp_path: Path) ->
     storage.files["/big"] = os.urandom(3_000_000)
     fetch(wire, storage.url + "/big")
     assert (tmp_path / "in" / "big").read_bytes() == storage.files["/big"]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_what_is_too_large_is_not_fetched(talk: Connect, storage: Storage, tmp_path: Path, announced: bool) -> None:
+    wire = talk(max_download_size=100_000)
+    gone = threading.Event()
+
+    def handler(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        if announced:
+            request.send_header("Content-Length", "1000000000")
+        request.end_headers()
+        try:
+            while True:
+                request.wfile.write(b"x" * 10_000)
+        except OSError:
+            gone.set()
+
+    storage.handlers["/large"] = handler
+    [answer] = fetch(wire, storage.url + "/large")
+    assert answer["error"] == "Download failed: larger than the limit of 100000 bytes"
+    assert os.listdir(tmp_path / "in") == []
+    assert gone.wait(PATIENCE)
+    storage.files["/fits"] = b"x" * 100_000
+    assert fetch(wire, storage.url + "/fits")[-1]["results"][0]["exit_code"] == 0
+
+
+def test_an_archive_that_holds_too_much_is_not_extracted(talk: Connect, storage: Storage, tmp_path: Path) -> None:
+    wire = talk(max_download_size=100_000)
+    storage.files["/bomb.zip"] = archive(*[(f"{number}", bytes(60_000), 0o644) for number in range(2)])
+    assert len(storage.files["/bomb.zip"]) < 1000
+    [answer] = fetch(wire, storage.url + "/bomb.zip")
+    assert "holds more than the limit of 100000 bytes" in answer["error"]
+    assert os.listdir(tmp_path / "in") == []
+
+
+def test_nor_one_that_lies_about_it(talk: Connect, storage: Storage, tmp_path: Path) -> None:
+    wire = talk(max_download_size=1_000_000)
+    honest = archive(("zeros", bytes(50_000_000), 0o644))
+    # In the local and in the central header.
+    storage.files["/bomb.zip"] = honest.replace((50_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+    [answer] = fetch(wire, storage.url + "/bomb.zip")
+    assert answer["error"].startswith("Download failed: the archive ")
+    assert sum(path.stat().st_size for path in (tmp_path / "in").iterdir()) <= 1_000_000

@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from .test_commands import wait_for_file, wait_until_ended
+from .processes import Pipe, wait_until_ended
 from .wire import CANCELLED, PATIENCE, Wire, assert_closed
 
 COMMAND = [sys.executable, "-m", "runtimeuse_sync.runtime"]
@@ -42,10 +42,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_cancels_what_runs_and_ends_it(tmp_path: Path, number: int) -> None:
+    pipe = Pipe(tmp_path / "pids")
     with running("--root", str(tmp_path)) as process, connect(url_of(process)) as connection:
         wire = Wire(connection)
         wire.send_commands("sleep 60 & echo $! $$ > pids; wait")
-        pids = list(map(int, wait_for_file(tmp_path / "pids").split()))
+        pids = pipe.numbers()
         os.kill(process.pid, number)
         assert wire.receive() == CANCELLED
         assert_closed(connection)

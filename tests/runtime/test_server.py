@@ -139,7 +139,7 @@ def test_a_stop_cancels_what_runs_and_says_so(start: StartRuntime, tmp_path: Pat
 
 
 def test_a_stop_does_not_wait_for_clients_that_do_not_read(start: StartRuntime) -> None:
-    runtime = start(stop_timeout=0.3)
+    runtime = start(stop_timeout=60.0)
     port = int(runtime.ws_url.rpartition(":")[2])
     with wire_to(runtime, close_timeout=0.1) as wire, socket.create_connection(("127.0.0.1", port)) as silent:
         silent.sendall(b"GET / HTTP/1.1\r\n")
@@ -198,7 +198,7 @@ def test_a_missing_extra_is_named() -> None:
 
 
 def test_a_program_that_forgets_to_stop_leaves_no_process(tmp_path: Path) -> None:
-    from .test_commands import wait_until_ended
+    from .processes import wait_until_ended
 
     code = f"""
 from runtimeuse_sync.runtime import LocalRuntime

@@ -8,7 +8,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from runtimeuse_sync.runtime import LocalRuntime
 
@@ -25,7 +26,7 @@ PATIENCE = 15.0
 class Wire:
     """A client that says and hears exactly what a test writes down."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def send(self, message_type: str, **fields: Any) -> None:
@@ -82,7 +83,7 @@ class Wire:
         )
 
 
-def assert_closed(connection: ClientConnection) -> None:
+def assert_closed(connection: Connection) -> None:
     from websockets.exceptions import ConnectionClosed
 
     with contextlib.suppress(ConnectionClosed):

@@ -318,9 +318,11 @@ def test_an_upload_callback_that_returns_a_coroutine() -> None:
 
 def test_a_callback_that_times_out_tells_what_it_was_given() -> None:
     stuck = threading.Event()
-    options = QueryOptions(
-        on_assistant_message=lambda _: stuck.wait(PATIENCE) and None, assistant_callback_timeout=0.01
-    )
+
+    def callback(_: Any) -> None:
+        stuck.wait(PATIENCE)
+
+    options = QueryOptions(on_assistant_message=callback, assistant_callback_timeout=0.01)
     try:
         with pytest.raises(AgentRuntimeError) as caught:
             make(options).deliver(ASSISTANT, 3)

@@ -1,0 +1,44 @@
+"""Waits for what commands say and for their end, without looking again and again."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import sys
+from pathlib import Path
+from typing import List
+
+import psutil
+
+from .wire import PATIENCE
+
+#: The same number on every architecture; Python has a function for it only from 3.9 on.
+_PIDFD_OPEN = 434
+
+
+class Pipe:
+    """A named pipe that a command writes to when it has come so far."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self._path = path
+
+    def numbers(self) -> List[int]:
+        """Returns the numbers that the command writes, once it has; usually ids of processes."""
+        return [int(word) for word in self._path.read_text().split()]
+
+
+def wait_until_ended(*pids: int) -> None:
+    """Returns when all of the processes have ended, whether or not somebody has taken note of it."""
+    for pid in pids:
+        if sys.platform != "linux":
+            psutil.Process(pid).wait(PATIENCE)
+            continue
+        descriptor = ctypes.CDLL(None).syscall(_PIDFD_OPEN, pid, 0)
+        if descriptor < 0:
+            continue  # there is none of this number any more
+        try:
+            assert select.select([descriptor], [], [], PATIENCE)[0], f"of {pids}, {pid} still runs"
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,57 @@
+"""Every Python snippet of the guides runs, in order, and prints what stands below it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import List, Tuple
+
+import pytest
+
+from runtimeuse_sync.runtime.settings import RuntimeSettings
+
+from .test_main import run as run_runtime
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+GUIDES = ("custom-agents.md", "runtime.md")
+
+_BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+_END = "---- end of a snippet ----\n"
+
+
+def snippets(text: str) -> List[Tuple[str, str]]:
+    """Returns each snippet and what it shall print."""
+    return [(code, printed or "") for code, printed in _BLOCK.findall(text)]
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_the_snippets_of_a_guide(name: str, tmp_path: Path) -> None:
+    text = (DOCS / name).read_text(encoding="utf-8")
+    found = snippets(text)
+    assert len(found) == text.count("```python\n") > 0
+    # One program, since the later ones use what the earlier ones define.
+    program = f"\nprint({_END!r}, end='')\n".join(code for code, _ in found)
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=str(tmp_path), capture_output=True, text=True, timeout=50
+    )
+    # The runtime logs a refused connection, and one example is about that.
+    unexpected = ran.stderr.replace("Refused a connection without the right token\n", "")
+    assert (ran.returncode, unexpected) == (0, "")
+    assert ran.stdout.split(_END) == [printed for _, printed in found]
+
+
+def test_the_guide_knows_all_options() -> None:
+    text = (DOCS / "runtime.md").read_text(encoding="utf-8")
+    for field in dataclasses.fields(RuntimeSettings):
+        assert f"| `{field.name}` |" in text, field.name
+    for option in re.findall(r"^  (--[a-z-]+)", run_runtime("--help").stdout, re.MULTILINE):
+        assert f"`{option}`" in text, option
+
+
+def test_links_lead_somewhere() -> None:
+    for name in GUIDES:
+        for target in re.findall(r"\]\(([^)]+)\)", (DOCS / name).read_text(encoding="utf-8")):
+            assert (DOCS / target).exists(), target
