@@ -7,7 +7,7 @@ control. No locks: every flag goes from False to True once, and is set before th
 
 import math
 import time
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, Callable, List, Optional
 
 from ._wakeup import Clock, Deadline, Wakeup
 from .errors import CancelledException, RunTimeoutError
@@ -29,6 +29,8 @@ class Call:
         cancel_sent: Whether the cancellation has (written by the connection's thread only).
         connection: What to poke when a flag changes.
         secrets: What must not appear in the text of its exceptions.
+        on_sent: Called by the connection's thread when it sends the request: what logs there cannot be interrupted
+            with the lock of `logging` held, as it could in the calling thread.
     """
 
     __slots__ = (
@@ -39,6 +41,7 @@ class Call:
         "connection",
         "deadline",
         "kind",
+        "on_sent",
         "secrets",
         "sent",
         "wakeup",
@@ -54,6 +57,7 @@ class Call:
         self.cancel_sent = False
         self.connection: Optional[Connection] = None
         self.secrets: List[str] = []
+        self.on_sent: Optional[Callable[[], None]] = None
         self._clock = clock
 
     def start(self) -> None:

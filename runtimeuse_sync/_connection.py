@@ -216,6 +216,8 @@ class Connection:
                 if self._closing and call.cancel_wanted:
                     continue  # Nobody wants its answer any more, and the connection ends here.
                 call.sent = True
+                if call.on_sent is not None:
+                    call.on_sent()
             outgoing.append(next_one.payload)
         self._add_cancellation(outgoing)
         return outgoing

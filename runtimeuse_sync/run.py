@@ -9,6 +9,7 @@ States: new → started → ended (with a result or an error) or left (early, wh
 state.
 """
 
+import functools
 import logging
 import math
 import threading
@@ -67,6 +68,9 @@ class Run(Generic[ResultType]):
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
         self._logger: logging.Logger = request.options.logger or logging.getLogger("runtimeuse_sync")
+        self._call.on_sent = functools.partial(
+            self._logger.debug, "%s sent (source_id=%s)", request.kind, request.options.source_id
+        )
         self._exchange: Optional[Exchange] = None
         self._started = False
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
@@ -170,7 +174,6 @@ class Run(Generic[ResultType]):
         if options.on_artifact_upload_request is not None:
             exchange.upload_options = options
         exchange.begin(self._call, self._request.payload, self._request.result_type, list(options.secrets_to_redact))
-        self._logger.debug("%s sent (source_id=%s)", self._request.kind, options.source_id)
         self._serve_kept(exchange)
 
     def _release(self) -> None:

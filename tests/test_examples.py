@@ -96,7 +96,8 @@ PRINTS = {
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(PRINTS)
+    elsewhere = {"artifacts_s3", "downloads", "openai_agent"}  # in tests/runtime/test_examples_runtime.py
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(PRINTS) | elsewhere
 
 
 @pytest.mark.parametrize("name", sorted(PRINTS))

@@ -9,13 +9,15 @@ or, as a process, `python -m runtimeuse_sync.runtime`. Needs the extra: `pip ins
 packages are imported when a runtime is started.
 
 From the outside in: `local.py` and `__main__.py` run a `server.py`; it has a `session.py` per connection, which has
-`request.py` do one request at a time; that uses `downloads.py`, `commands.py` and `agents.py`. `artifacts.py` watches
-directories for the whole connection. All of it is asyncio on one thread; what blocks is in the threads of `workers.py`.
+`request.py` do one request at a time; that uses `downloads.py`, `commands.py` and `agents.py`, and sends by
+`outbox.py`. `artifacts.py` watches directories for the whole connection. All of it is asyncio on one thread; what
+blocks is in the threads of `workers.py`.
 """
 
-from .agents import AsyncSender, Invocation, Sender
+from .agents import Invocation
 from .cancellation import Cancelled
 from .failures import RequestFailedError
 from .local import LocalRuntime
+from .senders import AsyncSender, Sender
 
 __all__ = ["AsyncSender", "Cancelled", "Invocation", "LocalRuntime", "RequestFailedError", "Sender"]

@@ -35,7 +35,8 @@ def _parser() -> argparse.ArgumentParser:
         "--agent",
         default="shell",
         metavar="NAME",
-        help="shell: the prompt is a shell script (default); echo: the answer is the prompt; "
+        help="shell: the prompt is a shell script (default); echo: the answer is the prompt; openai: the OpenAI Agents "
+        "SDK with a shell tool, needs $OPENAI_API_KEY or, for a local model, $OPENAI_BASE_URL; "
         "module:attribute: a function (invocation, sender), or something with such a method run",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -74,6 +75,19 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}", type=float, default=default, metavar="S", help=f"seconds {text} (default: {default:g})"
         )
+    parser.add_argument(
+        "--max-stdout",
+        type=int,
+        metavar="N",
+        help="the most characters of a command's stdout that its result has; streaming is not cut (default: no limit)",
+    )
+    parser.add_argument(
+        "--max-download-size",
+        type=int,
+        default=defaults.max_download_size,
+        metavar="N",
+        help="the most bytes that a download, or what is extracted from it, may have (default: %(default)s)",
+    )
     return parser
 
 
@@ -83,8 +97,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # asyncio's own debugging notes are nobody's here.
-    logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.getLogger().level))
+    # Nobody wants asyncio's own debugging notes here, and those of HTTP clients have prompts and headers.
+    for name in ("asyncio", "openai", "openai.agents", "httpx", "httpx2", "httpcore"):
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
     try:
         settings = RuntimeSettings(
             host=options.host,
@@ -99,6 +114,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
             end_session_delay=options.end_session_delay,
             upload_response_timeout=options.upload_response_timeout,
             upload_timeout=options.upload_timeout,
+            max_stdout=options.max_stdout,
+            max_download_size=options.max_download_size,
         )
         server = RuntimeServer(options.agent, settings)
         return asyncio.run(_serve(server, settings))

@@ -22,6 +22,8 @@ from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequ
 
 from ..results import StructuredOutputResult, TextResult
 from .cancellation import Cancelled
+from .outbox import Outbox
+from .senders import AsyncSender, Sender
 from .workers import WorkerExit, Workers
 
 #: A logger that masks the request's secrets.
@@ -30,7 +32,6 @@ AgentLogger = Union[logging.Logger, "logging.LoggerAdapter[Any]"]
 RunFunction = Callable[[Any, Any], Any]
 #: What users hand over: a name, a function, an object with `run`, or a class of such objects.
 AgentSpec = Union[str, RunFunction, object]
-SendFunction = Callable[[Dict[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -73,89 +74,18 @@ class Invocation:
         return schema
 
 
-class AsyncSender:
-    """Sends messages to the client while an `async` agent runs.
-
-    Each call returns when the client has taken most of what was sent before.
-    """
-
-    def __init__(self, send: SendFunction) -> None:
-        self._send = send
-        self._closed = False
-
-    def close(self) -> None:
-        """Ends the sending: what came later would be taken for another request's."""
-        self._closed = True
-
-    async def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
-        """Sends an assistant message of one or more blocks of text.
-
-        Raises:
-            ConnectionError: the client is gone.
-            RuntimeError: the run has ended.
-        """
-        blocks = [text_blocks] if isinstance(text_blocks, str) else list(text_blocks)
-        if not all(isinstance(block, str) for block in blocks):
-            raise TypeError("text_blocks must be a list of strings")
-        await self._send_open({"message_type": "assistant_message", "text_blocks": blocks})
-
-    async def send_error_message(self, error: str, metadata: Optional[Mapping[str, Any]] = None) -> None:
-        """Sends an error; the run goes on, and its result or exception is what ends the request.
-
-        Raises:
-            ConnectionError: the client is gone.
-            RuntimeError: the run has ended.
-        """
-        await self._send_open({"message_type": "error_message", "error": str(error), "metadata": dict(metadata or {})})
-
-    async def _send_open(self, message: Dict[str, Any]) -> None:
-        if self._closed:
-            raise RuntimeError("the run has ended: its sender sends nothing any more")
-        await self._send(message)
-
-
-class Sender:
-    """Sends messages to the client while a plain agent runs; usable from any thread but the runtime's own.
-
-    Each call blocks until the client has taken most of what was sent before.
-    """
-
-    def __init__(self, sender: AsyncSender, loop: asyncio.AbstractEventLoop) -> None:
-        self._sender = sender
-        self._loop = loop
-
-    def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
-        """Sends an assistant message of one or more blocks of text; raises as `AsyncSender` does."""
-        self._call(self._sender.send_assistant_message(text_blocks))
-
-    def send_error_message(self, error: str, metadata: Optional[Mapping[str, Any]] = None) -> None:
-        """Sends an error; the run goes on. Raises as `AsyncSender` does."""
-        self._call(self._sender.send_error_message(error, metadata))
-
-    def _call(self, sending: Any) -> None:
-        try:
-            future = asyncio.run_coroutine_threadsafe(sending, self._loop)
-        except RuntimeError:
-            sending.close()
-            raise ConnectionError("the runtime has stopped") from None
-        try:
-            future.result()
-        except asyncio.CancelledError:
-            raise ConnectionError("the runtime has stopped") from None
-
-
-def load_agent(spec: AgentSpec, built_in: Mapping[str, RunFunction]) -> RunFunction:
+def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]]) -> RunFunction:
     """Returns the function to run for what the user named.
 
     Raises:
         ValueError: no such built-in, and not `module:attribute`.
-        ImportError: the module cannot be imported, or has no such attribute.
+        ImportError: the module cannot be imported or has no such attribute, or the agent needs a missing package.
         TypeError: what was found is no agent.
     """
     found: Any = spec
     if isinstance(spec, str):
         if spec in built_in:
-            return built_in[spec]
+            return built_in[spec]()
         found = _import(spec, built_in)
     if inspect.isclass(found):
         found = found()
@@ -167,7 +97,7 @@ def load_agent(spec: AgentSpec, built_in: Mapping[str, RunFunction]) -> RunFunct
     raise TypeError(f"{spec!r} is no agent: neither a function nor an object with a method `run`")
 
 
-def _import(spec: str, built_in: Mapping[str, RunFunction]) -> Any:
+def _import(spec: str, built_in: Mapping[str, Any]) -> Any:
     module, colon, attribute = spec.partition(":")
     if not (module and colon and attribute):
         raise ValueError(f"unknown agent {spec!r}: use {', '.join(sorted(built_in))}, or module:attribute")
@@ -179,7 +109,7 @@ def _import(spec: str, built_in: Mapping[str, RunFunction]) -> Any:
     return found
 
 
-async def run_agent(run: RunFunction, invocation: Invocation, send: SendFunction, workers: Workers) -> Dict[str, Any]:
+async def run_agent(run: RunFunction, invocation: Invocation, outbox: Outbox, workers: Workers) -> Dict[str, Any]:
     """Runs an agent to its end and returns its `result_message`.
 
     Raises:
@@ -187,15 +117,18 @@ async def run_agent(run: RunFunction, invocation: Invocation, send: SendFunction
         WorkerExit: it asked the program to exit.
         Exception: whatever it raised.
     """
-    sender = AsyncSender(send)
-    try:
-        if _is_async(run):
+    if _is_async(run):
+        sender = AsyncSender(outbox)
+        try:
             result = await _contained(run(invocation, sender))
-        else:
-            blocking = Sender(sender, asyncio.get_running_loop())
+        finally:
+            sender.close()
+    else:
+        blocking = Sender(outbox, asyncio.get_running_loop())
+        try:
             result = await workers.run("runtimeuse-agent", run, invocation, blocking)
-    finally:
-        sender.close()
+        finally:
+            await blocking.close()
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()

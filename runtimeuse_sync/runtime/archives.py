@@ -1,6 +1,6 @@
-"""Extracts zip archives: with Unix permissions and symbolic links, and never to the outside of the directory.
+"""Extracts zip archives: with Unix permissions and symbolic links, never to the outside, and never more than a limit.
 
-Plain functions, run in the download's worker thread.
+Runs in the download's worker thread.
 """
 
 import os
@@ -10,70 +10,98 @@ import zipfile
 from typing import Callable, Dict, List, Tuple
 
 _CHUNK = 256 * 1024
+#: Every member costs an inode, also an empty one.
+_MAX_MEMBERS = 1_000_000
+#: A link's target is a path.
+_MAX_LINK = 4096
 
 
 class ArchiveError(Exception):
     """The file is no archive that can be extracted."""
 
 
-def extract(archive: str, directory: str, check: Callable[[], None]) -> None:
-    """Extracts a zip archive into a directory; `check` is called often and may raise to end it.
+def extract(archive: str, directory: str, check: Callable[[], None], max_size: int) -> None:
+    """Extracts a zip archive into a directory.
+
+    Args:
+        archive: The archive's path.
+        directory: Where to.
+        check: Called often; may raise to end it.
+        max_size: The most that all files together may have, in bytes.
 
     Raises:
-        ArchiveError: it is no zip archive, is damaged or encrypted, or holds a path that leads outside.
+        ArchiveError: it is no zip archive, is damaged or encrypted, holds a path that leads outside, or too much.
         OSError: a file cannot be written.
     """
     root = os.path.realpath(directory)
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = [(info, _target(root, info.filename)) for info in opened.infolist()]
-            _extract_all(opened, members, root, check)
+            listed = opened.infolist()
+            # What it says of itself first, so that most archives that hold too much leave nothing behind.
+            if len(listed) > _MAX_MEMBERS or sum(info.file_size for info in listed) > max_size:
+                raise _too_large(max_size)
+            members = [(info, _target(root, info.filename)) for info in listed]
+            _Extraction(opened, root, check, max_size).run(members)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         # zipfile's way to speak of encrypted members is RuntimeError.
         raise ArchiveError(f"the archive cannot be extracted ({error})") from error
 
 
-def _extract_all(
-    opened: zipfile.ZipFile, members: List[Tuple[zipfile.ZipInfo, str]], root: str, check: Callable[[], None]
-) -> None:
-    directory_modes: Dict[str, int] = {}
-    for info, target in members:
-        check()
-        mode = info.external_attr >> 16
-        # Archives may hold links: what is written below one must still be inside.
-        parent = target if info.is_dir() else os.path.dirname(target)
-        _check_inside(root, os.path.realpath(parent), info.filename)
-        os.makedirs(parent, exist_ok=True)
-        if info.is_dir():
-            if stat.S_IMODE(mode) & 0o777:
-                directory_modes[target] = stat.S_IMODE(mode) & 0o777
-        elif stat.S_ISLNK(mode):
-            _extract_link(opened, info, target, root)
-        else:
-            _extract_file(opened, info, target, check)
-            if stat.S_IMODE(mode) & 0o777:
-                os.chmod(target, stat.S_IMODE(mode) & 0o777)
-    # Last, as a directory may be one that nothing can be written into; its owner can still look into it.
-    for target, permissions in directory_modes.items():
-        os.chmod(target, permissions | stat.S_IRWXU)
+class _Extraction:
+    def __init__(self, opened: zipfile.ZipFile, root: str, check: Callable[[], None], max_size: int) -> None:
+        self._opened = opened
+        self._root = root
+        self._check = check
+        self._max_size = max_size
+        self._size = 0
+
+    def run(self, members: List[Tuple[zipfile.ZipInfo, str]]) -> None:
+        directory_modes: Dict[str, int] = {}
+        for info, target in members:
+            self._check()
+            mode = info.external_attr >> 16
+            # Archives may hold links: what is written below one must still be inside.
+            parent = target if info.is_dir() else os.path.dirname(target)
+            _check_inside(self._root, os.path.realpath(parent), info.filename)
+            os.makedirs(parent, exist_ok=True)
+            if info.is_dir():
+                if stat.S_IMODE(mode) & 0o777:
+                    directory_modes[target] = stat.S_IMODE(mode) & 0o777
+            elif stat.S_ISLNK(mode):
+                self._link(info, target)
+            else:
+                self._file(info, target)
+                if stat.S_IMODE(mode) & 0o777:
+                    os.chmod(target, stat.S_IMODE(mode) & 0o777)
+        # Last, as a directory may be one that nothing can be written into; its owner can still look into it.
+        for target, permissions in directory_modes.items():
+            os.chmod(target, permissions | stat.S_IRWXU)
+
+    def _link(self, info: zipfile.ZipInfo, target: str) -> None:
+        if info.file_size > _MAX_LINK:
+            raise ArchiveError(f"the archive holds a link that is no path: {info.filename!r}")
+        destination = os.fsdecode(self._opened.read(info))
+        resolved = os.path.realpath(os.path.join(os.path.dirname(target), destination))
+        _check_inside(self._root, resolved, info.filename)
+        _make_way(target)
+        os.symlink(destination, target)
+
+    def _file(self, info: zipfile.ZipInfo, target: str) -> None:
+        _make_way(target)
+        with self._opened.open(info) as source, open(target, "wb") as file:
+            while True:
+                self._check()
+                data = source.read(_CHUNK)
+                if not data:
+                    break
+                self._size += len(data)
+                if self._size > self._max_size:
+                    raise _too_large(self._max_size)
+                file.write(data)
 
 
-def _extract_link(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: str, root: str) -> None:
-    destination = os.fsdecode(opened.read(info))
-    _check_inside(root, os.path.realpath(os.path.join(os.path.dirname(target), destination)), info.filename)
-    _make_way(target)
-    os.symlink(destination, target)
-
-
-def _extract_file(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: str, check: Callable[[], None]) -> None:
-    _make_way(target)
-    with opened.open(info) as source, open(target, "wb") as file:
-        while True:
-            check()
-            data = source.read(_CHUNK)
-            if not data:
-                break
-            file.write(data)
+def _too_large(max_size: int) -> ArchiveError:
+    return ArchiveError(f"the archive holds more than the limit of {max_size} bytes, or than {_MAX_MEMBERS} files")
 
 
 def _make_way(target: str) -> None:

@@ -10,7 +10,7 @@ import time
 from typing import Dict, List, Optional
 
 from .messages import UploadResponse
-from .outbox import ClientGoneError, Outbox
+from .outbox import ClientGoneError, Outbox, encode
 from .redaction import RedactingLogger
 from .scanner import Scanner
 from .settings import RuntimeSettings
@@ -19,6 +19,10 @@ from .workers import Workers
 
 #: The looks may take no more than this part of the time, however large the directories are.
 _LARGEST_SHARE = 0.1
+#: As long as nothing changes, each pause between two looks is this much longer than the one before, up to so many times
+#: the first one.
+_SLOWER = 1.5
+_SLOWEST = 8.0
 
 
 class Artifacts:
@@ -34,6 +38,8 @@ class Artifacts:
         # A scan and what it announces belong together.
         self._scanning = asyncio.Lock()
         self._pause = settings.artifact_scan_interval
+        # A request may be about to change something: tells the watching task to look often again.
+        self._stirred = asyncio.Event()
         self._watching: Optional[asyncio.Task[None]] = None
         # Announced and not answered: by the path as it was sent, where a secret may have been masked, the real paths.
         self._unanswered: Dict[str, List[str]] = {}
@@ -48,6 +54,7 @@ class Artifacts:
             ClientGoneError: the client is gone.
             ImportError: `pathspec` is not installed.
         """
+        self._stirred.set()
         if not directories:
             return
         async with self._scanning:
@@ -110,7 +117,16 @@ class Artifacts:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._pause)
+            stirred = asyncio.ensure_future(self._stirred.wait())
+            # Not `wait_for`, which on older Pythons can lose the cancel that ends this task.
+            try:
+                await asyncio.wait({stirred}, timeout=self._pause)
+            finally:
+                stirred.cancel()
+            if self._stirred.is_set():
+                self._stirred.clear()
+                self._pause = self._settings.artifact_scan_interval
+                continue
             try:
                 await self._scan()
             except ClientGoneError:
@@ -119,7 +135,7 @@ class Artifacts:
     async def _settle(self) -> None:
         """Waits until no file has changed lately, but not for ever: one may be written to all the time."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.artifact_settle + self._pause
+        deadline = loop.time() + self._settings.artifact_settle + self._settings.artifact_scan_interval
         await self._scan()
         while self._scanner.unsettled and loop.time() < deadline:
             await asyncio.sleep(min(self._pause, self._settings.artifact_settle))
@@ -130,10 +146,17 @@ class Artifacts:
             started = time.monotonic()
             due = await self._workers.run("runtimeuse-scan", self._scanner.scan, started, everything)
             took = time.monotonic() - started
-            self._pause = max(self._settings.artifact_scan_interval, took / _LARGEST_SHARE)
+            self._pause = max(self._next_pause(quiet=not due and not self._scanner.unsettled), took / _LARGEST_SHARE)
             for file in due:
                 self._scanner.announced(file)
                 await self._announce(file.path)
+
+    def _next_pause(self, quiet: bool) -> float:
+        shortest = self._settings.artifact_scan_interval
+        if not quiet:
+            return shortest
+        # Never so long that it is much beside the time for which a file has to be stable.
+        return max(shortest, min(self._pause * _SLOWER, shortest * _SLOWEST, self._settings.artifact_settle))
 
     async def _announce(self, path: str) -> None:
         message = {
@@ -144,4 +167,4 @@ class Artifacts:
         shown = self._outbox.redactor.message(message)
         self._unanswered.setdefault(shown["filepath"], []).append(path)
         self._all_answered.clear()
-        await self._outbox.send_redacted(shown)
+        await self._outbox.send_text(encode(shown))

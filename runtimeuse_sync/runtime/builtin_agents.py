@@ -1,23 +1,30 @@
-"""The agents that come with the runtime: `echo` and `shell`. Both run as tasks on the event loop.
+"""The agents that come with the runtime: `echo`, `shell`, and `openai` from its own module. All are tasks on the loop.
 
 `shell` runs its process by `processes.py`, with the threads and tasks named there.
 """
 
 import json
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
-from .agents import AsyncSender, Invocation, RunFunction, schema_errors
+from .agents import Invocation, RunFunction, schema_errors
+from .commands import cut_note
 from .failures import RequestFailedError
+from .openai_agent import openai_agent
 from .processes import ProcessRunner
 from .redaction import Redactor, StreamRedactor
+from .senders import AsyncSender
 
 #: How much of a script's stderr is kept for its error, in characters.
 _STDERR_LIMIT = 4000
 
 
-def built_in_agents(processes: ProcessRunner) -> Dict[str, RunFunction]:
-    """Returns the built-in agents by name."""
-    return {"echo": echo, "shell": ShellAgent(processes).run}
+def built_in_agents(processes: ProcessRunner, max_stdout: Optional[int]) -> Dict[str, Callable[[], RunFunction]]:
+    """Returns what makes the built-in agents, by name."""
+    return {
+        "echo": lambda: echo,
+        "openai": lambda: openai_agent(processes),
+        "shell": lambda: ShellAgent(processes, max_stdout).run,
+    }
 
 
 async def echo(invocation: Invocation, _: AsyncSender) -> Any:
@@ -34,10 +41,15 @@ class ShellAgent:
 
     Each line that it prints is an assistant message. The result is its whole stdout: as text, or, with a schema, as the
     JSON that it is. An exit code other than 0 is an error, which has the end of stderr in its `error_details`.
+
+    Args:
+        processes: What runs it.
+        max_stdout: The most characters that a text result has; `None` is no limit.
     """
 
-    def __init__(self, processes: ProcessRunner) -> None:
+    def __init__(self, processes: ProcessRunner, max_stdout: Optional[int] = None) -> None:
         self._processes = processes
+        self._max_stdout = max_stdout
 
     async def run(self, invocation: Invocation, sender: AsyncSender) -> Any:
         """Runs the prompt.
@@ -74,7 +86,11 @@ class ShellAgent:
             raise RequestFailedError(
                 f"the script failed with exit code: {exit_code}", "".join(errors) + masking["stderr"].flush()
             )
-        return _result(invocation, "".join(printed), "what the script printed")
+        text = "".join(printed)
+        if invocation.output_schema is None and self._max_stdout is not None and len(text) > self._max_stdout:
+            # Masked before it is cut: what a cut leaves of a secret could not be recognised any more.
+            return redactor.text(text)[: self._max_stdout] + cut_note(self._max_stdout, len(text))
+        return _result(invocation, text, "what the script printed")
 
 
 def _result(invocation: Invocation, text: str, what: str) -> Any:

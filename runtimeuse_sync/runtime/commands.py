@@ -1,20 +1,46 @@
 """Runs the commands of a request in order and streams what they print to the client.
 
-Runs in the request's task; threads and further tasks are those of `processes.py`.
+Runs in the request's task; threads and further tasks are those of `processes.py`. Output is masked and encoded once, as
+it comes, both for its message and for the result, which so is never held as anything but one piece of JSON text.
 """
 
-from typing import Any, Dict, List, Sequence
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence
 
 from .messages import Command
-from .outbox import Outbox
+from .outbox import Outbox, encode, encode_string
 from .processes import ProcessRunner
 from .redaction import Redactor, StreamRedactor
 
 
+@dataclass(frozen=True)
+class CommandResult:
+    """How a command ended.
+
+    Attributes:
+        exit_code: Its exit code, -1 where a signal ended it.
+        text: What the wire's `results` has of it, as JSON text.
+    """
+
+    exit_code: int
+    text: bytes
+
+
 async def run_commands(
-    commands: Sequence[Command], processes: ProcessRunner, outbox: Outbox, redactor: Redactor
-) -> List[Dict[str, Any]]:
-    """Runs the commands until one exits non-zero; returns the wire's `results` of those that ran, not yet redacted.
+    commands: Sequence[Command],
+    processes: ProcessRunner,
+    outbox: Outbox,
+    redactor: Redactor,
+    max_stdout: Optional[int],
+) -> List[CommandResult]:
+    """Runs the commands until one exits non-zero; returns the results of those that ran.
+
+    Args:
+        commands: What to run.
+        processes: What runs it.
+        outbox: Where the output goes.
+        redactor: Masks it.
+        max_stdout: The most characters of a command's stdout that its result has; `None` is no limit.
 
     Raises:
         OSError: a command's working directory cannot be made, or the shell not be started.
@@ -22,33 +48,75 @@ async def run_commands(
     """
     results = []
     for command in commands:
-        result = await _run(command, processes, outbox, redactor)
+        result = await _run(command, processes, outbox, redactor, max_stdout)
         results.append(result)
-        if result["exit_code"] != 0:
+        if result.exit_code != 0:
             break
     return results
 
 
-async def _run(command: Command, processes: ProcessRunner, outbox: Outbox, redactor: Redactor) -> Dict[str, Any]:
-    shown = redactor.text(command.command)
-    streams = {"stdout": StreamRedactor(redactor), "stderr": StreamRedactor(redactor)}
-    printed: List[str] = []
+def results_text(results: Sequence[CommandResult]) -> bytes:
+    """Returns the text of the `command_execution_result_message`."""
+    listed = b",".join([result.text for result in results])
+    return b'{"message_type":"command_execution_result_message","results":[%b]}' % listed
+
+
+def cut_note(kept: int, printed: int) -> str:
+    """Returns what stands at the end of a stdout that was cut."""
+    return f"\n[cut: {kept} of {printed} characters]"
+
+
+async def _run(
+    command: Command, processes: ProcessRunner, outbox: Outbox, redactor: Redactor, max_stdout: Optional[int]
+) -> CommandResult:
+    shown = encode_string(redactor.text(command.command))
+    stdout = _Stdout(max_stdout)
+    masking = {"stdout": StreamRedactor(redactor), "stderr": StreamRedactor(redactor)}
+    heads: Dict[str, bytes] = {
+        stream: encode({"message_type": "command_output_message", "stream": stream, "command": ""})[:-3]
+        for stream in masking
+    }
 
     async def send(stream: str, text: str) -> None:
-        if text:
-            await outbox.send_redacted(
-                {"message_type": "command_output_message", "stream": stream, "text": text, "command": shown}
-            )
+        if not text:
+            return
+        encoded = encode_string(text)
+        if stream == "stdout":
+            stdout.add(text, encoded)
+        await outbox.send_text(b'%b%b,"text":%b}' % (heads[stream], shown, encoded))
 
     async def on_output(stream: str, text: str) -> None:
-        if stream == "stdout":
-            printed.append(text)
-        await send(stream, streams[stream].feed(text))
+        await send(stream, masking[stream].feed(text))
 
     exit_code = await processes.run(command.command, command.cwd, command.env, on_output)
-    for stream, redacting in streams.items():
-        await send(stream, redacting.flush())
-    result: Dict[str, Any] = {"command": command.command, "exit_code": exit_code}
-    if printed:
-        result["stdout"] = "".join(printed)
-    return result
+    for stream, masked in masking.items():
+        await send(stream, masked.flush())
+    return CommandResult(exit_code, b'{"command":%b,"exit_code":%d%b}' % (shown, exit_code, stdout.field()))
+
+
+class _Stdout:
+    """What a result has of a command's stdout, as the inside of a JSON string."""
+
+    def __init__(self, limit: Optional[int]) -> None:
+        self._limit = limit
+        self._printed = 0
+        # One buffer that grows: a command may print in any number of tiny pieces.
+        self._kept = bytearray()
+
+    def add(self, text: str, encoded: bytes) -> None:
+        """Takes a piece of masked output, as text and as JSON."""
+        left = None if self._limit is None else max(0, self._limit - self._printed)
+        self._printed += len(text)
+        if left is None or len(text) <= left:
+            self._kept += encoded[1:-1]
+        elif left:
+            self._kept += encode_string(text[:left])[1:-1]
+
+    def field(self) -> bytes:
+        """Returns the result's field, with the comma before it; nothing where nothing was printed."""
+        if not self._printed:
+            return b""
+        note = b""
+        if self._limit is not None and self._printed > self._limit:
+            note = encode_string(cut_note(self._limit, self._printed))[1:-1]
+        return b"".join((b',"stdout":"', self._kept, note, b'"'))

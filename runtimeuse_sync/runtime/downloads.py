@@ -71,15 +71,20 @@ def _fetch(url: str, directory: str, transfer: Transfer, settings: RuntimeSettin
             try:
                 with session.get(url, stream=True, timeout=settings.http_timeout) as response:
                     _check_status(response)
+                    announced = response.headers.get("Content-Length", "")
+                    _check_size(int(announced) if announced.isdecimal() else 0, settings)
+                    size = 0
                     for chunk in response.iter_content(_CHUNK):
                         transfer.check()
+                        size += len(chunk)
+                        _check_size(size, settings)
                         file.write(chunk)
             except requests.RequestException as error:
                 transfer.check()
                 # Without the cause: its text has the whole URL, and URLs are signed.
                 raise RequestFailedError(f"Download failed: {type(error).__name__} at {mask_url(url)}") from None
         if name.lower().endswith(".zip"):
-            _extract(partial, directory, transfer)
+            _extract(partial, directory, transfer, settings.max_download_size)
         else:
             # A temporary file is its owner's alone; a saved one is as any other program would have made it.
             os.chmod(partial, 0o666 & ~_umask())
@@ -98,9 +103,14 @@ def _check_status(response: "requests.Response") -> None:
         raise RequestFailedError(f"Download failed: {response.status_code} {reason}".rstrip())
 
 
-def _extract(archive: str, directory: str, transfer: Transfer) -> None:
+def _check_size(size: int, settings: RuntimeSettings) -> None:
+    if size > settings.max_download_size:
+        raise RequestFailedError(f"Download failed: larger than the limit of {settings.max_download_size} bytes")
+
+
+def _extract(archive: str, directory: str, transfer: Transfer, max_size: int) -> None:
     try:
-        extract(archive, directory, transfer.check)
+        extract(archive, directory, transfer.check, max_size)
     except ArchiveError as error:
         raise RequestFailedError(f"Download failed: {error}") from error
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from ._extras import needs_extra
 from .downloads import PARTIAL_PREFIX, PARTIAL_SUFFIX
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 IGNORE_FILE = ".artifactignore"
+
+#: Directories are looked at again and again, and matching is most of a look's work: so many answers are remembered.
+_MAX_KNOWN = 100_000
 
 #: What holds where neither the request nor the directory says anything.
 BUILT_IN: Tuple[str, ...] = (
@@ -42,7 +45,7 @@ class IgnoreRules:
         self._file = os.path.join(root, IGNORE_FILE)
         self._content = content
         self._read_as: Optional[Tuple[int, int, int]] = None
-        self._rules = _compile(list(BUILT_IN) if content is None else content.splitlines())
+        self._use(list(BUILT_IN) if content is None else content.splitlines())
 
     def refresh(self) -> None:
         """Reads `.artifactignore` again if it has changed; to be called before each look at the directory."""
@@ -54,23 +57,35 @@ class IgnoreRules:
             if read_as == self._read_as:
                 return
             with open(self._file, encoding="utf-8", errors="replace") as file:
-                self._rules = _compile(file.read().splitlines())
+                self._use(file.read().splitlines())
             self._read_as = read_as
         except OSError:
             if self._read_as is not None:
                 self._read_as = None
-                self._rules = _compile(list(BUILT_IN))
+                self._use(list(BUILT_IN))
 
     def ignores_directory(self, path: str) -> bool:
         """Returns whether everything below a directory, given relative to the root, is ignored."""
-        return self._rules.match_file(path + "/")
+        return self._ignores(path + "/")
 
     def ignores_file(self, path: str) -> bool:
         """Returns whether a file, given relative to the root, is ignored."""
         name = os.path.basename(path)
         if name == IGNORE_FILE or (name.startswith(PARTIAL_PREFIX) and name.endswith(PARTIAL_SUFFIX)):
             return True
-        return self._rules.match_file(path)
+        return self._ignores(path)
+
+    def _use(self, lines: List[str]) -> None:
+        self._rules = _compile(lines)
+        self._known: Dict[str, bool] = {}
+
+    def _ignores(self, path: str) -> bool:
+        known = self._known.get(path)
+        if known is None:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            known = self._known[path] = self._rules.match_file(path)
+        return known
 
 
 def _compile(lines: List[str]) -> "GitIgnoreSpec":

@@ -14,7 +14,7 @@ from typing import Iterable, Optional, Type
 
 from .agents import AgentSpec
 from .server import RuntimeServer
-from .settings import MEBIBYTE, RuntimeSettings
+from .settings import GIBIBYTE, MEBIBYTE, RuntimeSettings
 
 
 class LocalRuntime:
@@ -42,7 +42,8 @@ class LocalRuntime:
         pipe_grace: Seconds for which the output of a command's background children is read once its shell has exited
             and they are silent.
         artifact_settle: Seconds for which a new file must stay the same before it is announced.
-        artifact_scan_interval: Seconds between two looks at the watched directories.
+        artifact_scan_interval: Seconds between two looks at the watched directories; grows while nothing changes, up to
+            eight times as much, but not above `artifact_settle`.
         end_session_delay: Seconds for which a session's end waits for late files, if any directory is watched.
         upload_response_timeout: Seconds for which it waits for unanswered upload requests.
         upload_timeout: Seconds for which it waits for running uploads.
@@ -50,6 +51,9 @@ class LocalRuntime:
         http_timeout: Seconds for which a download or upload waits for the other side.
         stop_timeout: Seconds for which `stop` waits for what runs, before it leaves it behind.
         max_message_size: The largest message accepted from a client, in bytes.
+        max_stdout: The most characters of a command's stdout that its result has, which then ends with a note that it
+            was cut; no limit by default. What is streamed is never cut.
+        max_download_size: The most that a download, or what is extracted from it, may have, in bytes.
 
     Raises:
         ValueError: a setting makes no sense, or the host is not loopback and there is neither token nor `no_auth`.
@@ -77,6 +81,8 @@ class LocalRuntime:
         http_timeout: float = 30.0,
         stop_timeout: float = 5.0,
         max_message_size: int = 100 * MEBIBYTE,
+        max_stdout: Optional[int] = None,
+        max_download_size: int = 10 * GIBIBYTE,
     ) -> None:
         self._agent = agent
         self._settings = RuntimeSettings(
@@ -98,6 +104,8 @@ class LocalRuntime:
             http_timeout=http_timeout,
             stop_timeout=stop_timeout,
             max_message_size=max_message_size,
+            max_stdout=max_stdout,
+            max_download_size=max_download_size,
         )
         self._lock = threading.Lock()
         self._thread: Optional[threading.Thread] = None

@@ -1,20 +1,30 @@
 """Everything that goes out on one connection: masked, encoded, and pushed back on by a client that reads slowly.
 
-Used by all tasks of one session, on the event loop. `websockets` writes a message whole before it waits for the client
-to take it, so messages leave in the order in which they were sent, and cancelling a sender never cuts one in two.
+Used by all tasks of one session, on the event loop; the encoding functions by any thread. Messages are handed to the
+socket in batches: what is written in one round of the loop leaves with one system call. They leave in the order in
+which they were written, and cancelling a sender never cuts one in two.
 """
 
+import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Dict
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, Any, Dict, List
 
 from .redaction import Redactor
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
+#: How much a sender that never pauses may write before it gives way to the others, in bytes and in messages.
+_BATCH_BYTES = 256 * 1024
+_BATCH_MESSAGES = 128
+
 
 class ClientGoneError(ConnectionError):
     """The client is gone: nothing can be sent to it any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is gone")
 
 
 class Outbox:
@@ -25,8 +35,28 @@ class Outbox:
     """
 
     def __init__(self, connection: "ServerConnection") -> None:
+        from websockets.protocol import State
+
         self._connection = connection
+        self._open = State.OPEN
+        self._written: List[bytes] = []
+        self._written_bytes = 0
         self.redactor = Redactor()
+
+    @property
+    def client_is_gone(self) -> bool:
+        """Whether nothing can be sent any more; may be asked by any thread."""
+        return self._connection.protocol.state is not self._open
+
+    @property
+    def pushed_back(self) -> bool:
+        """Whether the client has not yet taken most of what was sent."""
+        return self._connection.paused
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait for the client to take what came before."""
+        return self._written_bytes + self._connection.transport.get_write_buffer_size()
 
     async def send(self, message: Dict[str, Any]) -> None:
         """Masks and sends a message; returns when the client has taken most of what was sent before.
@@ -35,38 +65,78 @@ class Outbox:
             ClientGoneError: the client is gone.
             TypeError: the message holds what JSON cannot; likewise `ValueError`.
         """
-        await self.send_redacted(self.redactor.message(message))
+        self.post(message)
+        await self.drained()
 
-    async def send_redacted(self, message: Dict[str, Any]) -> None:
-        """Sends a message whose secrets are masked already; raises as `send` does."""
-        await self.send_text(encode(message))
+    async def send_text(self, text: bytes) -> None:
+        """Sends what `encode` returned; waits and raises as `send` does."""
+        self.write(text)
+        await self.drained()
 
-    async def send_text(self, text: str) -> None:
-        """Sends what `encode` returned.
+    def post(self, message: Dict[str, Any]) -> None:
+        """Masks and sends a message without waiting for the client to take anything; raises as `send` does."""
+        self.write(encode(self.redactor.message(message)))
+
+    def write(self, text: bytes) -> None:
+        """Sends what `encode` returned without waiting for the client to take anything.
 
         Raises:
             ClientGoneError: the client is gone.
         """
-        from websockets.exceptions import ConnectionClosed
+        if self.client_is_gone:
+            raise ClientGoneError
+        if not self._written:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._written.append(text)
+        self._written_bytes += len(text)
 
-        try:
-            await self._connection.send(text)
-        except ConnectionClosed as error:
-            raise ClientGoneError("the client is gone") from error
+    def flush(self) -> None:
+        """Hands what was written to the socket."""
+        written, self._written, self._written_bytes = self._written, [], 0
+        if not written or self.client_is_gone:
+            return
+        protocol = self._connection.protocol
+        for text in written:
+            protocol.send_text(text)
+        frames = protocol.data_to_send()
+        self._connection.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    async def drained(self) -> None:
+        """Returns when the client has taken most of what was written, or is gone."""
+        if self._written_bytes >= _BATCH_BYTES or len(self._written) >= _BATCH_MESSAGES:
+            self.flush()
+            # A fast client never makes its sender wait: it shall not keep the loop from all others for that.
+            await asyncio.sleep(0)
+        if self._connection.paused:
+            try:
+                await self._connection.drain()
+            except OSError:
+                return  # it has gone: the next to write is told
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Sends what is left and closes the connection."""
+        self.flush()
+        await self._connection.close(code, reason)
 
 
-def encode(message: Dict[str, Any]) -> str:
-    """Returns the message as JSON text that can be sent as UTF-8.
+def encode(message: Dict[str, Any]) -> bytes:
+    """Returns the message as JSON in UTF-8.
 
     Raises:
         TypeError: the message holds what JSON cannot.
         ValueError: it holds NaN or infinity, or itself.
     """
     text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            # Half a surrogate pair, which Python's strings may hold and UTF-8 may not.
-            return json.dumps(message, allow_nan=False, separators=(",", ":"))
-    return text
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which Python's strings may hold and UTF-8 may not.
+        return json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
+
+
+def encode_string(text: str) -> bytes:
+    """Returns a string as JSON in UTF-8, faster than `encode` where it is all there is to encode."""
+    try:
+        return encode_basestring(text).encode()
+    except UnicodeEncodeError:
+        return json.dumps(text).encode()

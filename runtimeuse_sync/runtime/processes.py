@@ -7,11 +7,13 @@ cancelled, the whole group has.
 
 import asyncio
 import codecs
+import fcntl
 import os
 import signal
 import subprocess
+import sys
 import uuid
-from typing import IO, Any, Awaitable, Callable, List, Mapping, Optional, Set, cast
+from typing import IO, Any, Awaitable, Callable, List, Mapping, Optional, Set, Tuple, cast
 
 from ._proc import group_is_alive, in_group, processes_with, signal_group, signal_processes
 from .settings import MEBIBYTE, RuntimeSettings
@@ -23,7 +25,10 @@ OnOutput = Callable[[str, str], Awaitable[None]]
 #: own way.
 MARK = "RUNTIMEUSE_RUNTIME_MARK"
 
-_READ_SIZE = 64 * 1024
+#: How much of a command's output is read before it is handed on, in bytes.
+_READ_AHEAD = 256 * 1024
+#: Python knows it only from 3.10 on.
+_F_SETPIPE_SZ = 1031
 #: The most that the shell itself can have left in a pipe and its reader; what comes beyond it, once the shell has
 #: exited, is its background children's.
 _LEFT_IN_PIPE = 4 * MEBIBYTE
@@ -69,6 +74,7 @@ class ProcessRunner:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        _enlarge(cast("IO[bytes]", process.stdout))
         exited = asyncio.ensure_future(self._workers.run("runtimeuse-wait", process.wait))
         pumps = [
             _Pump("stdout", cast("IO[bytes]", process.stdout), on_output),
@@ -135,34 +141,54 @@ class ProcessRunner:
         signal_processes(left)
 
 
-class _Pump:
+class _Pump(asyncio.Protocol):
     """Reads one pipe to its end and hands on the text."""
 
     def __init__(self, stream: str, pipe: "IO[bytes]", on_output: OnOutput) -> None:
         self._stream = stream
         self._pipe = pipe
         self._on_output = on_output
-        self._reader = asyncio.StreamReader(limit=_READ_SIZE)
-        self._transport: Optional[asyncio.BaseTransport] = None
+        self._transport: Optional[asyncio.ReadTransport] = None
+        # Read and not yet handed on; the wake-up tells of more, or of the end.
+        self._read: List[bytes] = []
+        self._read_size = 0
+        self._ended = False
+        self._wake = asyncio.Event()
         self.reading = False
         self.taken = 0
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.ReadTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._read.append(data)
+        self._read_size += len(data)
+        if self._read_size >= _READ_AHEAD and self._transport is not None:
+            # While the client is slow, the pipe fills and the command is held up.
+            self._transport.pause_reading()
+        self._wake.set()
+
+    def eof_received(self) -> None:
+        self.end()
+
+    def connection_lost(self, _: Optional[Exception]) -> None:
+        self.end()
+
     async def run(self) -> None:
-        protocol = asyncio.StreamReaderProtocol(self._reader)
         # Decoded as it comes: a character that is split over two reads stays whole, and what is none becomes U+FFFD.
-        decoder: Any = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         try:
-            self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, self._pipe)
-            while True:
+            await asyncio.get_running_loop().connect_read_pipe(lambda: self, self._pipe)
+            ended = False
+            while not ended:
                 self.reading = True
-                data = await self._reader.read(_READ_SIZE)
+                await self._wake.wait()
                 self.reading = False
+                data, ended = self._take()
                 self.taken += len(data)
-                text = decoder.decode(data, final=not data)
+                text = decoder.decode(data, final=ended)
                 if text:
                     await self._on_output(self._stream, text)
-                if not data:
-                    break
         finally:
             if self._transport is not None:
                 self._transport.close()
@@ -172,9 +198,28 @@ class _Pump:
 
     def end(self) -> None:
         """Makes `run` take what has been read and return, whoever else holds the pipe."""
-        if self._transport is not None:
-            self._transport.close()
-        self._reader.feed_eof()
+        self._ended = True
+        self._wake.set()
+
+    def _take(self) -> Tuple[bytes, bool]:
+        """Returns what was read, and whether it was the last."""
+        data = self._read[0] if len(self._read) == 1 else b"".join(self._read)
+        self._read, self._read_size = [], 0
+        if not self._ended:
+            self._wake.clear()
+            if self._transport is not None and len(data) >= _READ_AHEAD:
+                self._transport.resume_reading()
+        return data, self._ended
+
+
+def _enlarge(pipe: "IO[bytes]") -> None:
+    """Lets a pipe hold more, where the system can do so: a command that prints much is held up less often."""
+    if sys.platform != "linux":
+        return
+    try:
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, _READ_AHEAD)
+    except OSError:
+        return  # the user's pipes hold enough already
 
 
 async def _until_done(exited: "asyncio.Future[int]", tasks: "List[asyncio.Task[None]]") -> None:

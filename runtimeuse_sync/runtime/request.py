@@ -6,13 +6,13 @@ session's runs `serve`, is never cancelled, and sends the terminal message; one 
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from .._redaction import env_secrets
 from .agents import Invocation, RunFunction, run_agent
 from .artifacts import Artifacts
 from .cancellation import Cancelled
-from .commands import run_commands
+from .commands import CommandResult, results_text, run_commands
 from .downloads import download
 from .failures import RequestFailedError, cancelled_message, error_message
 from .messages import Command, InvocationRequest, Request
@@ -98,7 +98,7 @@ class RequestRun:
             except ClientGoneError:
                 return
 
-    def _terminal(self) -> str:
+    def _terminal(self) -> bytes:
         """Returns the text of the terminal message."""
         if self._cancelled.is_set():
             if not self._task.cancelled() and self._task.exception() is not None:
@@ -111,26 +111,30 @@ class RequestRun:
             if not isinstance(error, (RequestFailedError, ClientGoneError)):
                 self._log.info("A request failed", exc_info=error)
             return self._text(self._error(error))
+        result = self._task.result()
+        if isinstance(result, bytes):
+            return result
         try:
-            return self._text(self._task.result())
+            return self._text(result)
         except (TypeError, ValueError, RecursionError) as unsendable:
             return self._text(self._error(unsendable))
 
     def _error(self, error: BaseException) -> Dict[str, Any]:
         return error_message(error, self._redactor)
 
-    def _text(self, message: Dict[str, Any]) -> str:
+    def _text(self, message: Dict[str, Any]) -> bytes:
         return encode(self._redactor.message(message))
 
-    async def _work(self) -> Dict[str, Any]:
+    async def _work(self) -> Union[Dict[str, Any], bytes]:
+        """Does what is asked; returns the terminal message, not yet masked, or its text."""
         request = self._request
         parts = self._parts
         await self._artifacts.watch(request.artifacts_dirs, request.artifacts_ignore_content)
         for item in request.downloadables:
             await download(item.download_url, item.working_dir, parts.settings, parts.workers)
         if not isinstance(request, InvocationRequest):
-            results = await run_commands(request.commands, parts.processes, self._outbox, self._redactor)
-            return {"message_type": "command_execution_result_message", "results": results}
+            done = await self._run_commands(request.commands, parts.settings.max_stdout)
+            return results_text(done)
         await self._around_agent("pre-agent", request.pre_commands)
         invocation = Invocation(
             user_prompt=request.user_prompt,
@@ -143,14 +147,18 @@ class RequestRun:
             logger=self._log,
             root=parts.settings.root,
         )
-        result = await run_agent(parts.agent, invocation, self._outbox.send, parts.workers)
+        result = await run_agent(parts.agent, invocation, self._outbox, parts.workers)
         await self._around_agent("post-agent", request.post_commands)
         return result
 
     async def _around_agent(self, when: str, commands: List[Command]) -> None:
-        results = await run_commands(commands, self._parts.processes, self._outbox, self._redactor)
-        if results and results[-1]["exit_code"] != 0:
-            raise RequestFailedError(f"{when} command failed with exit code: {results[-1]['exit_code']}")
+        # Nobody gets their stdout but as it comes: there is no result to keep it for.
+        done = await self._run_commands(commands, 0)
+        if done and done[-1].exit_code != 0:
+            raise RequestFailedError(f"{when} command failed with exit code: {done[-1].exit_code}")
+
+    async def _run_commands(self, commands: List[Command], max_stdout: Optional[int]) -> List[CommandResult]:
+        return await run_commands(commands, self._parts.processes, self._outbox, self._redactor, max_stdout)
 
 
 def _environments(request: Request) -> List[Dict[str, str]]:

@@ -58,7 +58,7 @@ class RuntimeServer:
             TypeError: what was given is no agent.
         """
         settings = self._settings
-        agent = load_agent(self._agent, built_in_agents(self._processes))
+        agent = load_agent(self._agent, built_in_agents(self._processes, settings.max_stdout))
         self._parts = RuntimeParts(settings, self._workers, self._processes, agent)
         os.makedirs(settings.root, exist_ok=True)
         with needs_extra():
@@ -66,6 +66,7 @@ class RuntimeServer:
         # At DEBUG, websockets logs every frame and handshake: prompts, results and tokens.
         quiet = logging.getLogger("runtimeuse_sync.runtime.websockets")
         quiet.setLevel(logging.WARNING)
+        quiet.addFilter(_about_handshakes)
         self._server = await serve(
             self._handle,
             settings.host,
@@ -147,6 +148,20 @@ class RuntimeServer:
         # What listens everywhere is reached by loopback, too.
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._settings.host, self._settings.host)
         return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
+
+class _AboutHandshakes(logging.Filter):
+    """Says in a line what `websockets` says of a failed or even a refused handshake with a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg != "opening handshake failed":
+            return True
+        _logger.info("A connection ended before its opening handshake was done")
+        return False
+
+
+#: One object: adding the same filter again changes nothing.
+_about_handshakes = _AboutHandshakes()
 
 
 def _shows_token(request: "Request", token: str) -> bool:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
+#: How many refusals may wait for a client that does not read before it is not listened to any more.
+_UNREAD_REFUSALS = 100
+#: At the runtime's stop, how long a client may take nothing or not answer, before it is cut off, in seconds.
+_STALLED = 1.0
+
 
 class Session:
     """The runtime's side of one connection."""
@@ -35,7 +40,9 @@ class Session:
         # A request that is done may still be handing over its terminal message to a slow client.
         self._serving: Set[asyncio.Task[None]] = set()
         self._ending: Optional[asyncio.Task[None]] = None
+        self._unread_refusals = 0
         self._stopping = False
+        self._told = False
 
     async def run(self) -> None:
         """Serves the connection until it has ended and everything that it started has, too."""
@@ -55,9 +62,18 @@ class Session:
         if self._ending is not None:
             self._ending.cancel()
         self._cancel()
+        telling = asyncio.ensure_future(self._tell_of_stop())
+        while not telling.done():
+            unsent = self._outbox.unsent
+            await asyncio.wait({telling}, timeout=_STALLED)
+            if (self._outbox.pushed_back or self._told) and self._outbox.unsent == unsent:
+                self._connection.transport.abort()  # it does not read: it will never hear of it
+
+    async def _tell_of_stop(self) -> None:
         await self._all_served()
         await self._artifacts.abort()
-        await self._connection.close(1001, "the runtime stops")
+        self._told = True
+        await self._outbox.close(1001, "the runtime stops")
 
     async def _take(self, raw: Union[str, bytes]) -> None:
         try:
@@ -114,7 +130,12 @@ class Session:
 
     async def _refuse(self, error: Exception) -> None:
         refused = error if isinstance(error, RequestFailedError) else RequestFailedError(str(error))
-        await self._outbox.send(error_message(refused, self._outbox.redactor))
+        self._outbox.post(error_message(refused, self._outbox.redactor))
+        # Without waiting for a client that does not read, as its next message may be a cancel; but one that sends
+        # without end and never reads shall not fill the memory with refusals either.
+        self._unread_refusals = self._unread_refusals + 1 if self._outbox.pushed_back else 0
+        if self._unread_refusals > _UNREAD_REFUSALS:
+            await self._outbox.drained()
 
     async def _end(self) -> None:
         try:
@@ -123,7 +144,7 @@ class Session:
             await self._outbox.send({"message_type": "end_session_confirm_message"})
         except ClientGoneError:
             return
-        await self._connection.close()
+        await self._outbox.close()
 
     async def _all_served(self) -> None:
         if self._serving:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Optional, Tuple
 
 MEBIBYTE = 1024 * 1024
+GIBIBYTE = 1024 * MEBIBYTE
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class RuntimeSettings:
         kill_grace: Time between SIGTERM and SIGKILL for the processes of a cancelled command.
         pipe_grace: How long the output of a command's background children is still read once its shell has exited.
         artifact_settle: How long a new file's size and time must stay the same before it is announced.
-        artifact_scan_interval: Time between two looks at the watched directories.
+        artifact_scan_interval: Time between two looks at the watched directories; grows while nothing changes, up to
+            eight times as much, but not above `artifact_settle`.
         end_session_delay: How long the end of a session waits for late files, if any directory is watched.
         upload_response_timeout: How long it waits for unanswered upload requests.
         upload_timeout: How long it waits for running uploads.
@@ -32,6 +34,9 @@ class RuntimeSettings:
         http_timeout: How long a download or upload waits for the other side to connect, or to move on.
         stop_timeout: How long `stop` waits for running requests to end before it leaves them behind.
         max_message_size: The largest message accepted from a client.
+        max_stdout: The most characters of a command's stdout that its result has, which then says that it was cut;
+            `None` is no limit. What is streamed is never cut.
+        max_download_size: The most that a download, or what is extracted from it, may have.
 
     Raises:
         ValueError: a number makes no sense, or the host is not loopback and there is neither token nor `no_auth`.
@@ -55,6 +60,8 @@ class RuntimeSettings:
     http_timeout: float = 30.0
     stop_timeout: float = 5.0
     max_message_size: int = 100 * MEBIBYTE
+    max_stdout: Optional[int] = None
+    max_download_size: int = 10 * GIBIBYTE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", os.path.abspath(self.root))
@@ -63,9 +70,17 @@ class RuntimeSettings:
             value = getattr(self, field.name)
             if isinstance(field.default, float) and (not math.isfinite(value) or value < 0):
                 raise ValueError(f"{field.name} must be a finite number of seconds, not {value!r}")
-        for name in ("heartbeat_interval", "artifact_scan_interval", "http_timeout", "max_message_size"):
+        for name in (
+            "heartbeat_interval",
+            "artifact_scan_interval",
+            "http_timeout",
+            "max_message_size",
+            "max_download_size",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0")
+        if self.max_stdout is not None and self.max_stdout < 0:
+            raise ValueError("max_stdout must not be negative")
         if self.token is not None and not self.token:
             raise ValueError("token must not be empty")
         if not self.token and not self.no_auth and not is_loopback(self.host):

@@ -1,0 +1,76 @@
+"""Files that the agent writes end up in S3, by presigned URLs.
+
+A server of S3 on this machine stands in for the real one, so no account is needed. It comes with `moto`, and URLs are
+signed by `boto3`: pip install "moto[server]" boto3
+"""
+
+import logging
+import os
+import sys
+import tempfile
+from typing import Any
+
+from runtimeuse_sync import RuntimeUseClient
+from runtimeuse_sync.artifacts import s3_uploads
+from runtimeuse_sync.runtime import LocalRuntime
+
+BUCKET = "reports"
+
+SCRIPT = """
+mkdir -p output/charts
+echo '12 apples' > output/stock.txt
+echo '{"apples": 12}' > 'output/charts/stock of today.json'
+touch output/empty.txt
+echo the report is written
+"""
+
+
+def upload(s3: Any) -> None:
+    directory = tempfile.TemporaryDirectory()
+    # Waits less than by default for files to settle and for late ones, so that this is over soon.
+    quick = LocalRuntime(root=directory.name, artifact_settle=0.2, end_session_delay=0.2)
+    with directory, quick as runtime:
+        result = RuntimeUseClient(runtime.ws_url, model="any").query(
+            SCRIPT,
+            artifacts_dirs=["output"],
+            on_artifact_upload_request=s3_uploads(s3, BUCKET, prefix="runs/42/"),
+        )
+    print("result:", result.text.strip())
+    # The key is the prefix and the path inside the sandbox.
+    start = len("runs/42/") + len(os.path.realpath(directory.name).strip("/")) + 1
+    for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
+        stored = s3.get_object(Bucket=BUCKET, Key=item["Key"])
+        with stored["Body"] as body:
+            print(f"{item['Key'][start:]} ({stored['ContentType']}): {body.read().decode().strip()}")
+
+
+def main() -> int:
+    try:
+        import boto3
+        from moto.server import ThreadedMotoServer
+    except ImportError as error:
+        print(f'this example needs {error.name}: pip install "moto[server]" boto3', file=sys.stderr)
+        return 1
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log each request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        # With real S3: boto3.client("s3"), and nothing else changes.
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=f"http://{host}:{port}",
+            region_name="us-east-1",
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+        )
+        s3.create_bucket(Bucket=BUCKET)
+        upload(s3)
+        s3.close()
+    finally:
+        server.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""From a plain agent's threads to the client: messages are handed over in batches, never more than so much ahead.
+
+A `Relay` is written to by any thread and emptied by a task of its own on the event loop, which runs only while there is
+something to hand over. A hop to the loop and back per message would cost more than the messages themselves.
+"""
+
+import asyncio
+import threading
+from typing import Callable, List, Optional
+
+from .outbox import ClientGoneError, Outbox
+
+#: How far an agent may be ahead of its client, in bytes and in messages, before it is made to wait.
+_AHEAD_BYTES = 512 * 1024
+_AHEAD_MESSAGES = 512
+
+
+class Relay:
+    """Takes the messages of one run.
+
+    Args:
+        outbox: Where they go.
+        loop: The event loop that the outbox is used on.
+    """
+
+    def __init__(self, outbox: Outbox, loop: asyncio.AbstractEventLoop) -> None:
+        self._outbox = outbox
+        self._loop = loop
+        # Guards all below, and is told when there is room again.
+        self._room = threading.Condition()
+        self._texts: List[bytes] = []
+        self._ahead_bytes = 0
+        self._ahead_messages = 0
+        self._forwarding = False
+        # Makes the exception that tells why nothing is taken any more: a new one each time, as each is one thread's.
+        self._over: Optional[Callable[[], Exception]] = None
+        # Only used on the loop.
+        self._task: Optional[asyncio.Task[None]] = None
+
+    def send(self, text: bytes) -> None:
+        """Hands over an encoded message; blocks as long as the client is too far behind. For any thread but the loop's.
+
+        Raises:
+            ConnectionError: the client is gone, or the runtime has stopped.
+            RuntimeError: the run has ended.
+        """
+        if self._outbox.client_is_gone:
+            raise ClientGoneError
+        with self._room:
+            while self._over is None and (self._ahead_bytes >= _AHEAD_BYTES or self._ahead_messages >= _AHEAD_MESSAGES):
+                self._room.wait()
+            if self._over is not None:
+                raise self._over()
+            self._texts.append(text)
+            self._ahead_bytes += len(text)
+            self._ahead_messages += 1
+            if self._forwarding:
+                return
+            self._forwarding = True
+        try:
+            self._loop.call_soon_threadsafe(self._start)
+        except RuntimeError:
+            self._end(_stopped)
+            raise _stopped() from None
+
+    async def close(self) -> None:
+        """Takes nothing more; returns when all that was taken has been sent."""
+        with self._room:
+            texts, self._texts = self._texts, []
+        self._end(_closed)
+        # In order: the task, too, writes what it has taken before it waits for anything.
+        try:
+            for text in texts:
+                self._outbox.write(text)
+        except ClientGoneError:
+            return
+        finally:
+            if self._task is not None:
+                await asyncio.wait({self._task})
+
+    def _start(self) -> None:
+        self._task = asyncio.ensure_future(self._forward())
+
+    async def _forward(self) -> None:
+        try:
+            while True:
+                with self._room:
+                    texts, self._texts = self._texts, []
+                    if not texts:
+                        self._forwarding = False
+                        return
+                for text in texts:
+                    self._outbox.write(text)
+                await self._outbox.drained()
+                with self._room:
+                    self._ahead_bytes -= sum(map(len, texts))
+                    self._ahead_messages -= len(texts)
+                    self._room.notify_all()
+        except ClientGoneError:
+            self._end(ClientGoneError)
+        except asyncio.CancelledError:
+            self._end(_stopped)
+            raise
+
+    def _end(self, reason: Callable[[], Exception]) -> None:
+        with self._room:
+            if self._over is None:
+                self._over = reason
+            self._room.notify_all()
+
+
+def _closed() -> Exception:
+    return RuntimeError("the run has ended: its sender sends nothing any more")
+
+
+def _stopped() -> Exception:
+    return ConnectionError("the runtime has stopped")
