@@ -3,10 +3,9 @@
 Threads:
     runtimeuse-connection-N         opens the transport, then receives into the inbox; while the inbox is full it waits
                                     (and so pushes back, if the transport has a way to).
-    runtimeuse-connection-N-sender  sends the outbox and the cancellations, watches the clock, and closes the transport
-                                    when it is asked to, which ends the receiver.
-    runtimeuse-connection-N-closer  made when the close is asked for: closes the transport in the sender's place, if
-                                    that is stuck inside it.
+    runtimeuse-connection-N-sender  sends the outbox and the cancellations, and watches the clock.
+    runtimeuse-connection-N-closer  waits until the end is asked for, or has come; gives the sender a moment, and closes
+                                    the transport, which ends whoever is still inside it.
 A transport that blocks for ever in `connect`, or does not react to `close`, keeps its threads (they are daemons); the
 callers' deadlines and aborts hold all the same, since no caller ever waits inside a transport.
 """
@@ -39,66 +38,57 @@ class BlockingConnection(Connection):
     ) -> None:
         self._wakeup = Wakeup()
         self._room = Wakeup()
+        self._ending = Wakeup()
         super().__init__(max_buffered, clock)
         self._connect = connect
         self._over = False
-        self._sender: Optional[threading.Thread] = None
-        self._transport: Optional[ConnectedTransport] = None
 
     def poke(self) -> None:
-        """Wakes both threads; never blocks."""
+        """Wakes all threads; never blocks."""
         self._wakeup.wake()
         self._room.wake()
-
-    def close(self) -> None:
-        """Has the transport closed by the sender; or, if that is stuck inside it, by a thread made for that."""
-        super().close()
-        sender = self._sender
-        if sender is not None and sender.is_alive() and self.belongs_to_this_process:
-            threading.Thread(
-                target=self._close_unless_ended, args=(sender,), name=f"{self._thread.name}-closer", daemon=True
-            ).start()
-
-    def _close_unless_ended(self, sender: threading.Thread) -> None:
-        sender.join(_STUCK_AFTER)
-        if sender.is_alive():
-            self._close_transport()
-
-    def _close_transport(self) -> None:
-        if self._transport is None:
-            return
-        try:
-            self._transport.close()
-        except Exception as error:
-            _logger.warning("closing the transport failed: %s", type(error).__name__)
+        self._ending.wake()
 
     def _run(self) -> BaseException:
         self.held_up = True
         try:
-            transport = self._transport = self._connect()
-        except Exception as error:
-            return ConnectionClosed(str(error) or type(error).__name__, opening=True)
+            transport = self._connect()
+        except BaseException as error:
+            return _closed("", error, opening=True)
         self.held_up = False
-        sender = self._sender = threading.Thread(
-            target=self._send_until_over, args=(transport,), name=f"{self._thread.name}-sender", daemon=True
-        )
-        sender.start()
+        sender = self._start_thread("sender", self._send_until_over, transport)
+        closer = self._start_thread("closer", self._close_at_the_end, transport, sender)
         self._opened()
         reason = self._receive(transport)
-        # Before the sender is waited for: it may be stuck inside the transport, and callers must not wait for that.
+        # Before the others are waited for: they may be stuck inside the transport, and callers must not wait for that.
         self.inbox.close(reason)
         self._over = True
         self.poke()
-        sender.join(_STUCK_AFTER)
-        self._close_transport()
+        closer.join(2 * _STUCK_AFTER)
+        if isinstance(transport, QueueTransport):
+            transport.end_iteration()
         return reason
+
+    def _start_thread(self, role: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
+        thread = threading.Thread(target=target, args=arguments, name=f"{self._thread.name}-{role}", daemon=True)
+        thread.start()
+        return thread
+
+    def _close_at_the_end(self, transport: ConnectedTransport, sender: threading.Thread) -> None:
+        while not self._over and not self._closing:
+            self._ending.wait(threading.TIMEOUT_MAX)
+        sender.join(_STUCK_AFTER)
+        try:
+            transport.close()
+        except Exception as error:
+            _logger.warning("closing the transport failed: %s", type(error).__name__)
 
     def _receive(self, transport: ConnectedTransport) -> BaseException:
         while not self._over:
             try:
                 message = transport.receive()
-            except Exception as error:
-                return ConnectionClosed(f"receiving failed: {error}")
+            except BaseException as error:
+                return _closed("receiving failed: ", error)
             if message is None:
                 return ConnectionClosed("the connection was closed" if self._closing else "the runtime closed it")
             self.inbox.put([message])
@@ -120,12 +110,16 @@ class BlockingConnection(Connection):
                 if closing:
                     return
                 self._wakeup.wait(self._next_alarm() - self._clock())
-        except Exception as error:
-            self.inbox.close(ConnectionClosed(f"sending failed: {error}"))
+        except BaseException as error:
+            self.inbox.close(_closed("sending failed: ", error))
         finally:
             self._over = True
-            # Ends a blocked `receive`; the receiver closes it again, which does no harm.
-            self._close_transport()
+            self.poke()
+
+
+def _closed(what: str, error: BaseException, *, opening: bool = False) -> ConnectionClosed:
+    text = f"{what}{type(error).__name__}: {error}" if str(error) else f"{what}{type(error).__name__}"
+    return ConnectionClosed(text, opening=opening, cause=error)
 
 
 class QueueTransport:
@@ -134,22 +128,32 @@ class QueueTransport:
     def __init__(self, transport: Transport) -> None:
         self._outgoing: queue.Queue[Optional[Message]] = queue.Queue()
         self._transport = transport
+        self._asked = threading.Event()
         self._incoming: Optional[Iterator[Message]] = None
 
     def send(self, message: Message) -> None:
         """Hands a message to the transport."""
         self._outgoing.put(message)
+        self._asked.set()
 
     def receive(self) -> Optional[Message]:
         """Returns the transport's next message; `None` when it has no more."""
-        # Called only now: it may wait for the request before it returns.
+        # Called only after the request has been put: it may wait for that, or answer without even looking.
         if self._incoming is None:
+            self._asked.wait()
             self._incoming = iter(self._transport(self._outgoing))
         return next(self._incoming, None)
 
     def close(self) -> None:
         """Tells the transport that the call is over."""
         self._outgoing.put(None)
+        self._asked.set()
+
+    def end_iteration(self) -> None:
+        """Closes the iterator, so that what it holds is given back now; for the thread that receives."""
+        close = getattr(self._incoming, "close", None)
+        if close is not None:
+            close()
 
 
 def connector(transport: Any) -> Callable[[], ConnectedTransport]:

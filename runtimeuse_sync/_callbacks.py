@@ -92,6 +92,8 @@ class Callbacks:
         for name in ("presigned_url", "content_type"):
             if not isinstance(getattr(result, name), str):
                 raise TypeError(f"on_artifact_upload_request returned a result whose {name} is not a str")
+        # The runtime may repeat the URL in an error.
+        self._call.secrets = self._call.secrets + result.secret_values()
         return _codec.encode(_codec.encode_artifact_response(request, result.presigned_url, result.content_type))
 
     def _within(

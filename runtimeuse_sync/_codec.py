@@ -153,7 +153,11 @@ def _command_results(message: Wire) -> CommandExecutionResultMessageInterface:
 
 
 def _error(message: Wire) -> ErrorMessageInterface:
-    return ErrorMessageInterface("error_message", _string(message, "error"), _metadata(message))
+    # What went wrong matters more than metadata that make no sense.
+    metadata = message.get("metadata")
+    return ErrorMessageInterface(
+        "error_message", _string(message, "error"), metadata if isinstance(metadata, dict) else None
+    )
 
 
 def _confirm(_: Wire) -> EndSessionConfirmMessage:

@@ -21,6 +21,7 @@ by `close` at any time and done by the connection's thread.
 import itertools
 import math
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -44,15 +45,29 @@ class ConnectionClosed(Exception):
         opening: Whether it never was open.
         protocol_error: Whether the peer broke the rules.
         status: The HTTP status of a refused handshake.
+        cause: The exception of a custom transport.
     """
 
     def __init__(
-        self, reason: str, *, opening: bool = False, protocol_error: bool = False, status: Optional[int] = None
+        self,
+        reason: str,
+        *,
+        opening: bool = False,
+        protocol_error: bool = False,
+        status: Optional[int] = None,
+        cause: Optional[BaseException] = None,
     ) -> None:
         super().__init__(reason)
+        self.cause = cause
         self.opening = opening
         self.protocol_error = protocol_error
         self.status = status
+
+
+def check_not_finalizing() -> None:
+    """Raises `SessionStateError` at the interpreter's end: no thread runs any more, and waiting for one never ends."""
+    if sys.is_finalizing():
+        raise SessionStateError("the interpreter is shutting down")
 
 
 class Outgoing:
@@ -81,6 +96,7 @@ class Connection:
         in_flight: The call whose request is in flight, as far as the runtime may have to be told of it.
         barrier_out: Whether the answer to a barrier is awaited.
         paused: Whether its thread waits for room in the inbox.
+        last_failure: How the last attempt to connect failed, while it is tried again.
         held_up: Whether its thread is inside something that cannot be ended from outside, such as a name look-up.
         on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
     """
@@ -96,6 +112,7 @@ class Connection:
         self.barrier_out = False
         self.held_up = False
         self.paused = False
+        self.last_failure = ""
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False
@@ -113,13 +130,16 @@ class Connection:
         """
         self.inbox.listener = listener
         try:
+            check_not_finalizing()
             self._thread.start()
-        except RuntimeError:
+        except RuntimeError:  # Also SessionStateError.
             self._discard()
             raise
         except BaseException:
-            # Interrupted while it waited for the thread, which runs by now: that frees everything itself.
+            # Interrupted: if the thread runs by now, it frees everything itself; if not, it would fail at once.
             self.close()
+            if self._thread.ident is None:
+                self._discard()
             raise
 
     def submit(self, payload: bytes, request_of: Optional[Call] = None) -> None:
@@ -157,8 +177,13 @@ class Connection:
 
     def join(self) -> None:
         """Waits for the connection's thread to end, unless it is held up where nobody can reach it."""
-        if self._thread.ident is not None and self.belongs_to_this_process and not self.held_up:
-            self._thread.join(self.join_timeout)
+        until = time.monotonic() + self.join_timeout
+        while self._thread.is_alive() and self.belongs_to_this_process and not self.held_up:
+            left = until - time.monotonic()
+            # At the interpreter's end, daemons do not run any more.
+            if left <= 0 or sys.is_finalizing():
+                return
+            self._thread.join(min(left, 0.1))
 
     @property
     def belongs_to_this_process(self) -> bool:
@@ -166,7 +191,11 @@ class Connection:
         return os.getpid() == self._pid
 
     def check_process(self) -> None:
-        """Raises `SessionStateError` in a process that only inherited the connection by `fork`."""
+        """Raises `SessionStateError` where the connection's thread does not run.
+
+        That is in a process that only inherited the connection by `fork`, and at the interpreter's end.
+        """
+        check_not_finalizing()
         if not self.belongs_to_this_process:
             raise SessionStateError(
                 "this session was opened in another process and cannot be used after a fork; open a new one here"

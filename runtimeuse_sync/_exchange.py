@@ -27,11 +27,13 @@ from ._connection import Connection, Outgoing
 from ._inbox import Batch, Item
 from ._outcomes import connection_error
 from ._protocol import Disposition, Event, Protocol, State
+from ._redaction import scrub
 from ._turn import Ticket, Turn
 from ._wakeup import Wakeup
 from .errors import (
     ArtifactUploadError,
     ProtocolError,
+    RunTimeoutError,
     SessionStateError,
 )
 from .messages import ArtifactUploadRequestMessageInterface
@@ -109,7 +111,15 @@ class Exchange:
         self.take_turn(call, ticket)
         while not self.connection.is_open:
             self._check_connection(call)
-            call.wait()
+            try:
+                call.wait()
+            except RunTimeoutError as error:
+                if not self.connection.last_failure:
+                    raise
+                why = scrub(self.connection.last_failure, self.secrets)
+                raise RunTimeoutError(
+                    f"{error}: no connection to {self._origin} yet, the last attempt: {why}"
+                ) from None
         self._settle(call)
 
     def take_turn(self, call: Call, ticket: Ticket) -> None:

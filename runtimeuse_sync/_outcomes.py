@@ -91,8 +91,12 @@ def connection_error(closed: Optional[BaseException], origin: str, kind: str, se
         error.__cause__ = closed
         return error
     reason = scrub(str(closed), secrets)
+    public: RuntimeUseError
     if closed.opening:
-        return RuntimeConnectionError(f"could not connect to {origin}: {reason}", status=closed.status)
-    if closed.protocol_error:
-        return ProtocolError(reason, {"in_flight": kind})
-    return ConnectionLostError(f"the connection to {origin} was lost ({kind}): {reason}", {"in_flight": kind})
+        public = RuntimeConnectionError(f"could not connect to {origin}: {reason}", status=closed.status)
+    elif closed.protocol_error:
+        public = ProtocolError(reason, {"in_flight": kind})
+    else:
+        public = ConnectionLostError(f"the connection to {origin} was lost ({kind}): {reason}", {"in_flight": kind})
+    public.__cause__ = closed.cause
+    return public

@@ -6,6 +6,7 @@ besides scheme, host and port.
 """
 
 import dataclasses
+import re
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -13,6 +14,9 @@ MASK = "[REDACTED]"
 
 #: Environment values shorter than this ("1", "on", "dev") are words, not secrets: masking them would only garble text.
 MIN_ENV_SECRET_LENGTH = 4
+
+#: The same for the segments of a URL's path.
+MIN_PATH_TOKEN = 8
 
 
 def env_secrets(*environments: Optional[Dict[str, str]]) -> List[str]:
@@ -78,12 +82,23 @@ def url_secrets(url: str) -> List[str]:
         return [url]
     found = [part for part in (parts.query, parts.username, parts.password) if part]
     found += [unquote(part) for part in (parts.username, parts.password) if part]
-    return found + [value for _, value in parse_qsl(parts.query) if len(value) >= MIN_ENV_SECRET_LENGTH]
+    values = [value for _, value in parse_qsl(parts.query)] + re.split("[&=]", parts.query)
+    return found + [value for value in values if len(value) >= MIN_ENV_SECRET_LENGTH]
+
+
+def path_secrets(url: str) -> List[str]:
+    """Returns the parts of a URL's path that are long enough to be a token."""
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return []
+    return [part for segment in path.split("/") for part in (segment, unquote(segment)) if len(part) >= MIN_PATH_TOKEN]
 
 
 def header_secrets(headers: Dict[str, str]) -> List[str]:
-    """Returns the values of headers, and the words in them that are long enough to be a secret ("Bearer …")."""
-    words = [word for value in headers.values() for word in value.split() if len(word) >= MIN_ENV_SECRET_LENGTH]
+    """Returns the values of headers, and the words in them that are long enough to be secret ("Bearer …", "sid=…")."""
+    words = [part for value in headers.values() for part in re.split(r"[\s;,=]+", value)]
+    words = [word for word in words if len(word) >= MIN_ENV_SECRET_LENGTH]
     return list(headers.values()) + words
 
 
@@ -122,16 +137,19 @@ class SafeRepr:
         return found
 
     def __repr__(self) -> str:
+        # Also as they look inside the repr of a longer string.
+        secrets = self.secret_values()
+        secrets += [repr(secret)[1:-1] for secret in secrets]
         shown = []
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses mix this in
             value = getattr(self, field.name)
             if value is None or value == [] or not field.repr:
                 continue
-            shown.append(f"{field.name}={_masked(value, field.metadata.get('secret'))}")
-        secrets = self.secret_values()
-        # Also as they look inside the repr of a longer string.
-        secrets += [repr(secret)[1:-1] for secret in secrets]
-        return scrub(f"{type(self).__name__}({', '.join(shown)})", secrets)
+            if isinstance(value, str) and "secret" not in field.metadata:
+                # Before `repr`, which may escape a quote in the secret.
+                value = scrub(value, secrets)
+            shown.append(f"{field.name}={scrub(_masked(value, field.metadata.get('secret')), secrets)}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _masked(value: Any, secret: Optional[str]) -> str:

@@ -90,6 +90,9 @@ class SocketConnection(Connection):
     def _resolve(self, host: str, port: int, family: int, kind: int) -> List[Any]:
         self.held_up = True
         try:
+            # After the flag: who asked for the close before it was set waits for this thread, who does later does not.
+            if self._closing:
+                raise OpeningInterrupted("given up while connecting")
             return socket.getaddrinfo(host, port, family, kind)
         finally:
             self.held_up = False
@@ -99,6 +102,7 @@ class SocketConnection(Connection):
         from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
         last = failure
+        self.last_failure = str(failure)
 
         def attempt() -> WebSocketLink:
             nonlocal last
@@ -106,6 +110,7 @@ class SocketConnection(Connection):
                 return self._attempt()
             except OpeningFailed as error:
                 last = error
+                self.last_failure = str(error)
                 raise
 
         def out_of_time(_: RetryCallState) -> bool:

@@ -117,9 +117,12 @@ def check_ws_url(name: str, value: Any) -> None:
     check_str(name, value)
     if any(character <= " " or character == "\x7f" for character in value):
         raise ValueError(f"{name} holds a blank or a control character")
+    _check_encodable(name, value)
+    if "#" in value:
+        raise ValueError(f"{name} must not have a fragment (RFC 6455 §3); a # that is meant is written %23")
     try:
         parts = urlsplit(value)
-        _ = parts.port
+        port = parts.port
         host = parts.hostname
     except ValueError:
         raise ValueError(f"{name} is not a URL: its host or port makes no sense") from None
@@ -129,12 +132,22 @@ def check_ws_url(name: str, value: Any) -> None:
         )
     if not host:
         raise ValueError(f"{name} names no host")
+    if port == 0:
+        raise ValueError(f"{name} has the port 0, which nobody can connect to")
+
+
+def _check_encodable(name: str, value: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} holds half a character (a surrogate)") from None
 
 
 def check_header(name: str, key: Any, value: Any) -> None:
     """Raises unless key and value can be an HTTP header (RFC 7230 §3.2: no line breaks)."""
     check_str(f"a key of {name}", key)
     check_str(f"{name}[{key!r}]", value)
+    _check_encodable(f"{name}[{key!r}]", key + value)
     if not key or any(character in key for character in " \t\r\n:\0") or any(c in value for c in "\r\n\0"):
         raise ValueError(f"{name}: {key!r} is not a header that HTTP can carry")
 
@@ -144,6 +157,7 @@ def check_proxy_url(name: str, value: Any) -> None:
     check_str(name, value)
     if not value:
         return
+    _check_encodable(name, value)
     try:
         parts = urlsplit(value)
         _ = parts.port

@@ -97,8 +97,9 @@ class UploadDirectory:
     ) -> None:
         assert self._server is not None
         assert self._thread is not None
-        self._server.shutdown()
-        self._server.server_close()
+        server, self._server = self._server, None
+        server.shutdown()
+        server.server_close()
         self._thread.join()
 
     def callback(self, request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:

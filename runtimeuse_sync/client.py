@@ -70,9 +70,12 @@ class RuntimeUseClient:
             connector(transport)
             self._transport = transport
         else:
-            url = ws_url if ws_url is not None else os.environ.get(URL_VARIABLE) or None
+            url = ws_url
             if url is None:
-                raise ValueError(f"Either ws_url or transport must be provided (or {URL_VARIABLE} be set)")
+                url = os.environ.get(URL_VARIABLE) or None
+                if url is None:
+                    raise ValueError(f"Either ws_url or transport must be provided (or {URL_VARIABLE} be set)")
+                check.check_ws_url(f"the environment's {URL_VARIABLE}", url)
             self._transport = WebSocketTransport(url, **settings)
         self._calls: Set[Call] = set()
 
@@ -81,7 +84,7 @@ class RuntimeUseClient:
 
     @property
     def _origin(self) -> str:
-        transport = self._transport
+        transport = getattr(self, "_transport", None)
         return transport.origin if isinstance(transport, WebSocketTransport) else type(transport).__name__
 
     def _secrets(self) -> List[str]:
@@ -203,9 +206,13 @@ class RuntimeUseClient:
                 if call.now() >= deadline.at + 0.5:
                     raise RunTimeoutError(f"the runtime was not ready within {timeout:g} s")
                 call.wait(deadline.at + 0.5)
-        finally:
-            self._calls.discard(call)
+        except BaseException:
             connection.close()
+            self._calls.discard(call)
+            raise
+        finally:
+            connection.close()
+            self._calls.discard(call)
             connection.join()
 
     def _run(self, request: Request) -> "Run[Any]":

@@ -4,6 +4,7 @@ Options are checked when they are made and once more when they are used (they ar
 stay out of their JSON; secrets stay out of their `repr`.
 """
 
+import copy
 import dataclasses
 import logging
 from dataclasses import dataclass, field
@@ -44,6 +45,25 @@ class _OptionsJson(JsonMixin):
 
     A callback cannot be in the JSON. It is given with the call, as a keyword, and there the pair is checked.
     """
+
+    def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
+        return JsonMixin.to_dict(self._without_callbacks(), encode_json)
+
+    def to_json(self, **dumps: Any) -> str:
+        return JsonMixin.to_json(self._without_callbacks(), **dumps)
+
+    def _without_callbacks(self: _Read) -> _Read:
+        # dataclasses-json copies deeply before it leaves out: a callback's object may hold locks and sockets.
+        plain = copy.copy(self)
+        for name in (
+            "on_assistant_message",
+            "on_command_output",
+            "on_artifact_upload_request",
+            "on_heartbeat",
+            "logger",
+        ):
+            setattr(plain, name, None)
+        return plain
 
     @classmethod
     def from_dict(cls: Type[_Read], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _Read:

@@ -73,6 +73,7 @@ class Run(Generic[ResultType]):
         )
         self._exchange: Optional[Exchange] = None
         self._started = False
+        self._joined = False
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
         self._result: Optional[ResultType] = None
         self._error: Optional[BaseException] = None
@@ -97,14 +98,16 @@ class Run(Generic[ResultType]):
             SessionStateError: the session is closed, was opened in another process, or is called from inside one of its
                 own callbacks.
         """
+        if self._started:
+            raise SessionStateError("a run can be entered once only")
         try:
             self.start()
+            # Not a `__del__`: that would run for every run, and swallow the Ctrl-C that hits it.
+            self._finalizer = weakref.finalize(self, _leave, self._line, self._exchange, self._call, self._ticket)
+            self._finalizer.atexit = False
         except BaseException:
             self.close()
             raise
-        # Not a `__del__`: that would run for every run, and swallow the Ctrl-C that hits it.
-        self._finalizer = weakref.finalize(self, _leave, self._line, self._exchange, self._call, self._ticket)
-        self._finalizer.atexit = False
         return self
 
     def __exit__(
@@ -182,7 +185,8 @@ class Run(Generic[ResultType]):
             self._error = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
         _leave(self._line, self._exchange, self._call, self._ticket)
         connection = self._call.connection
-        if self._line.one_shot and connection is not None:
+        if self._line.one_shot and connection is not None and not self._joined:
+            self._joined = True
             connection.join()
         if self._finalizer is not None:
             self._finalizer.detach()

@@ -81,16 +81,24 @@ class RuntimeUseSession:
         try:
             connection.start(call.wakeup)
             exchange.enter(call, ticket)
-        except BaseException:
-            self._closed = True
-            connection.close()
-            raise
-        finally:
             exchange.leave(call, ticket)
             self._opening = None
-            if self._closed:
-                connection.join()
+        except BaseException:
+            # Each step may be repeated, for an interrupt may hit it; and the last one says that all is done.
+            try:
+                self._give_up(exchange, call, ticket)
+            except BaseException:
+                self._give_up(exchange, call, ticket)
+                raise
+            raise
         return self
+
+    def _give_up(self, exchange: Exchange, call: Call, ticket: Ticket) -> None:
+        exchange.leave(call, ticket)
+        self._opening = None
+        exchange.connection.close()
+        self._closed = True
+        exchange.connection.join()
 
     def __enter__(self) -> "RuntimeUseSession":
         return self.open()
@@ -200,12 +208,13 @@ class RuntimeUseSession:
         call = Call("the end of the session", self._end_session_timeout)
         ticket = Ticket(call.wakeup, [threading.get_ident()])
         try:
-            self._end(exchange, call, ticket)
-        finally:
-            self._closed = True
-            exchange.leave(call, ticket)
-            connection.close()
-            connection.join()
+            try:
+                self._end(exchange, call, ticket)
+            finally:
+                self._give_up(exchange, call, ticket)
+        except BaseException:
+            self._give_up(exchange, call, ticket)
+            raise
 
     def _end(self, exchange: Exchange, call: Call, ticket: Ticket) -> None:
         failures: List[BaseException] = []

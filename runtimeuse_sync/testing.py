@@ -100,6 +100,9 @@ class FakeRuntime:
     """
 
     def __init__(self, replies: Sequence[Reply] = ()) -> None:
+        for reply in replies:
+            if isinstance(reply, dict):
+                raise TypeError("replies must be a list of replies, each a list of messages: [text_result('4')]")
         self.requests: List[Message] = []
         self.uploads: List[Message] = []
         self.cancelled = 0

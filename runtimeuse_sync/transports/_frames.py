@@ -74,8 +74,7 @@ class FrameParser:
         self._pieces: List[bytes] = []
         self._missing = 0
         self._head = (0, False)
-        self._fragments: Optional[List[bytes]] = None
-        self._fragments_size = 0
+        self._fragments: Optional[bytearray] = None
         self._fragments_opcode = TEXT
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
@@ -165,7 +164,7 @@ class FrameParser:
             raise FrameError(PROTOCOL_ERROR, f"unknown data frame, opcode {opcode}")
         if (opcode == CONTINUATION) != (self._fragments is not None):
             raise FrameError(PROTOCOL_ERROR, "fragments of messages are out of order")
-        total = length + (self._fragments_size if opcode == CONTINUATION else 0)
+        total = length + (len(self._fragments or b"") if opcode == CONTINUATION else 0)
         if total > self._max:
             raise FrameError(TOO_BIG, self._too_big(total))
 
@@ -182,14 +181,13 @@ class FrameParser:
         elif fin:
             parsed.append(_decode(payload) if opcode == TEXT else Binary(payload))
         else:
-            self._fragments, self._fragments_size, self._fragments_opcode = [], 0, opcode
+            self._fragments, self._fragments_opcode = bytearray(), opcode
             self._decoder.reset()
             self._add_fragment(fin, payload, parsed)
 
     def _add_fragment(self, fin: bool, payload: bytes, parsed: List[Parsed]) -> None:
         assert self._fragments is not None
-        self._fragments.append(payload)
-        self._fragments_size += len(payload)
+        self._fragments += payload
         text = self._fragments_opcode == TEXT
         if text:
             # Invalid UTF-8 fails the connection as soon as it shows, not when the message ends (§8.1).
@@ -198,7 +196,7 @@ class FrameParser:
             except UnicodeDecodeError:
                 raise FrameError(INVALID_DATA, "a text message is not UTF-8") from None
         if fin:
-            whole = b"".join(self._fragments)
+            whole = bytes(self._fragments)
             self._fragments = None
             parsed.append(_decode(whole) if text else Binary(whole))
 

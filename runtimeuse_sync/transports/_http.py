@@ -5,6 +5,7 @@ Everything runs in the thread that owns the socket; each wait goes through the `
 
 import base64
 import errno
+import re
 import socket
 import ssl
 from typing import Callable, Optional, Tuple
@@ -106,7 +107,7 @@ def parse_status(head: bytes) -> Tuple[int, str]:
         OpeningFailed: it is not HTTP.
     """
     words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-    if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+    if len(words) < 2 or not words[0].startswith("HTTP/1.") or not re.fullmatch("[0-9]{3}", words[1]):
         raise OpeningFailed("the answer to the handshake is not HTTP")
     return int(words[1]), words[2] if len(words) > 2 else ""
 

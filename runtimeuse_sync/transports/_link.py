@@ -13,6 +13,7 @@ from . import _frames
 
 _READ_SIZE = 64 * 1024
 _READS_AT_ONCE = 4
+_FLUSH_SIZE = 1024 * 1024
 
 
 class Disconnected(Exception):
@@ -45,6 +46,7 @@ class WebSocketLink:
         self._secure = isinstance(sock, ssl.SSLSocket)
         self._first = received
         self._read_all = False
+        self._pong: Optional[bytes] = None
 
     @property
     def has_pending(self) -> bool:
@@ -66,7 +68,17 @@ class WebSocketLink:
         """Sends what is queued, as far as the socket takes it; returns whether it took anything."""
         progress = False
         self.wants_write = False
-        while self._out and self.disconnected is None:
+        left = _FLUSH_SIZE
+        while self.disconnected is None:
+            if self._pong is not None and not self._out:
+                pong, self._pong = self._pong, None
+                self._queue(_frames.frame(_frames.PONG, pong))
+            if not self._out:
+                break
+            if left <= 0:
+                # Not all of a large request at once: its owner looks at other things, too.
+                self.wants_write = True
+                break
             # On TLS a send that could not be done must be tried again with the very same bytes: hence views.
             chunk = self._out[0][:_READ_SIZE]
             try:
@@ -82,6 +94,7 @@ class WebSocketLink:
                 self.disconnected = Disconnected(f"sending failed: {error.strerror or type(error).__name__}")
                 break
             progress = True
+            left -= sent
             if sent == len(self._out[0]):
                 self._out.popleft()
             else:
@@ -134,7 +147,8 @@ class WebSocketLink:
             elif isinstance(item, _frames.Binary):
                 messages.append(item.payload.decode("utf-8", "replace"))
             elif isinstance(item, _frames.Ping):
-                self._queue(_frames.frame(_frames.PONG, item.payload))
+                # RFC 6455 §5.5.3: of several pings that wait for an answer, only the last needs one.
+                self._pong = item.payload
             elif isinstance(item, _frames.Close):
                 self._closed_by_peer(item)
         if error is not None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import websocket
 
-from .._redaction import header_secrets, scrub, url_origin, url_secrets
+from .._redaction import header_secrets, path_secrets, scrub, url_origin, url_secrets
 from ._http import (
     RETRYABLE_STATUS,
     OpeningFailed,
@@ -29,6 +29,9 @@ from ._http import (
     send_all,
 )
 from ._proxy import Proxy, proxy_for, tunnel
+
+#: What the client calls itself, unless the user says otherwise.
+USER_AGENT = "runtimeuse_sync"
 
 #: Looks a name up, as `socket.getaddrinfo` does.
 Resolve = Callable[[str, int, int, int], List[Any]]
@@ -54,8 +57,9 @@ class Target(NamedTuple):
 
     def secrets(self) -> List[str]:
         """Returns what must not be shown of all this."""
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "user-agent"}
-        return url_secrets(self.url) + header_secrets(headers) + (url_secrets(self.proxy) if self.proxy else [])
+        headers = {name: value for name, value in self.headers.items() if value != USER_AGENT}
+        proxy = url_secrets(self.proxy) if self.proxy else []
+        return url_secrets(self.url) + path_secrets(self.url) + header_secrets(headers) + proxy
 
 
 def open_websocket(target: Target, wait: Wait, resolve: Resolve = socket.getaddrinfo) -> Tuple[socket.socket, bytes]:
@@ -89,7 +93,8 @@ def _connect_to_proxy(proxy: Proxy, host: str, port: int, wait: Wait, resolve: R
             sock.close()
             raise
     except OpeningFailed as failure:
-        through = f"through the proxy {proxy.hostname}:{proxy.port or 80}: {failure}"
+        reason = scrub(str(failure), proxy.secrets())
+        through = f"through the proxy {proxy.hostname}:{proxy.port or 80}: {reason}"
         raise OpeningFailed(through, retryable=failure.retryable, status=failure.status) from None
     return sock
 
@@ -161,10 +166,11 @@ def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext]
 class _HandshakeSocket:
     """What websocket-client's handshake takes for the socket: sends for real, then reads from the answer read whole."""
 
-    def __init__(self, sock: socket.socket, wait: Wait, secrets: List[str]) -> None:
+    def __init__(self, sock: socket.socket, wait: Wait, target: Target) -> None:
+        self._offered = {name.lower() for name in target.headers}
         self._sock = sock
         self._wait = wait
-        self._secrets = secrets
+        self._secrets = target.secrets()
         self._head = b""
         self.rest = b""
 
@@ -200,7 +206,7 @@ class _HandshakeSocket:
         lines = head.split(b"\r\n")
         for line in lines:
             name = line.split(b":", 1)[0].strip().lower()
-            if name in (b"sec-websocket-extensions", b"sec-websocket-protocol"):
+            if name in (b"sec-websocket-extensions", b"sec-websocket-protocol") and name.decode() not in self._offered:
                 # RFC 6455 §4.1: what the client did not offer must not be answered.
                 raise OpeningFailed(f"the server answered with a {name.decode('ascii')} that was not offered")
         return b"\r\n".join(line for line in lines if not line.lower().startswith(b"set-cookie:"))
@@ -209,7 +215,7 @@ class _HandshakeSocket:
 def _handshake(sock: socket.socket, target: Target, wait: Wait) -> bytes:
     headers = dict(target.headers)
     host = next((headers.pop(name) for name in list(headers) if name.lower() == "host"), None)
-    stand_in = _HandshakeSocket(sock, wait, target.secrets())
+    stand_in = _HandshakeSocket(sock, wait, target)
     client: Any = websocket.WebSocket(enable_multithread=False)
     try:
         client.connect(

@@ -5,8 +5,8 @@ Everything runs in the thread that owns the socket.
 
 import ipaddress
 import socket
-from typing import NamedTuple, Optional
-from urllib.parse import urlsplit
+from typing import List, NamedTuple, Optional
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from .._redaction import url_origin
@@ -21,6 +21,14 @@ class Proxy(NamedTuple):
     username: Optional[str]
     password: Optional[str]
 
+    def secrets(self) -> List[str]:
+        """Returns what must not be shown of it: user and password, in every form in which they are sent."""
+        if self.username is None:
+            return []
+        password = self.password or ""
+        plain = [self.username, password, unquote(self.username), unquote(password)]
+        return [*plain, basic_authorization(self.username, self.password).split(" ", 1)[1]]
+
     def __repr__(self) -> str:
         return f"Proxy({self.hostname!r}, {self.port!r})"
 
@@ -34,10 +42,14 @@ def proxy_for(url: Optional[str], host: str, port: int, secure: bool) -> Optiona
         url = proxies.get("https" if secure else "http") or proxies.get("all")
     if not url:
         return None
-    parts = urlsplit(url if "://" in url else "http://" + url)
+    try:
+        parts = urlsplit(url if "://" in url else "http://" + url)
+        proxy_port = parts.port
+    except ValueError:
+        raise OpeningFailed("the URL of the proxy makes no sense") from None
     if parts.scheme != "http" or not parts.hostname:
         raise OpeningFailed(f"the proxy must be an http:// URL, not {url_origin(url)}")
-    return Proxy(parts.hostname, parts.port, parts.username, parts.password)
+    return Proxy(parts.hostname, proxy_port, parts.username, parts.password)
 
 
 def host_and_port(host: str, port: int) -> str:

@@ -20,7 +20,7 @@ from .._redaction import url_origin
 from .._socket_connection import SocketConnection, SocketSettings
 from .._wakeup import Deadline
 from ._http import basic_authorization
-from ._opening import Target
+from ._opening import USER_AGENT, Target
 from .base import Message
 
 DEFAULT_CONNECT_TIMEOUT = 10.0
@@ -28,8 +28,6 @@ DEFAULT_MAX_MESSAGE_SIZE = 256 * 1024 * 1024
 DEFAULT_MAX_BUFFERED = 16 * 1024 * 1024
 DEFAULT_PING_INTERVAL = 20.0
 DEFAULT_PING_TIMEOUT = 20.0
-
-_USER_AGENT = "runtimeuse_sync"
 
 
 class WebSocketTransport:
@@ -76,7 +74,9 @@ class WebSocketTransport:
         check.check_seconds("ping_interval", ping_interval)
         check.check_size("max_message_size", max_message_size)
         check.check_size("max_buffered", max_buffered)
-        self.ws_url = ws_url
+        # Schemes are case-insensitive (RFC 3986 §3.1); websocket-client's are not.
+        scheme, rest = ws_url.split(":", 1)
+        self.ws_url = ws_url = f"{scheme.lower()}:{rest}"
         self.connect_timeout = connect_timeout
         self.max_buffered = max_buffered
         target = Target(ws_url, _headers(ws_url, headers), ssl_context, proxy)
@@ -222,5 +222,5 @@ def _headers(ws_url: str, headers: Optional[Mapping[str, str]]) -> Dict[str, str
     if parts.username is not None and "authorization" not in lower:
         merged["Authorization"] = basic_authorization(parts.username, parts.password)
     if "user-agent" not in lower:
-        merged["User-Agent"] = _USER_AGENT
+        merged["User-Agent"] = USER_AGENT
     return merged

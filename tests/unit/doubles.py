@@ -171,7 +171,10 @@ class Runner:
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if frame.f_code is not self._code:
             return None
-        frame.f_trace_opcodes = True
+        if not frame.f_trace_opcodes:
+            frame.f_trace_opcodes = True
+            # Python 3.12 takes notice of it only now.
+            sys.settrace(self._trace)
         if event == "opcode":
             if self._left == 0 and not self.reached:
                 self.reached = True

@@ -404,7 +404,7 @@ def test_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(URL_VARIABLE, "ws://from.environment")
     assert "from.environment" in repr(RuntimeUseClient())
     monkeypatch.setenv(URL_VARIABLE, "http://from.environment")
-    with pytest.raises(ValueError, match="ws_url"):
+    with pytest.raises(ValueError, match=URL_VARIABLE):
         RuntimeUseClient()
 
 
