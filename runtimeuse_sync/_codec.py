@@ -112,7 +112,9 @@ def _command_output(message: Wire) -> CommandOutputMessageInterface:
     stream, text, command = (_string(message, name) for name in ("stream", "text", "command"))
     if stream not in ("stdout", "stderr"):
         raise MalformedMessage('command_output_message: stream must be "stdout" or "stderr"')
-    return CommandOutputMessageInterface("command_output_message", stream, text, command)
+    return CommandOutputMessageInterface(
+        "command_output_message", "stdout" if stream == "stdout" else "stderr", text, command
+    )
 
 
 def _heartbeat(message: Wire) -> HeartbeatMessageInterface:

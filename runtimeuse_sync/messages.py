@@ -5,7 +5,7 @@ they are PROTOCOL.md's tables; turning them into JSON text and back, checked, is
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Literal, Optional, Union
 
 from ._json import JsonMixin, json_field
 from ._redaction import SafeRepr
@@ -23,6 +23,7 @@ class AgentRuntimeMessageInterface(JsonMixin):
 class AssistantMessageInterface(AgentRuntimeMessageInterface):
     """Text that the agent says while it runs."""
 
+    message_type: Literal["assistant_message"]
     text_blocks: List[str]
 
 
@@ -36,7 +37,8 @@ class CommandOutputMessageInterface(AgentRuntimeMessageInterface):
         command: The command that prints it.
     """
 
-    stream: str
+    message_type: Literal["command_output_message"]
+    stream: Literal["stdout", "stderr"]
     text: str
     command: str
 
@@ -50,6 +52,7 @@ class HeartbeatMessageInterface(AgentRuntimeMessageInterface):
         elapsed_ms: Milliseconds since the request began.
     """
 
+    message_type: Literal["heartbeat_message"]
     phase: str
     elapsed_ms: int
 
@@ -63,6 +66,7 @@ class ArtifactUploadRequestMessageInterface(AgentRuntimeMessageInterface):
         filepath: Its path inside the sandbox.
     """
 
+    message_type: Literal["artifact_upload_request_message"]
     filename: str
     filepath: str
 
@@ -71,6 +75,7 @@ class ArtifactUploadRequestMessageInterface(AgentRuntimeMessageInterface):
 class ResultMessageInterface(AgentRuntimeMessageInterface):
     """The end of a query."""
 
+    message_type: Literal["result_message"]
     data: Union[TextResult, StructuredOutputResult] = field(
         metadata=json_field(encoder=data_to_json, decoder=data_from_json)
     )
@@ -81,6 +86,7 @@ class ResultMessageInterface(AgentRuntimeMessageInterface):
 class CommandExecutionResultMessageInterface(AgentRuntimeMessageInterface):
     """The end of a request to execute commands."""
 
+    message_type: Literal["command_execution_result_message"]
     results: List[CommandResultItem]
 
 
@@ -88,6 +94,7 @@ class CommandExecutionResultMessageInterface(AgentRuntimeMessageInterface):
 class ErrorMessageInterface(AgentRuntimeMessageInterface):
     """An error: usually the end of the request (PROTOCOL.md, "Two terminals")."""
 
+    message_type: Literal["error_message"]
     error: str
     metadata: Optional[Dict[str, Any]] = None
 
@@ -96,7 +103,7 @@ class ErrorMessageInterface(AgentRuntimeMessageInterface):
 class EndSessionConfirmMessage(JsonMixin):
     """The runtime has drained its uploads; it closes the connection next."""
 
-    message_type: str = "end_session_confirm_message"
+    message_type: Literal["end_session_confirm_message"] = "end_session_confirm_message"
 
 
 @dataclass(repr=False)
@@ -131,7 +138,7 @@ class CommandInterface(SafeRepr, JsonMixin):
 class InvocationMessage(SafeRepr, JsonMixin):
     """The request to run the agent."""
 
-    message_type: str
+    message_type: Literal["invocation_message"]
     system_prompt: str
     user_prompt: str
     model: str
@@ -151,7 +158,7 @@ class InvocationMessage(SafeRepr, JsonMixin):
 class CommandExecutionMessage(SafeRepr, JsonMixin):
     """The request to execute commands."""
 
-    message_type: str
+    message_type: Literal["command_execution_message"]
     commands: List[CommandInterface]
     source_id: Optional[str] = None
     secrets_to_redact: List[str] = field(default_factory=list, metadata={"secret": "values"})
@@ -165,7 +172,7 @@ class CommandExecutionMessage(SafeRepr, JsonMixin):
 class ArtifactUploadResponseMessageInterface(SafeRepr, JsonMixin):
     """The answer to an upload request; `filename` and `filepath` are the request's."""
 
-    message_type: str
+    message_type: Literal["artifact_upload_response_message"]
     filename: str
     filepath: str
     presigned_url: str = field(metadata={"secret": "url"})
@@ -176,14 +183,14 @@ class ArtifactUploadResponseMessageInterface(SafeRepr, JsonMixin):
 class CancelMessage(JsonMixin):
     """Cancels the request in flight; a no-op where there is none."""
 
-    message_type: str = "cancel_message"
+    message_type: Literal["cancel_message"] = "cancel_message"
 
 
 @dataclass
 class EndSessionMessage(JsonMixin):
     """Ends the session: the runtime drains its uploads, confirms and closes."""
 
-    message_type: str = "end_session_message"
+    message_type: Literal["end_session_message"] = "end_session_message"
 
 
 #: What a run yields while it is under way.

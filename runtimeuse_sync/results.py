@@ -1,7 +1,7 @@
 """What calls return: dataclasses, as JSON by dataclasses-json. No threads run here."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Literal, Optional, Union
 
 from ._json import JsonMixin, json_field
 from ._redaction import SafeRepr
@@ -12,7 +12,7 @@ class TextResult(JsonMixin):
     """The data of a query's result where no schema was given."""
 
     text: str
-    type: str = "text"
+    type: Literal["text"] = "text"
 
 
 @dataclass
@@ -20,7 +20,7 @@ class StructuredOutputResult(JsonMixin):
     """The data of a query's result where a schema was given."""
 
     structured_output: Dict[str, Any]
-    type: str = "structured_output"
+    type: Literal["structured_output"] = "structured_output"
 
 
 def data_from_json(value: Any) -> Union[TextResult, StructuredOutputResult]:
