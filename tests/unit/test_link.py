@@ -174,6 +174,16 @@ def test_of_several_pings_the_last_is_answered(linked: Linked) -> None:
     assert sent(theirs) == [(PONG, b"2")]
 
 
+def test_pings_without_end_do_not_fill_the_memory(linked: Linked) -> None:
+    link, theirs = linked
+    for number in range(500):
+        theirs.send(server_frame(PING, str(number).encode()))
+        link.read()
+    assert len(link._out) <= 1
+    link.flush()
+    assert sent(theirs) == [(PONG, b"499")]
+
+
 def test_our_ping(linked: Linked) -> None:
     link, theirs = linked
     link.queue_ping()

@@ -1,0 +1,199 @@
+"""Faults that were found by trying to break the promises: each is named by what a user would have seen."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import threading
+import weakref
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from runtimeuse_sync import (
+    ArtifactUploadResult,
+    QueryOptions,
+    RuntimeConnectionError,
+    RunTimeoutError,
+    RuntimeUseClient,
+    RuntimeUseError,
+    SessionStateError,
+)
+
+from ..servers import Peer, free_port
+from .helpers import Serve, answer, client_of, echo, end, error, upload
+
+
+def test_an_interrupt_on_the_way_into_a_run_leaves_the_session_usable(serve: Serve) -> None:
+    with client_of(serve(echo)).session() as session:
+        with mock.patch.object(weakref, "finalize", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            session.stream("interrupted").__enter__()
+        assert session.query("next", timeout=10).text == "next"
+
+
+def test_a_run_that_is_entered_twice_goes_on(serve: Serve) -> None:
+    with client_of(serve(echo)).stream("hello") as run:
+        with pytest.raises(SessionStateError, match="once"):
+            run.__enter__()
+        assert run.result.text == "hello"
+
+
+def test_a_run_that_is_dropped_is_left(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.expect("cancel_message")
+        peer.send(error("Request cancelled"))
+        for message in peer.requests():
+            answer(peer, message)
+
+    with client_of(serve(script)).session() as session:
+        run = session.stream("dropped")
+        run.__enter__()
+        del run
+        gc.collect()
+        assert session.query("next", timeout=10).text == "next"
+
+
+def test_a_deadline_while_connecting_says_why(serve: Serve) -> None:
+    with free_port() as port, pytest.raises(RunTimeoutError, match="last attempt: connection refused"):
+        RuntimeUseClient(f"ws://127.0.0.1:{port}", model="m").query("hi", timeout=0.3)
+
+
+def test_a_scheme_in_capitals(serve: Serve) -> None:
+    server = serve(echo)
+    assert RuntimeUseClient(f"WS://127.0.0.1:{server.port}", model="m").query("hi").text == "hi"
+
+
+@pytest.mark.parametrize("url", ["ws://host/#token", "ws://host:0", "ws://host/\ud800", "ws://us\ud800er@host"])
+def test_urls_that_cannot_be_are_named(url: str) -> None:
+    with pytest.raises(ValueError, match="ws_url"):
+        RuntimeUseClient(url)
+
+
+def test_empty_fragments_do_not_fill_the_memory() -> None:
+    from runtimeuse_sync.transports._frames import FrameParser
+
+    parser = FrameParser(100)
+    parser.feed(b"\x01\x01a")
+    before = sys.getsizeof(parser._fragments)
+    for _ in range(1000):
+        assert parser.feed(b"\x00\x00" * 100) == ([], None)
+    assert sys.getsizeof(parser._fragments) == before
+    assert parser.feed(b"\x80\x01b") == (["ab"], None)
+
+
+def test_options_whose_callbacks_cannot_be_copied_become_json() -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def on_message(self, message: Any) -> None:
+            """Does nothing."""
+
+    options = QueryOptions(model="m", on_assistant_message=Holder().on_message)
+    assert json.loads(options.to_json())["model"] == "m"
+    assert options.to_dict()["model"] == "m"
+    assert options.on_assistant_message is not None
+
+
+MARK = "mArKeR"
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "repeated"),
+    [
+        (f"/ws/{MARK}-in-path", {}, f"no {MARK}-in-path here"),
+        (f"/?token=a%2F{MARK}&z=1", {}, f"bad token a%2F{MARK}"),
+        ("/", {"Cookie": f"sid={MARK}; x=1"}, f"session {MARK} expired"),
+        ("/", {"User-Agent": MARK}, f"{MARK} is not welcome"),
+    ],
+)
+def test_what_a_server_repeats_of_the_way_is_masked(serve: Serve, url: str, headers: Any, repeated: str) -> None:
+    server = serve(lambda peer: peer.refuse(f"403 {repeated}"))
+    client = RuntimeUseClient(f"ws://127.0.0.1:{server.port}{url}", model="m", headers=headers)
+    with pytest.raises(RuntimeConnectionError) as caught:
+        client.query("hi")
+    assert caught.value.status == 403
+    assert MARK not in str(caught.value)
+
+
+def test_a_presigned_url_that_the_runtime_repeats_is_masked(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(upload("/out/a"))
+        url = peer.expect("artifact_upload_response_message")["presigned_url"]
+        peer.send(error(f"PUT {url} failed", cause=url))
+        peer.expect("end_session_message")
+        end_of_session(peer)
+
+    def end_of_session(peer: Peer) -> None:
+        peer.send({"message_type": "end_session_confirm_message"})
+
+    with pytest.raises(RuntimeUseError) as caught:
+        client_of(serve(script)).query(
+            "hi",
+            artifacts_dirs=["/out"],
+            on_artifact_upload_request=lambda _: ArtifactUploadResult(f"https://s.test/a?X-Sig={MARK}", "text/plain"),
+        )
+    assert MARK not in str(caught.value)
+    assert "failed" in str(caught.value)
+
+
+def test_a_secret_with_a_quote_in_it_is_masked() -> None:
+    options = QueryOptions(secrets_to_redact=["it's-a-secret"], system_prompt='say "it\'s-a-secret"')
+    assert "a-secret" not in repr(options)
+
+
+def test_the_text_of_an_error_with_odd_metadata_is_not_lost(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send({"message_type": "error_message", "error": "disk full", "metadata": ["x"]})
+
+    with pytest.raises(RuntimeUseError, match="disk full"):
+        client_of(serve(script)).query("hi")
+
+
+@pytest.mark.parametrize("body", ["c.query('bye', timeout=1)", "s.query('bye', timeout=1)", "s.close()"])
+def test_a_call_in_a_finalizer_at_the_interpreters_end_does_not_hang(serve: Serve, body: str) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for message in peer.requests():
+            answer(peer, message)
+
+    program = f"""
+import sys
+from runtimeuse_sync import RuntimeUseClient
+class Last:
+    def __del__(self):
+        try:
+            {body}
+        except Exception as error:
+            pass
+c = RuntimeUseClient(sys.argv[1], model="m")
+s = c.session().open()
+last = Last()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, serve(script).url], capture_output=True, text=True, timeout=15, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_half_a_client_can_be_shown() -> None:
+    half = RuntimeUseClient.__new__(RuntimeUseClient)
+    assert "RuntimeUseClient" in repr(half)
+
+
+def test_the_end_of_a_session_is_answered(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        end(peer)
+
+    with client_of(serve(script)).session():
+        pass

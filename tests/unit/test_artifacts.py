@@ -1,0 +1,96 @@
+"""The ready-made upload callbacks."""
+
+from __future__ import annotations
+
+import http.client
+from pathlib import Path
+from typing import Any, Dict
+from urllib.parse import urlsplit
+
+import pytest
+
+from runtimeuse_sync import ArtifactUploadRequestMessageInterface
+from runtimeuse_sync.artifacts import UploadDirectory, content_type, relative_path, s3_uploads
+
+
+def request_for(filepath: str) -> ArtifactUploadRequestMessageInterface:
+    name = filepath.rsplit("/", 1)[-1]
+    return ArtifactUploadRequestMessageInterface("artifact_upload_request_message", name, filepath)
+
+
+def put(url: str, body: bytes, **headers: str) -> int:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+    try:
+        connection.request("PUT", f"{parts.path}?{parts.query}", body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "relative"),
+    [
+        ("/out/a.txt", "out/a.txt"),
+        ("out//b", "out/b"),
+        ("../../etc/x", "etc/x"),
+        ("./a/./b", "a/b"),
+        ("C:\\a\\b", "C:/a/b"),
+    ],
+)
+def test_a_path_leads_nowhere_else(path: str, relative: str) -> None:
+    assert relative_path(path) == relative
+
+
+def test_a_path_that_names_no_file() -> None:
+    with pytest.raises(ValueError, match="names no file"):
+        relative_path("/../.")
+
+
+def test_content_types() -> None:
+    assert content_type("a.json") == "application/json"
+    assert content_type("a") == "application/octet-stream"
+
+
+def test_s3_keys_have_the_whole_path() -> None:
+    asked: Dict[str, Any] = {}
+
+    class Client:
+        def generate_presigned_url(self, method: str, **arguments: Any) -> str:
+            asked.update(arguments, method=method)
+            return "https://bucket.test/signed?X-Sig=1"
+
+    result = s3_uploads(Client(), "bucket", prefix="run-7/", expires=60)(request_for("/out/sub/a.txt"))
+    assert (result.presigned_url, result.content_type) == ("https://bucket.test/signed?X-Sig=1", "text/plain")
+    assert asked == {
+        "method": "put_object",
+        "Params": {"Bucket": "bucket", "Key": "run-7/out/sub/a.txt", "ContentType": "text/plain"},
+        "ExpiresIn": 60,
+    }
+
+
+def test_files_arrive_under_their_path(tmp_path: Path) -> None:
+    with UploadDirectory(tmp_path / "received") as uploads:
+        url = uploads.callback(request_for("/out/größe 1.txt")).presigned_url
+        assert put(url, b"x" * 200_000) == 200
+    assert (tmp_path / "received" / "out" / "größe 1.txt").read_bytes() == b"x" * 200_000
+    assert [path.name for path in (tmp_path / "received" / "out").iterdir()] == ["größe 1.txt"]
+
+
+def test_who_does_not_know_the_token_is_refused(tmp_path: Path) -> None:
+    with UploadDirectory(tmp_path) as uploads:
+        url = uploads.callback(request_for("/a")).presigned_url
+        assert put(url.split("?")[0] + "?token=guess", b"x") == 403
+        assert put(url, b"1\r\nx\r\n0\r\n\r\n", **{"Transfer-Encoding": "chunked"}) == 411
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outside_its_context_it_has_no_answer(tmp_path: Path) -> None:
+    uploads = UploadDirectory(tmp_path)
+    with pytest.raises(RuntimeError, match="context manager"):
+        uploads.callback(request_for("/a"))
+    with uploads:
+        pass
+    # A URL of a server that is gone would lose the file without a word.
+    with pytest.raises(RuntimeError, match="context manager"):
+        uploads.callback(request_for("/a"))

@@ -1,0 +1,100 @@
+"""The runtime in memory for users' own tests: it keeps to the protocol, and says when it is misused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runtimeuse_sync import (
+    AgentRuntimeError,
+    ArtifactUploadResult,
+    CommandFailedError,
+    RunTimeoutError,
+    RuntimeUseClient,
+)
+from runtimeuse_sync.testing import (
+    HANG,
+    FakeRuntime,
+    assistant_message,
+    command_output,
+    command_results,
+    error,
+    structured_result,
+    text_result,
+    upload_request,
+)
+
+
+def client_of(fake: FakeRuntime) -> RuntimeUseClient:
+    return RuntimeUseClient(transport=fake, model="any")
+
+
+def test_each_kind_of_reply() -> None:
+    fake = FakeRuntime(
+        [
+            [assistant_message("thinking", "hard"), *text_result("4", {"tokens": 7})],
+            structured_result({"a": 1}),
+            lambda request: [command_output("x", "ls"), *command_results("x", 0)(request)],
+            error("it broke", {"error_name": "E"}),
+        ]
+    )
+    client = client_of(fake)
+    said: list[Any] = []
+    result = client.query("What is 2 + 2?", on_assistant_message=lambda message: said.extend(message.text_blocks))
+    assert (result.text, result.metadata, said) == ("4", {"tokens": 7}, ["thinking", "hard"])
+    assert client.query("as JSON").structured_output == {"a": 1}
+    output: list[str] = []
+    done = client.execute_commands(["ls", "true"], on_command_output=lambda message: output.append(message.text))
+    assert [(item.command, item.exit_code, item.stdout) for item in done.results] == [("ls", 0, "x"), ("true", 0, None)]
+    assert output == ["x"]
+    with pytest.raises(AgentRuntimeError, match="it broke"):
+        client.query("fail")
+    assert [request.get("user_prompt") for request in fake.requests] == ["What is 2 + 2?", "as JSON", None, "fail"]
+
+
+def test_a_command_that_fails() -> None:
+    whole = {"command": "make", "exit_code": 2, "stdout": "no rule"}
+    with pytest.raises(CommandFailedError) as caught:
+        client_of(FakeRuntime([command_results(whole)])).execute_commands(["make", "never"])
+    assert caught.value.exit_code == 2
+    assert caught.value.results[0].stdout == "no rule"
+
+
+def test_a_session_goes_on_after_a_hang_and_an_error() -> None:
+    fake = FakeRuntime([HANG, error("broken"), text_result("fine")])
+    with client_of(fake).session() as session:
+        with pytest.raises(RunTimeoutError):
+            session.query("hang", timeout=0.05)
+        with pytest.raises(AgentRuntimeError, match="broken"):
+            session.query("fail")
+        assert session.query("go on").text == "fine"
+    assert fake.cancelled == 1
+
+
+def test_uploads() -> None:
+    fake = FakeRuntime([[upload_request("/out/a.txt"), *text_result("done")]])
+    client_of(fake).query(
+        "write",
+        artifacts_dirs=["/out"],
+        on_artifact_upload_request=lambda request: ArtifactUploadResult(f"https://s.test/{request.filename}", "text/x"),
+    )
+    assert [(each["filepath"], each["presigned_url"]) for each in fake.uploads] == [
+        ("/out/a.txt", "https://s.test/a.txt")
+    ]
+
+
+def test_misuse_is_told() -> None:
+    with pytest.raises(AgentRuntimeError, match="no reply left for its request number 1"):
+        client_of(FakeRuntime()).query("x")
+    with pytest.raises(TypeError, match="list of replies"):
+        FakeRuntime(text_result("a forgotten list"))  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_reply_that_raises_is_the_cause() -> None:
+    def reply(_: Any) -> Any:
+        raise LookupError("nope")
+
+    with pytest.raises(AgentRuntimeError, match="LookupError") as caught:
+        client_of(FakeRuntime([reply])).query("x")
+    assert isinstance(caught.value.__cause__, LookupError)
