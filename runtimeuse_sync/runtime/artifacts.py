@@ -89,8 +89,10 @@ class Artifacts:
             # Whatever has not settled by now is announced all the same: better a file that still grows than none.
             await self._scan(everything=True)
             answered = asyncio.ensure_future(self._all_answered.wait())
-            await asyncio.wait({answered}, timeout=self._settings.upload_response_timeout)
-            answered.cancel()
+            try:
+                await asyncio.wait({answered}, timeout=self._settings.upload_response_timeout)
+            finally:
+                answered.cancel()
             if self._unanswered:
                 self._log.warning("The client did not answer the upload requests for %s", sorted(self._unanswered))
         await self._uploads.finish(self._settings.upload_timeout)

@@ -83,6 +83,8 @@ class RuntimeSettings:
             raise ValueError("max_stdout must not be negative")
         if self.token is not None and not self.token:
             raise ValueError("token must not be empty")
+        if self.token is not None and not all("!" <= character <= "~" for character in self.token):
+            raise ValueError("token must be of printable ASCII characters without blanks: no header could carry it")
         if not self.token and not self.no_auth and not is_loopback(self.host):
             raise ValueError(
                 f"host {self.host!r} can be reached from other machines, and whoever reaches the runtime can run "
