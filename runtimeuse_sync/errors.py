@@ -55,13 +55,31 @@ class AgentRuntimeError(RuntimeUseError):
         return f"{self.error}\nmetadata: {_shown(self.metadata)}"
 
 
+#: Metadata nested deeper than this are not shown: turning them into text might overflow the stack.
+_MAX_DEPTH = 100
+
+
 def _shown(metadata: Dict[str, Any]) -> str:
+    if _deeper_than(_MAX_DEPTH, metadata):
+        return "(nested too deeply to be shown)"
     try:
         return json.dumps(metadata, sort_keys=True, default=str)
     except (TypeError, ValueError):
         return str(metadata)
-    except RecursionError:
-        return "(nested too deeply to be shown)"
+
+
+def _deeper_than(depth: int, value: Any) -> bool:
+    level = [value]
+    while level and depth:
+        depth -= 1
+        inner: List[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, (list, tuple)):
+                inner += item
+        level = inner
+    return bool(level)
 
 
 class CommandFailedError(AgentRuntimeError):
