@@ -6,6 +6,7 @@ Pure functions; no threads run here.
 
 import functools
 import inspect
+import ipaddress
 import json
 import math
 from typing import Any, Optional, Sequence, Tuple, Type, Union
@@ -172,3 +173,13 @@ def check_size(name: str, value: Any) -> None:
     check_type(name, value, int, "a number of bytes")
     if value <= 0:
         raise ValueError(f"{name} must be more than 0 bytes, not {value}")
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a host name or address is this machine itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,10 +1,11 @@
 """The runtime's numbers and rules in one frozen object. No threads or tasks run here."""
 
-import ipaddress
 import math
 import os
 from dataclasses import dataclass, fields
 from typing import Optional, Tuple
+
+from .._validation import is_loopback
 
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
@@ -94,13 +95,3 @@ class RuntimeSettings:
     def path(self, path: str) -> str:
         """Returns a path as the runtime understands it: absolute, relative ones below its root."""
         return os.path.normpath(os.path.join(self.root, path))
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

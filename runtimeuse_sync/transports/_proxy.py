@@ -3,13 +3,13 @@
 Everything runs in the thread that owns the socket.
 """
 
-import ipaddress
 import socket
 from typing import List, NamedTuple, Optional
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from .._redaction import url_origin
+from .._validation import is_loopback
 from ._http import RETRYABLE_STATUS, OpeningFailed, Wait, basic_authorization, parse_status, read_answer, send_all
 
 
@@ -55,16 +55,6 @@ def proxy_for(url: Optional[str], host: str, port: int, secure: bool) -> Optiona
 def host_and_port(host: str, port: int) -> str:
     """Returns host and port as a URL has them (RFC 3986 §3.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether a host is this machine, which no proxy of the environment is meant for."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, wait: Wait) -> None:
