@@ -7,6 +7,9 @@ finalizer, and a blocked acquire is left by Ctrl-C.
 
 The rule for its use: state first, then `wake()`; and the waiter looks at the state again after every `wait()`, because
 a wake-up is a hint and never carries meaning of its own. Only one thread waits on a `Wakeup`.
+
+A signal that comes in the moment before the lock is waited for has set its flag, but does not end the wait: CPython
+looks at the flag only before and after. So the main thread, in which handlers run, waits in slices.
 """
 
 import math
@@ -15,6 +18,9 @@ import time
 from typing import Callable, Optional
 
 Clock = Callable[[], float]
+
+#: For how many seconds a signal may go unnoticed by a main thread that waits.
+SIGNAL_SLICE = 0.5
 
 
 class Wakeup:
@@ -34,9 +40,11 @@ class Wakeup:
             return  # Already released: a wake-up is pending, and one is enough.
 
     def wait(self, seconds: float) -> None:
-        """Blocks until woken, or for `seconds` at most (`math.inf`: no limit)."""
+        """Blocks until woken, or for `seconds` at most (`math.inf`: no limit); it may return earlier."""
         if seconds > 0:
-            self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+            in_main_thread = threading.get_ident() == threading.main_thread().ident
+            longest = SIGNAL_SLICE if in_main_thread else threading.TIMEOUT_MAX
+            self._lock.acquire(timeout=min(seconds, longest))
         else:
             self._lock.acquire(blocking=False)
 

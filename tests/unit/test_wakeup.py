@@ -84,6 +84,13 @@ def test_a_signal_handler_wakes_the_main_thread_while_that_waits(main_thread_sig
     sender.result()
 
 
+def test_the_main_thread_never_waits_long_without_a_look_at_signals() -> None:
+    # A signal that came just before the wait did not end it, so its handler would run after it only.
+    start = time.monotonic()
+    Wakeup().wait(math.inf)
+    assert time.monotonic() - start < PATIENCE
+
+
 def test_an_interrupt_leaves_a_wait(main_thread_signal: None) -> None:
     wakeup = Wakeup()
     signal.signal(signal.SIGUSR1, signal.default_int_handler)
