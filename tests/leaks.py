@@ -49,7 +49,7 @@ class Snapshot:
         return cls(
             threads=frozenset(thread for thread in threading.enumerate() if thread.name.startswith(PREFIX)),
             descriptors=frozenset(_open_descriptors()),
-            children=frozenset(psutil.Process().children(recursive=True)),
+            children=frozenset(_child_processes()),
             temporary_directory=directory,
             temporary_entries=frozenset(name for name in os.listdir(directory) if name.startswith(PREFIX)),
         )
@@ -107,6 +107,16 @@ def _is_tolerated(target: str) -> bool:
         or target.startswith(TOLERATED_DIRECTORIES)
         or any(part in target for part in TOLERATED_PARTS)
     )
+
+
+def _child_processes() -> List[psutil.Process]:
+    """All descendants. To look for them is dear, so first it is asked whether there is any child at all."""
+    if sys.platform == "linux":
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return []
+    return psutil.Process().children(recursive=True)
 
 
 def _multiprocessing_helpers() -> Tuple[Set[int], Set[int]]:

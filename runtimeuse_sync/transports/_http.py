@@ -22,6 +22,7 @@ _RETRYABLE_ERRNO = (
     errno.ECONNREFUSED,
     errno.ECONNRESET,
     errno.ECONNABORTED,
+    errno.ENOTCONN,
     errno.EPIPE,
     errno.ETIMEDOUT,
     errno.EHOSTUNREACH,

@@ -136,6 +136,7 @@ def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext]
     except (ssl.SSLError, ValueError) as error:
         raise OpeningFailed(f"TLS: {error}") from error
     except OSError as error:
+        _close_half_made(error)
         raise os_failure(error) from error
     try:
         while True:
@@ -161,6 +162,16 @@ def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext]
     except BaseException:
         secured.close()
         raise
+
+
+def _close_half_made(error: OSError) -> None:
+    """Closes the socket that `wrap_socket` had taken over when it failed, which CPython before 3.13 forgets to do."""
+    frame = error.__traceback__
+    while frame is not None:
+        made = frame.tb_frame.f_locals.get("self")
+        if isinstance(made, ssl.SSLSocket):
+            made.close()
+        frame = frame.tb_next
 
 
 class _HandshakeSocket:

@@ -16,7 +16,7 @@ from .conftest import StartRuntime
 from .wire import PATIENCE
 
 boto3 = pytest.importorskip("boto3", reason="needs boto3, Python 3.10 or later")
-moto_server = pytest.importorskip("moto.server", reason="needs moto[server], Python 3.10 or later")
+moto_server = pytest.importorskip("moto.server", reason="needs moto and flask, Python 3.10 or later")
 
 BUCKET = "artifacts"
 
