@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from . import leaks
+from .reliability.tally import PROPERTY, table
 
 # In CI a property test tries the same examples every time, so that a red run speaks of the change and not of chance.
 # Without deadlines, as the machine may be busy with another interpreter's tests.
@@ -21,6 +22,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "leaks_allowed(reason): the test may leave threads, descriptors, children or temporary files behind"
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Here, since a conftest further down is not loaded in xdist's controller.
+    rows = [
+        row
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        # Only teardown's, for each report repeats what came before it.
+        if getattr(report, "when", None) == "teardown"
+        for name, value in report.user_properties
+        if name == PROPERTY
+        for row in value
+    ]
+    for line in table(rows):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)
