@@ -16,51 +16,28 @@ until it is there or has been taken out. And `leave` may be repeated.
 """
 
 import logging
-import math
-from collections import deque
-from typing import Any, Callable, Deque, List, NamedTuple, Optional
+from typing import Callable, List, Optional
 
 from . import _codec
 from ._call import Call
-from ._callbacks import Callbacks
 from ._connection import Connection, Outgoing
-from ._inbox import Batch, Item
+from ._inbox import Batch
+from ._incoming import Received, interpret
 from ._outcomes import connection_error
 from ._protocol import Disposition, Event, Protocol, State
 from ._redaction import scrub
 from ._turn import Ticket, Turn
+from ._uploads import Uploads
 from ._wakeup import Wakeup
-from .errors import (
-    ArtifactUploadError,
-    ProtocolError,
-    RunTimeoutError,
-    SessionStateError,
-)
-from .messages import ArtifactUploadRequestMessageInterface
-from .options import Options
-
-_TERMINALS = ("result_message", "command_execution_result_message", "error_message")
+from .errors import RunTimeoutError, SessionStateError
 
 _END_SESSION = _codec.encode(_codec.END_SESSION)
-
-#: Seconds after which a runtime that ends its session has announced all late files, and with some to spare.
-LATE_FILES = 5.0
-
-#: Seconds that a runtime gives running uploads at the end of its session (PROTOCOL.md, "Artifacts").
-RUNNING_UPLOADS = 30.0
 
 #: Seconds without a terminal after which a connection that is not at rest is asked (again) by the barrier.
 PROBE_INTERVAL = 1.0
 
 #: The same after the first refusal of the barrier.
 FIRST_PROBE = 0.05
-
-
-class Received(NamedTuple):
-    """What a message means, and the message, checked; an exception in its place where a terminal is malformed."""
-
-    event: Event
-    message: Any
 
 
 class Exchange:
@@ -72,9 +49,7 @@ class Exchange:
         turn: Whose turn it is.
         logger: Where it logs; each call sets its own.
         active: The call that has the turn.
-        kept: Upload requests that have not been answered, oldest first; they wait for a call, or the session's end.
-        failed_uploads: Upload requests that a callback failed to serve, to be tried again at the end.
-        upload_options: The options of the call that gave the last upload callback.
+        uploads: The upload requests that have come; for whoever has the turn.
         secrets: What must not be shown of the way to the runtime.
     """
 
@@ -85,14 +60,11 @@ class Exchange:
         self.protocol = Protocol()
         self.turn = Turn()
         self.active: Optional[Call] = None
-        self.kept: Deque[ArtifactUploadRequestMessageInterface] = deque()
-        self.failed_uploads: List[ArtifactUploadRequestMessageInterface] = []
-        self.upload_options: Optional[Options] = None
+        self.uploads = Uploads(connection.submit)
         self.secrets = secrets
         self._origin = origin
         self.logger = logger
         self._persistent = persistent
-        self._answered_at = -math.inf
         self._barrier: Optional[Outgoing] = None
         self._own_ticket = Ticket(Wakeup())
         if persistent:
@@ -183,7 +155,7 @@ class Exchange:
         Args:
             call: The call that waits.
             until: When to give up, on the call's clock.
-            serve: Answers the first of the upload requests (`serve_next`); must not raise for a failing callback.
+            serve: Answers the first of the `uploads`; must not raise for a failing callback.
 
         Returns:
             Whether the runtime has confirmed in time.
@@ -192,48 +164,16 @@ class Exchange:
         """
         self.protocol.end()
         self.connection.submit(_END_SESSION)
-        self.kept.extendleft(reversed(self.failed_uploads))
-        self.failed_uploads = []
+        self.uploads.retry_failed()
         while True:
-            while self.kept:
+            while self.uploads.kept:
                 serve()
             if self.protocol.state is State.ENDED:
                 return True
-            batch = self.next_batch(call, min(until, self._end_of_waiting(call)))
+            batch = self.next_batch(call, min(until, self.uploads.worth_waiting_until(call.now())))
             if batch is None:
                 return False
             self.use_next(batch)
-
-    def _end_of_waiting(self, call: Call) -> float:
-        """Returns until when it makes sense to wait for the confirmation.
-
-        The runtime does not confirm while an upload request is unanswered, which one that failed stays. Then all that
-        is worth waiting for is what else it announces, and what it is uploading.
-        """
-        if not self.failed_uploads:
-            return math.inf
-        return max(call.now() + LATE_FILES, self._answered_at + RUNNING_UPLOADS)
-
-    def serve_next(self, call: Call, callbacks: Callbacks) -> None:
-        """Answers the first of the upload requests by the upload callback that was given last.
-
-        Raises:
-            ArtifactUploadError: none was ever given.
-            Exception: whatever the callback raises. In either case the request is tried once more at the end.
-        """
-        request = self.kept[0]
-        try:
-            if self.upload_options is None:
-                raise ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath])
-            response = callbacks.upload(request, self.upload_options)
-        except BaseException:
-            self.failed_uploads.append(request)
-            raise
-        else:
-            self.connection.submit(response)
-            self._answered_at = call.now()
-        finally:
-            self.kept.popleft()
 
     # Whoever has the turn.
 
@@ -243,39 +183,17 @@ class Exchange:
         A message that is malformed, unknown or stale is for nobody. An upload request is kept in any case: it is
         answered from there.
         """
-        received = self._interpret(batch.items[batch.position])
+        received = interpret(batch.items[batch.position], self.protocol, self.logger)
         if received is None:
             batch.position += 1
             return None
         identity = (batch.end, batch.position)
         if received.event is Event.ARTIFACT and not self.protocol.has_received(identity):
             # Before the protocol moves on: rather twice than never.
-            self.kept.append(received.message)
+            self.uploads.kept.append(received.message)
         disposition = self.protocol.receive(received.event, identity)
         batch.position += 1
         return received if disposition is Disposition.DELIVER else None
-
-    def _interpret(self, item: Item) -> Optional[Received]:
-        message_type = ""
-        try:
-            wire = _codec.parse(item)
-            message_type = wire["message_type"]
-            message = _codec.decode(wire)
-        except _codec.MalformedMessage as problem:
-            message_type = message_type or _codec.unparsed_type(item)
-            if message_type not in _TERMINALS:
-                self.logger.warning("ignored a malformed message from the runtime: %s", problem)
-                return None
-            message = ProtocolError(f"the runtime sent a malformed message: {problem}")
-        if message is None:
-            self.logger.debug("ignored a message of an unknown type from the runtime")
-            return None
-        event = self.protocol.classify(
-            message_type,
-            empty=not getattr(message, "results", True),
-            error=getattr(message, "error", ""),
-        )
-        return Received(event, message)
 
     def _settle(self, call: Call) -> None:
         """Brings the connection to rest: uses up what has come, and waits until the runtime owes nothing any more."""

@@ -11,6 +11,7 @@ from typing import Any, List, Optional, Sequence, Set, Union
 from . import _validation as check
 from ._blocking_connection import BlockingConnection, connector, is_persistent
 from ._call import Call
+from ._cleanup import cleaned_up
 from ._connection import Connection
 from ._exchange import Exchange
 from ._outcomes import connection_error
@@ -192,7 +193,8 @@ class RuntimeUseClient:
         connection = self._connection(deadline)
         call.connection = connection
         self._calls.add(call)
-        try:
+
+        def wait() -> None:
             connection.start(call.wakeup)
             while not connection.is_open:
                 call.check()
@@ -206,14 +208,13 @@ class RuntimeUseClient:
                 if call.now() >= deadline.at + 0.5:
                     raise RunTimeoutError(f"the runtime was not ready within {timeout:g} s")
                 call.wait(deadline.at + 0.5)
-        except BaseException:
-            connection.close()
-            self._calls.discard(call)
-            raise
-        finally:
+
+        def give_back() -> None:
             connection.close()
             self._calls.discard(call)
             connection.join()
+
+        cleaned_up(wait, give_back)
 
     def _run(self, request: Request) -> "Run[Any]":
         line = Line(self._line, one_shot=True, started=self._calls.add, ended=self._calls.discard)

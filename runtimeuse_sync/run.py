@@ -19,7 +19,9 @@ from typing import Any, Callable, Generic, Iterator, NamedTuple, Optional, Type,
 
 from ._call import Call
 from ._callbacks import Callbacks
-from ._exchange import Exchange, Received
+from ._cleanup import surely
+from ._exchange import Exchange
+from ._incoming import Received
 from ._outcomes import idle_error, outcome
 from ._protocol import Event
 from ._requests import Request
@@ -117,12 +119,7 @@ class Run(Generic[ResultType]):
 
     def close(self) -> None:
         """Leaves the run; one that has not ended is cancelled. May be repeated."""
-        try:
-            self._release()
-        except BaseException:
-            # Interrupted on the way: every step may be repeated, and none blocks for long.
-            self._release()
-            raise
+        surely(self._release)
 
     def __iter__(self) -> Iterator[StreamedMessage]:
         return self
@@ -175,7 +172,7 @@ class Run(Generic[ResultType]):
         exchange.logger = self._logger
         options = self._request.options
         if options.on_artifact_upload_request is not None:
-            exchange.upload_options = options
+            exchange.uploads.options = options
         exchange.begin(self._call, self._request.payload, self._request.result_type, list(options.secrets_to_redact))
         self._serve_kept(exchange)
 
@@ -253,13 +250,13 @@ class Run(Generic[ResultType]):
     # Artifacts.
 
     def _serve_kept(self, exchange: Exchange) -> None:
-        while exchange.kept and exchange.upload_options is not None:
+        while exchange.uploads.can_be_served:
             self._call.check()
-            exchange.serve_next(self._call, self._callbacks)
+            exchange.uploads.serve_next(self._call, self._callbacks)
 
     def _serve_late(self, exchange: Exchange) -> None:
         try:
-            exchange.serve_next(self._call, self._callbacks)
+            exchange.uploads.serve_next(self._call, self._callbacks)
         except (CancelledException, RunTimeoutError):
             raise
         except Exception as error:

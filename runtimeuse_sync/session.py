@@ -16,6 +16,7 @@ from typing import Any, Callable, List, Optional, Sequence, Type, Union
 from . import _validation as check
 from ._call import Call
 from ._callbacks import Callbacks
+from ._cleanup import cleaned_up, surely
 from ._connection import Connection
 from ._exchange import Exchange
 from ._requests import Defaults, Request, commands_request, query_request
@@ -84,12 +85,7 @@ class RuntimeUseSession:
             exchange.leave(call, ticket)
             self._opening = None
         except BaseException:
-            # Each step may be repeated, for an interrupt may hit it; and the last one says that all is done.
-            try:
-                self._give_up(exchange, call, ticket)
-            except BaseException:
-                self._give_up(exchange, call, ticket)
-                raise
+            surely(lambda: self._give_up(exchange, call, ticket))
             raise
         return self
 
@@ -207,22 +203,16 @@ class RuntimeUseSession:
             raise SessionStateError("a session cannot be closed from inside its own callback or run")
         call = Call("the end of the session", self._end_session_timeout)
         ticket = Ticket(call.wakeup, [threading.get_ident()])
-        try:
-            try:
-                self._end(exchange, call, ticket)
-            finally:
-                self._give_up(exchange, call, ticket)
-        except BaseException:
-            self._give_up(exchange, call, ticket)
-            raise
+        cleaned_up(lambda: self._end(exchange, call, ticket), lambda: self._give_up(exchange, call, ticket))
 
     def _end(self, exchange: Exchange, call: Call, ticket: Ticket) -> None:
         failures: List[BaseException] = []
+        uploads = exchange.uploads
         callbacks = Callbacks(QueryOptions(), call, ticket)
 
         def serve() -> None:
             try:
-                exchange.serve_next(call, callbacks)
+                uploads.serve_next(call, callbacks)
             except (CancelledException, RunTimeoutError):
                 raise
             except Exception as error:
@@ -230,15 +220,14 @@ class RuntimeUseSession:
 
         try:
             exchange.take_turn(call, ticket)
-            nothing_to_lose = exchange.upload_options is None and not exchange.kept
-            exchange.end(call, call.now() + _QUIET_END if nothing_to_lose else math.inf, serve)
+            exchange.end(call, math.inf if uploads.expected else call.now() + _QUIET_END, serve)
         except (RuntimeUseError, OSError) as problem:
             # What was lost with it matters only where files may have been announced.
-            if not failures and (exchange.upload_options is not None or exchange.kept):
+            if uploads.expected and not failures:
                 raise
             _logger.debug("the session did not end well: %s", type(problem).__name__)
         if failures:
-            paths = [request.filepath for request in exchange.failed_uploads]
+            paths = [request.filepath for request in uploads.failed]
             raise ArtifactUploadError(
                 f"{len(paths)} artifact(s) could not be uploaded: {', '.join(paths)}", paths
             ) from failures[0]
@@ -246,16 +235,12 @@ class RuntimeUseSession:
 
 def complete(run: "Run[ResultType]") -> ResultType:
     """Runs to the end and returns the result; whatever happens, what the run took is given back."""
-    try:
-        try:
-            run.start()
-            return run.result
-        finally:
-            run.close()
-    except BaseException:
-        # An interrupt may have hit the first `close` on its way in.
-        run.close()
-        raise
+
+    def start_and_wait() -> ResultType:
+        run.start()
+        return run.result
+
+    return cleaned_up(start_and_wait, run.close)
 
 
 def _nothing(_: Call) -> None:

@@ -86,9 +86,9 @@ def test_between_calls_and_at_the_end_of_a_session(runtime: LocalRuntime, storag
         (tmp_path / "out" / "between.txt").write_text("between")
         exchange: Any = session._exchange
         watch = Stopwatch()
-        while not exchange.kept and watch.seconds < 10:
+        while not exchange.uploads.kept and watch.seconds < 10:
             threading.Event().wait(0.01)
-        assert [request.filename for request in exchange.kept] == ["between.txt"]
+        assert [request.filename for request in exchange.uploads.kept] == ["between.txt"]
         session.execute_commands(["sleep 0.1"])
         session.execute_commands(["echo late > out/late.txt"])
     assert storage.received == {"/between.txt": b"between", "/late.txt": b"late\n"}

@@ -425,8 +425,8 @@ class World:
         assert self.connection.inbox.listener is None
         queued = [json.loads(item) for item in self._queued_items()]
         announced = [*self.runtime.outgoing, *self.to_client, *queued]
-        there = self.served | {request.filepath for request in self.exchange.kept}
-        there |= {request.filepath for request in self.exchange.failed_uploads}
+        there = self.served | {request.filepath for request in self.exchange.uploads.kept}
+        there |= {request.filepath for request in self.exchange.uploads.failed}
         there |= {message["filepath"] for message in announced if "filepath" in message}
         assert set(self.runtime.artifacts) == there, "an upload request was lost"
 

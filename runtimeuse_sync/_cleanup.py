@@ -1,0 +1,31 @@
+"""Cleaning up in spite of interrupts. No threads run here.
+
+A `KeyboardInterrupt` may hit between any two steps, also on the way into a `finally` and inside it. So what gives
+something back can be repeated, never blocks for long, and runs by these functions: once more if it was interrupted.
+"""
+
+from typing import Callable, TypeVar
+
+_T = TypeVar("_T")
+
+
+def surely(clean_up: Callable[[], None]) -> None:
+    """Cleans up; once more where that is interrupted, or fails."""
+    try:
+        clean_up()
+    except BaseException:
+        clean_up()
+        raise
+
+
+def cleaned_up(body: Callable[[], _T], clean_up: Callable[[], None]) -> _T:
+    """Returns what `body` returns, and raises what it raises; whatever happens, `clean_up` has run to its end."""
+    try:
+        try:
+            return body()
+        finally:
+            clean_up()
+    except BaseException:
+        # The interrupt may have come before the first line of `clean_up`, so even that is not enough to know.
+        clean_up()
+        raise

@@ -1,0 +1,84 @@
+"""The upload requests of one connection: kept until a callback answers them, and tried once more at the end.
+
+They belong to no request: the runtime announces files during a call, between calls and while the session ends. None is
+ever dropped. No threads run here; the state is for whoever has the connection's turn (`_exchange.py`).
+"""
+
+import math
+from collections import deque
+from typing import Callable, Deque, List, Optional
+
+from ._call import Call
+from ._callbacks import Callbacks
+from .errors import ArtifactUploadError
+from .messages import ArtifactUploadRequestMessageInterface
+from .options import Options
+
+#: Seconds after which a runtime that ends its session has announced all late files, and with some to spare.
+LATE_FILES = 5.0
+
+#: Seconds that a runtime gives running uploads at the end of its session (PROTOCOL.md, "Artifacts").
+RUNNING_UPLOADS = 30.0
+
+
+class Uploads:
+    """The upload requests of one connection.
+
+    Attributes:
+        kept: Those that have not been answered, oldest first; they wait for a call, or the session's end.
+        failed: Those that a callback failed to serve, to be tried again at the end.
+        options: The options of the call that gave the last upload callback.
+    """
+
+    def __init__(self, submit: Callable[[bytes], None]) -> None:
+        self.kept: Deque[ArtifactUploadRequestMessageInterface] = deque()
+        self.failed: List[ArtifactUploadRequestMessageInterface] = []
+        self.options: Optional[Options] = None
+        self._submit = submit
+        self._answered_at = -math.inf
+
+    @property
+    def can_be_served(self) -> bool:
+        """Whether there is a request, and a callback to answer it."""
+        return bool(self.kept) and self.options is not None
+
+    @property
+    def expected(self) -> bool:
+        """Whether files may get lost: artifacts were asked for, or announced all the same."""
+        return bool(self.kept) or self.options is not None
+
+    def serve_next(self, call: Call, callbacks: Callbacks) -> None:
+        """Answers the first request by the upload callback that was given last.
+
+        Raises:
+            ArtifactUploadError: none was ever given.
+            Exception: whatever the callback raises. In either case the request is tried once more at the end.
+        """
+        request = self.kept[0]
+        try:
+            if self.options is None:
+                raise ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath])
+            response = callbacks.upload(request, self.options)
+        except BaseException:
+            self.failed.append(request)
+            raise
+        else:
+            self._submit(response)
+            self._answered_at = call.now()
+        finally:
+            self.kept.popleft()
+
+    def retry_failed(self) -> None:
+        """Puts those that failed before the others, to be served again."""
+        self.kept.extendleft(reversed(self.failed))
+        self.failed = []
+
+    def worth_waiting_until(self, now: float) -> float:
+        """Returns until when it makes sense to wait for the runtime to confirm the end of the session.
+
+        It does not confirm while a request is unanswered, which one that failed stays. Then all that is worth waiting
+        for is what else it announces, and what it is uploading.
+        """
+        if not self.failed:
+            return math.inf
+        return max(now + LATE_FILES, self._answered_at + RUNNING_UPLOADS)

@@ -1,0 +1,65 @@
+"""Cleaning up in spite of an interrupt at any step."""
+
+from __future__ import annotations
+
+from typing import List
+
+import pytest
+
+from runtimeuse_sync._cleanup import cleaned_up, surely
+
+from .doubles import Interrupt, at_every_step
+
+
+def interrupt() -> None:
+    raise Interrupt
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_cleaned_up_interrupted_at_any_step(fails: bool) -> None:
+    done: List[str] = []
+
+    def body() -> str:
+        done.append("body")
+        if fails:
+            raise LookupError
+        return "result"
+
+    def call() -> None:
+        assert cleaned_up(body, lambda: done.append("clean")) == "result"
+
+    for run in at_every_step(cleaned_up, interrupt):
+        done.clear()
+        try:
+            run(call)
+        except (Interrupt, LookupError):
+            pass
+        assert "body" not in done or done[-1] == "clean"
+
+
+def test_a_clean_up_interrupted_at_any_step_is_repeated() -> None:
+    done: List[str] = []
+
+    def clean_up() -> None:
+        done.append("first")
+        done.append("last")
+
+    for run in at_every_step(clean_up, interrupt):
+        done.clear()
+        try:
+            run(lambda: surely(clean_up))
+        except Interrupt:
+            pass
+        assert done[-2:] == ["first", "last"]
+
+
+def test_what_goes_wrong_is_raised() -> None:
+    def fail() -> None:
+        raise LookupError("clean up")
+
+    with pytest.raises(LookupError, match="clean up"):
+        surely(fail)
+    with pytest.raises(LookupError, match="clean up"):
+        cleaned_up(lambda: 1, fail)
+    with pytest.raises(ValueError, match="invalid literal"):
+        cleaned_up(lambda: int("x"), lambda: None)
