@@ -18,6 +18,7 @@ from ._outcomes import connection_error
 from ._requests import Defaults, Request, commands_request, query_request
 from ._wakeup import Deadline
 from .errors import RunTimeoutError
+from .keywords import CommandsKeywords, QueryKeywords, Unpack, WebSocketKeywords
 from .messages import CommandInterface
 from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
 from .results import CommandExecutionResult, QueryResult
@@ -56,12 +57,12 @@ class RuntimeUseClient:
         *,
         model: Optional[str] = None,
         system_prompt: Optional[str] = None,
-        **settings: Any,
+        **settings: "Unpack[WebSocketKeywords]",
     ) -> None:
         self._defaults = Defaults(model, system_prompt)
         self._transport: Union[Transport, PersistentTransport]
         for name in settings:
-            if name not in _SETTINGS:
+            if name not in WebSocketKeywords.__annotations__:
                 raise TypeError(f"RuntimeUseClient got an unknown argument {name!r}")
         if transport is not None:
             if settings:
@@ -91,7 +92,9 @@ class RuntimeUseClient:
     def _secrets(self) -> List[str]:
         return self._transport.secrets() if isinstance(self._transport, WebSocketTransport) else []
 
-    def query(self, prompt: str, options: Optional[QueryOptions] = None, **keywords: Any) -> QueryResult:
+    def query(
+        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
+    ) -> QueryResult:
         """Sends a prompt to the agent, over a connection of its own, and returns the result.
 
         Args:
@@ -114,7 +117,7 @@ class RuntimeUseClient:
         self,
         commands: Sequence[Union[str, CommandInterface]],
         options: Optional[ExecuteCommandsOptions] = None,
-        **keywords: Any,
+        **keywords: "Unpack[CommandsKeywords]",
     ) -> CommandExecutionResult:
         """Runs shell commands in the sandbox, in order, without the agent; stops after the first that fails.
 
@@ -129,26 +132,28 @@ class RuntimeUseClient:
         """
         return complete(self.stream_commands(commands, options, **keywords))
 
-    def stream(self, prompt: str, options: Optional[QueryOptions] = None, **keywords: Any) -> "Run[QueryResult]":
+    def stream(
+        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
+    ) -> "Run[QueryResult]":
         """Returns the run of a query, to be used as a context manager: iterate over its messages, read its result.
 
         Raises:
             TypeError, ValueError: an argument cannot be. Entering, iterating and `result` raise as `query`.
         """
-        return self._run(query_request(prompt, options, keywords, self._defaults, "query()"))
+        return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()"))
 
     def stream_commands(
         self,
         commands: Sequence[Union[str, CommandInterface]],
         options: Optional[ExecuteCommandsOptions] = None,
-        **keywords: Any,
+        **keywords: "Unpack[CommandsKeywords]",
     ) -> "Run[CommandExecutionResult]":
         """Returns the run of commands, to be used as a context manager: iterate over its output, read its result.
 
         Raises:
             TypeError, ValueError: an argument cannot be. Entering, iterating and `result` raise as `execute_commands`.
         """
-        return self._run(commands_request(commands, options, keywords, "execute_commands()"))
+        return self._run(commands_request(commands, options, dict(keywords), "execute_commands()"))
 
     def session(self, *, end_session_timeout: Optional[float] = END_SESSION_TIMEOUT) -> RuntimeUseSession:
         """Returns a session, to be used as a context manager: many calls over one connection.
@@ -232,17 +237,3 @@ class RuntimeUseClient:
         if isinstance(self._transport, WebSocketTransport):
             return self._transport.connection(connect_deadline)
         return BlockingConnection(connector(self._transport), DEFAULT_MAX_BUFFERED)
-
-
-_SETTINGS = frozenset(
-    [
-        "connect_timeout",
-        "headers",
-        "max_buffered",
-        "max_message_size",
-        "ping_interval",
-        "ping_timeout",
-        "proxy",
-        "ssl_context",
-    ]
-)

@@ -28,6 +28,7 @@ from .errors import (
     RuntimeUseError,
     SessionStateError,
 )
+from .keywords import CommandsKeywords, QueryKeywords, Unpack
 from .messages import CommandInterface
 from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
 from .results import CommandExecutionResult, QueryResult
@@ -122,7 +123,9 @@ class RuntimeUseSession:
 
     # Calls.
 
-    def query(self, prompt: str, options: Optional[QueryOptions] = None, **keywords: Any) -> QueryResult:
+    def query(
+        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
+    ) -> QueryResult:
         """Sends a prompt and returns the agent's result, as `RuntimeUseClient.query` does.
 
         Raises:
@@ -134,7 +137,7 @@ class RuntimeUseSession:
         self,
         commands: Sequence[Union[str, CommandInterface]],
         options: Optional[ExecuteCommandsOptions] = None,
-        **keywords: Any,
+        **keywords: "Unpack[CommandsKeywords]",
     ) -> CommandExecutionResult:
         """Runs commands and returns their results, as `RuntimeUseClient.execute_commands` does.
 
@@ -143,18 +146,20 @@ class RuntimeUseSession:
         """
         return complete(self.stream_commands(commands, options, **keywords))
 
-    def stream(self, prompt: str, options: Optional[QueryOptions] = None, **keywords: Any) -> "Run[QueryResult]":
+    def stream(
+        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
+    ) -> "Run[QueryResult]":
         """Returns the run of a query, to be entered; see `RuntimeUseClient.stream`."""
-        return self._run(query_request(prompt, options, keywords, self._defaults, "query()"))
+        return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()"))
 
     def stream_commands(
         self,
         commands: Sequence[Union[str, CommandInterface]],
         options: Optional[ExecuteCommandsOptions] = None,
-        **keywords: Any,
+        **keywords: "Unpack[CommandsKeywords]",
     ) -> "Run[CommandExecutionResult]":
         """Returns the run of commands, to be entered; see `RuntimeUseClient.stream_commands`."""
-        return self._run(commands_request(commands, options, keywords, "execute_commands()"))
+        return self._run(commands_request(commands, options, dict(keywords), "execute_commands()"))
 
     def abort(self) -> None:
         """Cancels the call in flight, which raises `CancelledException`; calls that wait for their turn go on.

@@ -60,6 +60,10 @@ def test_the_url_of_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatc
     assert len(other.peers) == 1
 
 
+#: For arguments of types that type checkers would refuse.
+make: Any = RuntimeUseClient
+
+
 @pytest.mark.parametrize("value", [None, ""])
 def test_no_url_at_all(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     monkeypatch.delenv("RUNTIMEUSE_WS_URL", raising=False)
@@ -96,10 +100,10 @@ def test_no_model() -> None:
         (lambda c: c.execute_commands([1]), "commands"),
         (lambda c: c.execute_commands([""]), "commands"),
         (lambda c: c.execute_commands(["ls"], model="m"), "model"),
-        (lambda c: RuntimeUseClient("ws://x", modle="m"), "modle"),
-        (lambda c: RuntimeUseClient(transport=lambda send_queue: iter(()), modle="m"), "modle"),
-        (lambda c: RuntimeUseClient("ws://x", connect_timeout="1"), "connect_timeout"),
-        (lambda c: RuntimeUseClient("ws://x", max_message_size=0), "max_message_size"),
+        (lambda c: make("ws://x", modle="m"), "modle"),
+        (lambda c: make(transport=lambda send_queue: iter(()), modle="m"), "modle"),
+        (lambda c: make("ws://x", connect_timeout="1"), "connect_timeout"),
+        (lambda c: make("ws://x", max_message_size=0), "max_message_size"),
     ],
 )
 def test_a_mistake_is_named_and_nothing_is_sent(call: Any, named: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import typing
 from typing import Any, AsyncIterator, Callable, Dict, List, Optional, Tuple
 
 import pytest
@@ -14,10 +15,12 @@ from runtimeuse_sync import (
     QueryOptions,
     RuntimeEnvironmentDownloadableInterface,
     RuntimeUseClient,
+    RuntimeUseSession,
     WebSocketTransport,
 )
 from runtimeuse_sync import _requests as requests_module
 from runtimeuse_sync.client import URL_VARIABLE
+from runtimeuse_sync.keywords import CommandsKeywords, QueryKeywords, WebSocketKeywords
 
 from .doubles import NeverOpened
 
@@ -253,12 +256,13 @@ def test_commands(client: RuntimeUseClient, commands: Any, error: type, named: s
             call(commands)
 
 
-def test_unknown_keywords(client: RuntimeUseClient) -> None:
-    for call in (
+def test_unknown_keywords(client: Any) -> None:
+    calls: List[Callable[[], Any]] = [
         lambda: client.query("p", tiemout=3),
         lambda: client.execute_commands(["ls"], tiemout=3),
         lambda: client.session().query("p", tiemout=3),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(TypeError, match="tiemout"):
             call()
     # Options of the other kind of call.
@@ -320,7 +324,7 @@ def test_requests_that_are_too_large(client: RuntimeUseClient, monkeypatch: pyte
             call()
 
 
-def test_secrets_are_not_repeated(client: RuntimeUseClient) -> None:
+def test_secrets_are_not_repeated(client: Any) -> None:
     bad: List[Callable[[], Any]] = [
         lambda: client.query("p", agent_env={"TOKEN": SECRET + "\0"}),
         lambda: client.query("p", secrets_to_redact=SECRET),
@@ -443,11 +447,30 @@ def test_settings(name: str, value: Any, error: type) -> None:
 
 
 def test_unknown_settings() -> None:
+    make: Any = RuntimeUseClient
     with pytest.raises(TypeError, match="conect_timeout"):
-        RuntimeUseClient("ws://host", conect_timeout=3)
+        make("ws://host", conect_timeout=3)
     # A custom transport has no settings of a WebSocket, but a slip of the pen is one there, too.
     with pytest.raises(TypeError, match="modell"):
-        RuntimeUseClient(transport=NeverOpened(), modell="m")
+        make(transport=NeverOpened(), modell="m")
+
+
+@pytest.mark.parametrize(
+    ("typed", "real"),
+    [
+        (QueryKeywords, QueryOptions),
+        (CommandsKeywords, ExecuteCommandsOptions),
+        (WebSocketKeywords, WebSocketTransport.__init__),
+    ],
+    ids=_identify,
+)
+def test_the_keywords_known_to_type_checkers_are_those_there_are(typed: Any, real: Any) -> None:
+    hints = typing.get_type_hints(real)
+    for name in ("ws_url", "return"):
+        hints.pop(name, None)
+    assert typing.get_type_hints(typed) == hints
+    for call in (RuntimeUseClient.query, RuntimeUseSession.execute_commands, RuntimeUseClient.__init__):
+        assert typing.get_type_hints(call)
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), "1", True])

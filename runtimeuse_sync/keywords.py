@@ -1,0 +1,76 @@
+"""The types of the keywords that calls take, so that type checkers and editors know them. No threads run here.
+
+A function of yours that passes keywords on can use them as well: `**keywords: Unpack[QueryKeywords]` (PEP 692).
+"""
+
+import logging
+import ssl
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, TypedDict
+
+from .messages import CommandInterface, RuntimeEnvironmentDownloadableInterface
+from .options import (
+    OnArtifactUploadRequestCallback,
+    OnAssistantMessageCallback,
+    OnCommandOutputCallback,
+    OnHeartbeatCallback,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+else:
+    # Older versions of Python have none. This one makes `typing.get_type_hints` work all the same.
+    Unpack = List
+
+__all__ = ["CallKeywords", "CommandsKeywords", "QueryKeywords", "Unpack", "WebSocketKeywords"]
+
+
+class CallKeywords(TypedDict, total=False):
+    """The keywords that queries and commands have in common; `QueryOptions` documents them."""
+
+    source_id: Optional[str]
+    secrets_to_redact: List[str]
+    artifacts_dirs: Optional[List[str]]
+    artifacts_ignore_content: Optional[str]
+    on_assistant_message: Optional[OnAssistantMessageCallback]
+    on_command_output: Optional[OnCommandOutputCallback]
+    on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback]
+    timeout: Optional[float]
+    idle_timeout: Optional[float]
+    assistant_callback_timeout: Optional[float]
+    artifact_upload_callback_timeout: Optional[float]
+    logger: Optional[logging.Logger]
+    artifacts_dir: Optional[str]
+    on_heartbeat: Optional[OnHeartbeatCallback]
+    end_session_timeout: Optional[float]
+
+
+class QueryKeywords(CallKeywords, total=False):
+    """The keywords of `query` and `stream`: the fields of `QueryOptions`."""
+
+    system_prompt: Optional[str]
+    model: Optional[str]
+    output_format_json_schema_str: Optional[str]
+    agent_env: Optional[Dict[str, str]]
+    pre_agent_invocation_commands: Optional[List[CommandInterface]]
+    post_agent_invocation_commands: Optional[List[CommandInterface]]
+    pre_agent_downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]]
+
+
+class CommandsKeywords(CallKeywords, total=False):
+    """The keywords of `execute_commands` and `stream_commands`: the fields of `ExecuteCommandsOptions`."""
+
+    pre_execution_downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]]
+    check: bool
+
+
+class WebSocketKeywords(TypedDict, total=False):
+    """The settings of a WebSocket that a client takes; `WebSocketTransport` documents them."""
+
+    headers: Optional[Mapping[str, str]]
+    ssl_context: Optional[ssl.SSLContext]
+    proxy: Optional[str]
+    connect_timeout: Optional[float]
+    max_message_size: int
+    max_buffered: int
+    ping_interval: Optional[float]
+    ping_timeout: float
