@@ -15,6 +15,7 @@ import pytest
 from runtimeuse_sync import AgentRuntimeError, CancelledException, RunTimeoutError, RuntimeUseSession
 from runtimeuse_sync.runtime import LocalRuntime
 
+from ..servers import PATIENCE
 from .helpers import InThread, Start, client_of, recorder, wait
 
 
@@ -170,11 +171,18 @@ def test_calls_wait_for_their_turn_first_come_first_served(session: RuntimeUseSe
     first = InThread(session.query, "ignore", on_assistant_message=lambda _: started.set())
     wait(started)
     waiting = []
-    turn = session._exchange.turn  # type: ignore[union-attr]  # the only way to know that a thread waits
+    # The only way to know that a thread waits.
+    exchange: Any = session._exchange
+    joined, join = threading.Semaphore(0), exchange.turn.join
+
+    def join_and_tell(ticket: Any) -> None:
+        join(ticket)
+        joined.release()
+
+    exchange.turn.join = join_and_tell
     for number in range(10):
         waiting.append(InThread(session.query, f"{number}", on_assistant_message=lambda message: note(message)))
-        while len(turn._queue) < number + 2:
-            time.sleep(0.001)
+        assert joined.acquire(timeout=PATIENCE)
     agent.go_on.set()
     assert first.result().text == "ignore"
     for number, thread in enumerate(waiting):

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Deque, List
 
 import pytest
 
@@ -22,7 +22,7 @@ from runtimeuse_sync import (
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..servers import TEXT, Peer, frame
-from .helpers import CONFIRM, Serve, Stopwatch, Storage, client_of, echo, end, error, ran, text, upload
+from .helpers import CONFIRM, Serve, Stopwatch, Storage, client_of, echo, end, error, ran, text, upload, wait
 
 
 def put_anywhere(request: Any) -> ArtifactUploadResult:
@@ -83,11 +83,17 @@ def test_between_calls_and_at_the_end_of_a_session(runtime: LocalRuntime, storag
     options: Any = {"artifacts_dirs": ["out"], "on_artifact_upload_request": storage.upload_result, "timeout": 30}
     with client_of(runtime).session() as session:
         session.execute_commands(["true"], **options)
-        (tmp_path / "out" / "between.txt").write_text("between")
         exchange: Any = session._exchange
-        watch = Stopwatch()
-        while not exchange.uploads.kept and watch.seconds < 10:
-            threading.Event().wait(0.01)
+        announced = threading.Event()
+
+        class Kept(Deque[Any]):
+            def append(self, request: Any) -> None:
+                super().append(request)
+                announced.set()
+
+        exchange.uploads.kept = Kept()
+        (tmp_path / "out" / "between.txt").write_text("between")
+        wait(announced)
         assert [request.filename for request in exchange.uploads.kept] == ["between.txt"]
         session.execute_commands(["sleep 0.1"])
         session.execute_commands(["echo late > out/late.txt"])
