@@ -6,24 +6,23 @@ flight, for `abort`. Each one-shot call starts one thread, the connection's, and
 
 import logging
 import os
-from typing import Any, List, Optional, Sequence, Set, Union
+from typing import Any, List, Optional, Set, Union
 
 from . import _validation as check
 from ._blocking_connection import BlockingConnection, connector, is_persistent
 from ._call import Call
+from ._calls import Calls
 from ._cleanup import cleaned_up
 from ._connection import Connection
 from ._exchange import Exchange
 from ._outcomes import connection_error
-from ._requests import Defaults, Request, commands_request, query_request
+from ._requests import Defaults, Request
 from ._wakeup import Deadline
 from .errors import RunTimeoutError
-from .keywords import CommandsKeywords, QueryKeywords, Unpack, WebSocketKeywords
-from .messages import CommandInterface
-from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
-from .results import CommandExecutionResult, QueryResult
+from .keywords import Unpack, WebSocketKeywords
+from .options import END_SESSION_TIMEOUT
 from .run import Line, Run
-from .session import RuntimeUseSession, complete
+from .session import RuntimeUseSession
 from .transports.base import PersistentTransport, Transport
 from .transports.websocket import DEFAULT_MAX_BUFFERED, WebSocketTransport
 
@@ -33,7 +32,7 @@ _logger = logging.getLogger("runtimeuse_sync")
 URL_VARIABLE = "RUNTIMEUSE_WS_URL"
 
 
-class RuntimeUseClient:
+class RuntimeUseClient(Calls):
     """Talks to a RuntimeUse agent runtime, and blocks until it has answered.
 
     Args:
@@ -91,69 +90,6 @@ class RuntimeUseClient:
 
     def _secrets(self) -> List[str]:
         return self._transport.secrets() if isinstance(self._transport, WebSocketTransport) else []
-
-    def query(
-        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
-    ) -> QueryResult:
-        """Sends a prompt to the agent, over a connection of its own, and returns the result.
-
-        Args:
-            prompt: The user prompt.
-            options: The options; default: none set.
-            **keywords: Single options by name, over those of `options`.
-
-        Raises:
-            AgentRuntimeError: the runtime answered with an error; or `idle_timeout` or a callback's timeout passed.
-            CancelledException: `abort` was called.
-            RunTimeoutError: the deadline passed (also a `TimeoutError`).
-            RuntimeConnectionError: the runtime could not be reached; `ConnectionLostError`: it was lost meanwhile.
-            ProtocolError: the runtime sent something that cannot be its protocol.
-            TypeError, ValueError: an argument cannot be; nothing has been sent.
-            Exception: whatever a callback raised.
-        """
-        return complete(self.stream(prompt, options, **keywords))
-
-    def execute_commands(
-        self,
-        commands: Sequence[Union[str, CommandInterface]],
-        options: Optional[ExecuteCommandsOptions] = None,
-        **keywords: "Unpack[CommandsKeywords]",
-    ) -> CommandExecutionResult:
-        """Runs shell commands in the sandbox, in order, without the agent; stops after the first that fails.
-
-        Args:
-            commands: The commands, as strings or `CommandInterface`.
-            options: The options; default: none set.
-            **keywords: Single options by name, over those of `options`.
-
-        Raises:
-            CommandFailedError: a command exited non-zero (unless `check=False`); an `AgentRuntimeError`.
-            Everything else as `query`.
-        """
-        return complete(self.stream_commands(commands, options, **keywords))
-
-    def stream(
-        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
-    ) -> "Run[QueryResult]":
-        """Returns the run of a query, to be used as a context manager: iterate over its messages, read its result.
-
-        Raises:
-            TypeError, ValueError: an argument cannot be. Entering, iterating and `result` raise as `query`.
-        """
-        return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()"))
-
-    def stream_commands(
-        self,
-        commands: Sequence[Union[str, CommandInterface]],
-        options: Optional[ExecuteCommandsOptions] = None,
-        **keywords: "Unpack[CommandsKeywords]",
-    ) -> "Run[CommandExecutionResult]":
-        """Returns the run of commands, to be used as a context manager: iterate over its output, read its result.
-
-        Raises:
-            TypeError, ValueError: an argument cannot be. Entering, iterating and `result` raise as `execute_commands`.
-        """
-        return self._run(commands_request(commands, options, dict(keywords), "execute_commands()"))
 
     def session(self, *, end_session_timeout: Optional[float] = END_SESSION_TIMEOUT) -> RuntimeUseSession:
         """Returns a session, to be used as a context manager: many calls over one connection.

@@ -11,15 +11,16 @@ import math
 import threading
 import warnings
 from types import TracebackType
-from typing import Any, Callable, List, Optional, Sequence, Type, Union
+from typing import Any, Callable, List, Optional, Type
 
 from . import _validation as check
 from ._call import Call
 from ._callbacks import Callbacks
+from ._calls import Calls
 from ._cleanup import cleaned_up, surely
 from ._connection import Connection
 from ._exchange import Exchange
-from ._requests import Defaults, Request, commands_request, query_request
+from ._requests import Defaults, Request
 from ._turn import Ticket
 from .errors import (
     ArtifactUploadError,
@@ -28,11 +29,8 @@ from .errors import (
     RuntimeUseError,
     SessionStateError,
 )
-from .keywords import CommandsKeywords, QueryKeywords, Unpack
-from .messages import CommandInterface
-from .options import END_SESSION_TIMEOUT, ExecuteCommandsOptions, QueryOptions
-from .results import CommandExecutionResult, QueryResult
-from .run import Line, ResultType, Run
+from .options import END_SESSION_TIMEOUT, QueryOptions
+from .run import Line, Run
 
 #: Seconds to wait for the end to be confirmed where no artifacts were asked for: nothing can be lost then.
 _QUIET_END = 5.0
@@ -40,7 +38,7 @@ _QUIET_END = 5.0
 _logger = logging.getLogger("runtimeuse_sync")
 
 
-class RuntimeUseSession:
+class RuntimeUseSession(Calls):
     """Many calls over one connection; made by `RuntimeUseClient.session`.
 
     Use it as a context manager, or `open` and `close` it. Calls are serialised: each waits for its turn within its own
@@ -121,46 +119,6 @@ class RuntimeUseSession:
         state = "closed" if self._closed else "new" if self._exchange is None else "open"
         return f"<{type(self).__name__} {self._origin} {state}>"
 
-    # Calls.
-
-    def query(
-        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
-    ) -> QueryResult:
-        """Sends a prompt and returns the agent's result, as `RuntimeUseClient.query` does.
-
-        Raises:
-            SessionStateError: the session is not open, or this is its own callback, or another process.
-        """
-        return complete(self.stream(prompt, options, **keywords))
-
-    def execute_commands(
-        self,
-        commands: Sequence[Union[str, CommandInterface]],
-        options: Optional[ExecuteCommandsOptions] = None,
-        **keywords: "Unpack[CommandsKeywords]",
-    ) -> CommandExecutionResult:
-        """Runs commands and returns their results, as `RuntimeUseClient.execute_commands` does.
-
-        Raises:
-            SessionStateError: the session is not open, or this is its own callback, or another process.
-        """
-        return complete(self.stream_commands(commands, options, **keywords))
-
-    def stream(
-        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
-    ) -> "Run[QueryResult]":
-        """Returns the run of a query, to be entered; see `RuntimeUseClient.stream`."""
-        return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()"))
-
-    def stream_commands(
-        self,
-        commands: Sequence[Union[str, CommandInterface]],
-        options: Optional[ExecuteCommandsOptions] = None,
-        **keywords: "Unpack[CommandsKeywords]",
-    ) -> "Run[CommandExecutionResult]":
-        """Returns the run of commands, to be entered; see `RuntimeUseClient.stream_commands`."""
-        return self._run(commands_request(commands, options, dict(keywords), "execute_commands()"))
-
     def abort(self) -> None:
         """Cancels the call in flight, which raises `CancelledException`; calls that wait for their turn go on.
 
@@ -236,16 +194,6 @@ class RuntimeUseSession:
             raise ArtifactUploadError(
                 f"{len(paths)} artifact(s) could not be uploaded: {', '.join(paths)}", paths
             ) from failures[0]
-
-
-def complete(run: "Run[ResultType]") -> ResultType:
-    """Runs to the end and returns the result; whatever happens, what the run took is given back."""
-
-    def start_and_wait() -> ResultType:
-        run.start()
-        return run.result
-
-    return cleaned_up(start_and_wait, run.close)
 
 
 def _nothing(_: Call) -> None:

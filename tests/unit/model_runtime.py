@@ -20,6 +20,7 @@ from unittest import mock
 from runtimeuse_sync import _inbox
 from runtimeuse_sync import run as run_module
 from runtimeuse_sync._call import Call
+from runtimeuse_sync._calls import complete
 from runtimeuse_sync._exchange import Exchange
 from runtimeuse_sync._protocol import BUSY_ERROR, State
 from runtimeuse_sync._requests import Defaults, commands_request, query_request
@@ -27,7 +28,6 @@ from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTim
 from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult, CommandExecutionResult, QueryResult
 from runtimeuse_sync.run import Line, Run
-from runtimeuse_sync.session import complete
 
 from .doubles import FakeClock, IdleConnection
 
