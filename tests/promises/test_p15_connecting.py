@@ -17,7 +17,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
 )
 
-from ..servers import FaultServer, Peer, black_hole, free_port
+from ..servers import FaultServer, Peer, PeerGone, black_hole, free_port
 from .helpers import InThread, Serve, Stopwatch, answer, client_of, echo
 
 
@@ -154,7 +154,12 @@ def test_connect_timeout_bounds_a_slow_drip(serve: Serve) -> None:
 
 
 def test_the_last_failure_is_told_when_time_is_up(serve: Serve) -> None:
-    server = serve(lambda peer: peer.refuse("503 Still Booting"))
+    def script(peer: Peer) -> None:
+        # Out of time, the client may leave in the midst of an attempt.
+        with contextlib.suppress(PeerGone):
+            peer.refuse("503 Still Booting")
+
+    server = serve(script)
     calls: List[Callable[[RuntimeUseClient], object]] = [lambda c: c.query("hi"), lambda c: c.session().open()]
     for call in calls:
         watch = Stopwatch()
@@ -179,11 +184,12 @@ def test_nothing_is_retried_once_the_request_was_sent(serve: Serve) -> None:
 
 
 def test_wait_until_ready_gives_up_in_time_and_says_why() -> None:
-    for _ in range(30):
+    for _ in range(8):
         watch = Stopwatch()
+        # Long enough for one attempt at least, however busy the machine.
         with pytest.raises(RunTimeoutError, match="refused"):
-            RuntimeUseClient("ws://127.0.0.1:1", model="m").wait_until_ready(0.05)
-        assert 0.05 <= watch.seconds < 8
+            RuntimeUseClient("ws://127.0.0.1:1", model="m").wait_until_ready(0.25)
+        assert 0.25 <= watch.seconds < 8
 
 
 def test_wait_until_ready_in_a_black_hole() -> None:
