@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Iterator
 
 import pytest
 
+from ..promises import conftest as promises
+from ..promises.helpers import Storage
+from .conversation import Bench
 from .tally import PROPERTY, Tally
+
+# The same servers.
+no_proxy_settings = promises.no_proxy_settings
+serve = promises.serve
+storage = promises.storage
 
 
 @pytest.fixture
@@ -15,3 +24,11 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     counts = Tally()
     yield counts
     request.node.user_properties.append((PROPERTY, counts.rows()))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, storage: Storage) -> Iterator[Bench]:
+    """A runtime behind a proxy that does harm."""
+    bench = Bench(tmp_path, storage)
+    yield bench
+    bench.close()
