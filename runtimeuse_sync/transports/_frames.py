@@ -113,11 +113,11 @@ class FrameParser:
             start = at + 2
             if first == 0x81 and length < 126 and self._fragments is None:
                 # A short, whole text message: nearly all of a stream.
+                if length > self._max:
+                    raise FrameError(TOO_BIG, self._too_big(length))
                 after = start + length
                 if after > end:
                     break
-                if length > self._max:
-                    raise FrameError(TOO_BIG, self._too_big(length))
                 parsed.append(_decode(data[start:after]))
                 at = after
                 continue

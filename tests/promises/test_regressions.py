@@ -86,6 +86,14 @@ def test_empty_fragments_do_not_fill_the_memory() -> None:
     assert parser.feed(b"\x80\x01b") == (["ab"], None)
 
 
+def test_a_short_message_over_the_limit_is_refused_before_its_payload_comes() -> None:
+    from runtimeuse_sync.transports._frames import FrameParser
+
+    parsed, error = FrameParser(100).feed(b"\x81\x65")
+    assert parsed == []
+    assert "max_message_size" in str(error)
+
+
 def test_options_whose_callbacks_cannot_be_copied_become_json() -> None:
     class Holder:
         def __init__(self) -> None:
