@@ -10,6 +10,7 @@ import pytest
 from ..promises import conftest as promises
 from ..promises.helpers import Storage
 from .conversation import Bench
+from .frozen import FrozenRuntime, runtime_process
 from .tally import PROPERTY, Tally
 
 # The same servers.
@@ -32,3 +33,10 @@ def bench(tmp_path: Path, storage: Storage) -> Iterator[Bench]:
     bench = Bench(tmp_path, storage)
     yield bench
     bench.close()
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Iterator[FrozenRuntime]:
+    """A runtime process that can be frozen."""
+    with runtime_process(tmp_path) as runtime:
+        yield runtime

@@ -21,7 +21,7 @@ from .bad_answers import MARK, Refusal, for_a_while, handshake, never, silent
 from .tally import Tally, seeded, tries
 
 #: Seconds that connecting may take where it never ends.
-SOON = 0.3
+SOON = 0.2
 
 
 def in_stream(client: RuntimeUseClient) -> str:
