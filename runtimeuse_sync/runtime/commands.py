@@ -1,16 +1,19 @@
 """Runs the commands of a request in order and streams what they print to the client.
 
 Runs in the request's task; threads and further tasks are those of `processes.py`. Output is masked and encoded once, as
-it comes, both for its message and for the result, which so is never held as anything but one piece of JSON text.
+it comes, both for its message and for the result, which so is never held as anything but pieces of JSON text.
 """
 
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence
 
 from .messages import Command
-from .outbox import Outbox, encode, encode_string
+from .outbox import Outbox, encode, encode_string, escape
 from .processes import ProcessRunner
 from .redaction import Redactor, StreamRedactor
+
+#: From what size on a piece of output is kept as it is, in bytes.
+_TINY = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,11 @@ class CommandResult:
 
     Attributes:
         exit_code: Its exit code, -1 where a signal ended it.
-        text: What the wire's `results` has of it, as JSON text.
+        pieces: What the wire's `results` has of it, as JSON text in pieces.
     """
 
     exit_code: int
-    text: bytes
+    pieces: List[bytes]
 
 
 async def run_commands(
@@ -57,8 +60,11 @@ async def run_commands(
 
 def results_text(results: Sequence[CommandResult]) -> bytes:
     """Returns the text of the `command_execution_result_message`."""
-    listed = b",".join([result.text for result in results])
-    return b'{"message_type":"command_execution_result_message","results":[%b]}' % listed
+    pieces = [b'{"message_type":"command_execution_result_message","results":[']
+    for index, result in enumerate(results):
+        pieces += (b"," if index else b"", *result.pieces)
+    # Joined once: it may be large.
+    return b"".join([*pieces, b"]}"])
 
 
 def cut_note(kept: int, printed: int) -> str:
@@ -80,10 +86,10 @@ async def _run(
     async def send(stream: str, text: str) -> None:
         if not text:
             return
-        encoded = encode_string(text)
+        escaped = escape(text)
         if stream == "stdout":
-            stdout.add(text, encoded)
-        await outbox.send_text(b'%b%b,"text":%b}' % (heads[stream], shown, encoded))
+            stdout.add(text, escaped)
+        await outbox.send_text(b'%b%b,"text":"%b"}' % (heads[stream], shown, escaped))
 
     async def on_output(stream: str, text: str) -> None:
         await send(stream, masking[stream].feed(text))
@@ -91,7 +97,7 @@ async def _run(
     exit_code = await processes.run(command.command, command.cwd, command.env, on_output)
     for stream, masked in masking.items():
         await send(stream, masked.flush())
-    return CommandResult(exit_code, b'{"command":%b,"exit_code":%d%b}' % (shown, exit_code, stdout.field()))
+    return CommandResult(exit_code, [b'{"command":%b,"exit_code":%d' % (shown, exit_code), *stdout.field(), b"}"])
 
 
 class _Stdout:
@@ -100,23 +106,33 @@ class _Stdout:
     def __init__(self, limit: Optional[int]) -> None:
         self._limit = limit
         self._printed = 0
-        # One buffer that grows: a command may print in any number of tiny pieces.
-        self._kept = bytearray()
+        self._kept: List[bytes] = []
+        # A command may print in any number of tiny pieces, and each object costs: those are put together first.
+        self._tiny = bytearray()
 
-    def add(self, text: str, encoded: bytes) -> None:
+    def add(self, text: str, escaped: bytes) -> None:
         """Takes a piece of masked output, as text and as JSON."""
         left = None if self._limit is None else max(0, self._limit - self._printed)
         self._printed += len(text)
         if left is None or len(text) <= left:
-            self._kept += encoded[1:-1]
+            self._keep(escaped)
         elif left:
-            self._kept += encode_string(text[:left])[1:-1]
+            self._keep(escape(text[:left]))
 
-    def field(self) -> bytes:
-        """Returns the result's field, with the comma before it; nothing where nothing was printed."""
+    def field(self) -> List[bytes]:
+        """Returns the result's field in pieces, with the comma before it; nothing where nothing was printed."""
         if not self._printed:
-            return b""
+            return []
         note = b""
         if self._limit is not None and self._printed > self._limit:
-            note = encode_string(cut_note(self._limit, self._printed))[1:-1]
-        return b"".join((b',"stdout":"', self._kept, note, b'"'))
+            note = escape(cut_note(self._limit, self._printed))
+        return [b',"stdout":"', *self._kept, bytes(self._tiny), note, b'"']
+
+    def _keep(self, escaped: bytes) -> None:
+        if self._tiny or len(escaped) < _TINY:
+            self._tiny += escaped
+            if len(self._tiny) < _TINY:
+                return
+            escaped = bytes(self._tiny)
+            self._tiny.clear()
+        self._kept.append(escaped)

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 #: How much a sender that never pauses may write before it gives way to the others, in bytes and in messages.
 _BATCH_BYTES = 256 * 1024
 _BATCH_MESSAGES = 128
+#: From what length on a string is worth the faster way to encode it, in bytes.
+_LONG = 1024
+#: The characters that JSON escapes and output often has; the backslash first, as the others bring more of it.
+_ESCAPES = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t"))
+#: The others that it escapes.
+_CONTROLS = bytes(range(0x20))
 
 
 class ClientGoneError(ConnectionError):
@@ -136,7 +142,20 @@ def encode(message: Dict[str, Any]) -> bytes:
 
 def encode_string(text: str) -> bytes:
     """Returns a string as JSON in UTF-8, faster than `encode` where it is all there is to encode."""
+    return b'"%b"' % escape(text)
+
+
+def escape(text: str) -> bytes:
+    """Returns what stands between the quotation marks of a string as JSON in UTF-8."""
     try:
-        return encode_basestring(text).encode()
+        raw = text.encode()
     except UnicodeEncodeError:
-        return json.dumps(text).encode()
+        # Half a surrogate pair, as in `encode`.
+        return json.dumps(text)[1:-1].encode()
+    if len(raw) >= _LONG:
+        # Several times as fast as JSON's own way, which goes character by character.
+        for character, escaped in _ESCAPES:
+            raw = raw.replace(character, escaped)
+        if len(raw.translate(None, _CONTROLS)) == len(raw):
+            return raw
+    return encode_basestring(text)[1:-1].encode()

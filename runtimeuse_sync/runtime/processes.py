@@ -7,11 +7,9 @@ cancelled, the whole group has.
 
 import asyncio
 import codecs
-import fcntl
 import os
 import signal
 import subprocess
-import sys
 import uuid
 from typing import IO, Any, Awaitable, Callable, List, Mapping, Optional, Set, Tuple, cast
 
@@ -26,9 +24,7 @@ OnOutput = Callable[[str, str], Awaitable[None]]
 MARK = "RUNTIMEUSE_RUNTIME_MARK"
 
 #: How much of a command's output is read before it is handed on, in bytes.
-_READ_AHEAD = 256 * 1024
-#: Python knows it only from 3.10 on.
-_F_SETPIPE_SZ = 1031
+_READ_AHEAD = 128 * 1024
 #: The most that the shell itself can have left in a pipe and its reader; what comes beyond it, once the shell has
 #: exited, is its background children's.
 _LEFT_IN_PIPE = 4 * MEBIBYTE
@@ -74,7 +70,6 @@ class ProcessRunner:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        _enlarge(cast("IO[bytes]", process.stdout))
         exited = asyncio.ensure_future(self._workers.run("runtimeuse-wait", process.wait))
         pumps = [
             _Pump("stdout", cast("IO[bytes]", process.stdout), on_output),
@@ -210,16 +205,6 @@ class _Pump(asyncio.Protocol):
             if self._transport is not None and len(data) >= _READ_AHEAD:
                 self._transport.resume_reading()
         return data, self._ended
-
-
-def _enlarge(pipe: "IO[bytes]") -> None:
-    """Lets a pipe hold more, where the system can do so: a command that prints much is held up less often."""
-    if sys.platform != "linux":
-        return
-    try:
-        fcntl.fcntl(pipe, _F_SETPIPE_SZ, _READ_AHEAD)
-    except OSError:
-        return  # the user's pipes hold enough already
 
 
 async def _until_done(exited: "asyncio.Future[int]", tasks: "List[asyncio.Task[None]]") -> None:
