@@ -12,6 +12,8 @@ from typing import List, Optional
 from .server import RuntimeServer
 from .settings import RuntimeSettings
 
+_logger = logging.getLogger("runtimeuse_sync.runtime")
+
 _DESCRIPTION = """\
 Run an agent runtime that clients of RuntimeUse connect to by WebSocket.
 
@@ -41,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 0 for any (default: %(default)s)")
-    parser.add_argument("--root", default=".", metavar="DIR", help="where commands and agents run (default: here)")
+    parser.add_argument(
+        "--root", default=".", metavar="DIR", help="directory where commands and agents run (default: this one)"
+    )
     parser.add_argument(
         "--token",
         default=os.environ.get("RUNTIMEUSE_TOKEN") or None,
@@ -86,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=defaults.max_download_size,
         metavar="N",
-        help="the most bytes that a download, or what is extracted from it, may have (default: %(default)s)",
+        help="the most bytes that a download, or what is extracted from it, may have (default: 10 GiB)",
     )
     return parser
 
@@ -120,6 +124,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         server = RuntimeServer(options.agent, settings)
         return asyncio.run(_serve(server, settings))
     except (ValueError, TypeError, ImportError) as error:
+        _logger.debug("It could not start", exc_info=error)
         return _fail(str(error))
     except KeyboardInterrupt:
         return 130  # a second Ctrl-C, while the first one's stop was under way
@@ -152,7 +157,8 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
 
 
 def _fail(reason: str) -> int:
-    print(f"runtimeuse_sync.runtime: {reason}", file=sys.stderr)
+    # One line, whatever an agent's module has to say.
+    print("runtimeuse_sync.runtime:", " ".join(reason.split()), file=sys.stderr)
     return 2
 
 

@@ -79,8 +79,9 @@ def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]
 
     Raises:
         ValueError: no such built-in, and not `module:attribute`.
-        ImportError: the module cannot be imported or has no such attribute, or the agent needs a missing package.
-        TypeError: what was found is no agent.
+        ImportError: the module cannot be imported, for whatever reason, or has no such attribute, or the agent needs a
+            missing package.
+        TypeError: what was found is no agent, or a class that cannot be called without arguments.
     """
     found: Any = spec
     if isinstance(spec, str):
@@ -88,7 +89,10 @@ def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]
             return built_in[spec]()
         found = _import(spec, built_in)
     if inspect.isclass(found):
-        found = found()
+        try:
+            found = found()
+        except Exception as error:
+            raise TypeError(f"the agent {spec!r} cannot be made: {type(error).__name__}: {error}") from error
     run = getattr(found, "run", None)
     if callable(run):
         return run  # type: ignore[no-any-return]  # what it takes and returns is checked when it runs
@@ -101,7 +105,13 @@ def _import(spec: str, built_in: Mapping[str, Any]) -> Any:
     module, colon, attribute = spec.partition(":")
     if not (module and colon and attribute):
         raise ValueError(f"unknown agent {spec!r}: use {', '.join(sorted(built_in))}, or module:attribute")
-    found: Any = importlib.import_module(module)
+    try:
+        found: Any = importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        # A script that is no module may do anything when it is imported, also leave the program.
+        raise ImportError(
+            f"the agent's module {module!r} cannot be imported: {type(error).__name__}: {error}", name=module
+        ) from error
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise ImportError(f"module {module!r} has no {attribute!r}")

@@ -33,7 +33,8 @@ class LocalRuntime:
             `run`; see `runtimeuse_sync.runtime.agents`.
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one.
-        root: What relative paths start from, and where commands and agents run; the current directory by default.
+        root: What relative paths start from, and where commands and agents run; a directory that exists, by default
+            the current one.
         token: What clients must show as `Authorization: Bearer …` header or `?token=…`; never part of `ws_url`.
         no_auth: Allows a host that is not loopback without a token.
         allow_origins: The `Origin` headers that are let in, `"*"` for all; by default none, which keeps browsers out.
@@ -133,7 +134,7 @@ class LocalRuntime:
             RuntimeError: it runs already.
             OSError: the address cannot be listened on.
             ImportError: the extra is not installed, or the agent's module cannot be imported.
-            ValueError: there is no agent of this name.
+            ValueError: there is no agent of this name, or the root is no directory.
             TypeError: what was given is no agent.
         """
         with self._lock:

@@ -52,15 +52,17 @@ class RuntimeServer:
         """Begins to listen; returns the WebSocket URL.
 
         Raises:
-            OSError: the address cannot be listened on, or the root directory not be made.
+            OSError: the address cannot be listened on.
             ImportError: a package of the extra is not installed, or the agent's module cannot be imported.
-            ValueError: there is no agent of this name.
+            ValueError: there is no agent of this name, or the root is no directory.
             TypeError: what was given is no agent.
         """
         settings = self._settings
+        if not os.path.isdir(settings.root):  # noqa: ASYNC240 (before there is anything that it could hold up)
+            # Not made: a wrong name shall not be found out by files that are somewhere else.
+            raise ValueError(f"root {settings.root!r} is not a directory")
         agent = load_agent(self._agent, built_in_agents(self._processes, settings.max_stdout))
         self._parts = RuntimeParts(settings, self._workers, self._processes, agent)
-        os.makedirs(settings.root, exist_ok=True)
         with needs_extra():
             from websockets.asyncio.server import serve
         # At DEBUG, websockets logs every frame and handshake: prompts, results and tokens.

@@ -18,7 +18,7 @@ class RuntimeSettings:
     Attributes:
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one.
-        root: What relative paths start from, and where commands and agents run; made absolute.
+        root: What relative paths start from, and where commands and agents run; made absolute. It must exist.
         token: What a client must show as `Authorization: Bearer …` or `?token=…`; `None` asks for nothing.
         no_auth: Allows a host that is not loopback without a token.
         allow_origins: The `Origin` headers that are let in; `"*"` lets in all. A browser page sends one, a client not.

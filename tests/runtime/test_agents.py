@@ -26,6 +26,11 @@ class PlainAgent:
         return "plain"
 
 
+class Unmakable:
+    def __init__(self) -> None:
+        raise RuntimeError("not today")
+
+
 class AsyncAgent:
     async def run(self, invocation: Invocation, sender: AsyncSender) -> str:
         return "async"
@@ -71,6 +76,7 @@ def test_what_can_be_an_agent(talk: Connect, agent: Any, answer: str) -> None:
         (f"{__name__}:no_such", ImportError, "no_such"),
         (f"{__name__}:SCHEMA", TypeError, "no agent"),
         (3, TypeError, "no agent"),
+        (Unmakable, TypeError, "cannot be made: RuntimeError: not today"),
     ],
 )
 def test_what_is_no_agent_is_said_at_the_start(agent: Any, error: Any, said: str) -> None:
@@ -352,6 +358,24 @@ def test_the_agents_module_is_imported_from_the_path(
         assert talk("my_agent_module:Holder").query()[0]["data"]["text"] == "mine"
     finally:
         sys.modules.pop("my_agent_module", None)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise ValueError('boom')", "ValueError: boom"),
+        ("import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("def run(:", r"SyntaxError: .*\(my_broken_agent.py, line 1\)"),
+        ("import sys; sys.exit(7)", "SystemExit: 7"),
+    ],
+)
+def test_a_module_that_fails_is_named_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    (tmp_path / "my_broken_agent.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ImportError, match=f"the agent's module 'my_broken_agent' cannot be imported: {said}"):
+        LocalRuntime("my_broken_agent:run", root=str(tmp_path)).start()
 
 
 def test_threads_of_a_plain_agent_may_all_send(talk: Connect) -> None:

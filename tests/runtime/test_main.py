@@ -84,13 +84,36 @@ def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
         (["--host", "0.0.0.0"], "token"),
         (["--port", "70000"], "--port"),
         (["--heartbeat-interval", "0"], "heartbeat_interval"),
+        (["--root", "/no/such/directory"], "root '/no/such/directory' is not a directory"),
+        (["--root", "/dev/null"], "root '/dev/null' is not a directory"),
+        (["--host", "no-such-host.invalid", "--no-auth"], "cannot listen on no-such-host.invalid:8080"),
+        (["--agent", "broken_agent:run"], "'broken_agent' cannot be imported: ValueError: it has two lines"),
+        (["--agent", "unmakable_agent:Agent"], "cannot be made: RuntimeError: not today"),
+        (["--agent", "leaving_agent:run"], "'leaving_agent' cannot be imported: SystemExit: 7"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_exit_code_2(arguments: List[str], said: str) -> None:
+def test_what_cannot_be_is_one_line_and_exit_code_2(
+    arguments: List[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "broken_agent.py").write_text("raise ValueError('it has\\ntwo lines')")
+    (tmp_path / "leaving_agent.py").write_text("import sys; sys.exit(7)")
+    (tmp_path / "unmakable_agent.py").write_text(
+        "class Agent:\n    def __init__(self): raise RuntimeError('not today')"
+    )
     failed = run(*arguments)
     assert failed.returncode == 2
     assert said in failed.stderr
     assert failed.stderr.count("\n") == 1
+
+
+def test_where_an_agents_module_failed_is_logged_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "broken_agent.py").write_text("\n\n1 / 0\n")
+    failed = run("--agent", "broken_agent:run", "--log-level", "debug")
+    assert failed.returncode == 2
+    assert f'File "{tmp_path / "broken_agent.py"}", line 3' in failed.stderr
+    assert failed.stderr.splitlines()[-1].endswith("cannot be imported: ZeroDivisionError: division by zero")
 
 
 def test_help_says_it_all() -> None:

@@ -87,12 +87,11 @@ def test_large_requests_are_taken_up_to_the_limit(start: StartRuntime) -> None:
 
 
 def test_start_and_stop(tmp_path: Path) -> None:
-    runtime = LocalRuntime("echo", root=str(tmp_path / "made"))
+    runtime = LocalRuntime("echo", root=str(tmp_path))
     with pytest.raises(RuntimeError, match="has not been started"):
         runtime.ws_url  # noqa: B018
     runtime.stop()
     assert runtime.start() is runtime
-    assert (tmp_path / "made").is_dir()
     assert any(thread.name == "runtimeuse-runtime" for thread in threading.enumerate())
     with pytest.raises(RuntimeError, match="already"):
         runtime.start()
@@ -101,6 +100,14 @@ def test_start_and_stop(tmp_path: Path) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("runtimeuse-")]
     with runtime, wire_to(runtime) as wire:
         wire.assert_idle()
+
+
+def test_a_root_that_is_no_directory_is_named_and_not_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for name in ("missing", "file", "file/below"):
+        with pytest.raises(ValueError, match=f"root '{tmp_path / name}' is not a directory"):
+            LocalRuntime(root=str(tmp_path / name)).start()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_many_may_stop_it_at_once(start: StartRuntime) -> None:
