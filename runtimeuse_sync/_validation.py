@@ -175,6 +175,15 @@ def check_size(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be more than 0 bytes, not {value}")
 
 
+def host_in_url(host: str) -> str:
+    """Returns what stands in a URL for a server on this machine that listens on `host`: an IPv6 address in brackets.
+
+    What listens on all addresses is reached by loopback, too.
+    """
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
 def is_loopback(host: str) -> bool:
     """Returns whether a host name or address is this machine itself."""
     if host == "localhost":

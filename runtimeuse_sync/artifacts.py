@@ -11,12 +11,14 @@ themselves run where the client calls them.
 import mimetypes
 import os
 import secrets
+import socket
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Type, Union
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from ._validation import host_in_url
 from .messages import ArtifactUploadRequestMessageInterface
 from .options import OnArtifactUploadRequestCallback
 from .results import ArtifactUploadResult
@@ -70,7 +72,7 @@ class UploadDirectory:
 
     Args:
         directory: Where files are put; created if missing.
-        host: The address to listen on (default 127.0.0.1).
+        host: The address to listen on, IPv4 or IPv6 (default 127.0.0.1).
 
     Raises:
         OSError: the directory cannot be made, or the address cannot be listened on.
@@ -111,8 +113,9 @@ class UploadDirectory:
         if self._server is None:
             raise RuntimeError("use UploadDirectory as a context manager: it listens only inside")
         port = self._server.server_address[1]
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        url = f"http://{host}:{port}/{quote(relative_path(request.filepath))}?token={self._token}"
+        # By its bytes: a file's name need not be text.
+        path = quote(os.fsencode(relative_path(request.filepath)))
+        url = f"http://{host_in_url(self._host)}:{port}/{path}?token={self._token}"
         return ArtifactUploadResult(presigned_url=url, content_type=content_type(request.filename))
 
 
@@ -128,7 +131,7 @@ def _make_server(host: str, directory: Path, token: str) -> "ThreadingHTTPServer
             elif not length.isdigit():
                 self._answer(411)
             else:
-                self._receive(directory / relative_path(unquote(parts.path)), int(length))
+                self._receive(directory / relative_path(os.fsdecode(unquote_to_bytes(parts.path))), int(length))
 
         def _receive(self, path: Path, length: int) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,4 +159,7 @@ def _make_server(host: str, directory: Path, token: str) -> "ThreadingHTTPServer
         def log_message(self, *_: Any) -> None:
             """Nothing is logged: the request line holds the token."""
 
-    return ThreadingHTTPServer((host, 0), Handler)
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    return Server((host, 0), Handler)

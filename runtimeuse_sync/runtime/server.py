@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 from urllib.parse import parse_qs, urlsplit
 
+from .._validation import host_in_url
 from ._extras import needs_extra
 from .agents import AgentSpec, load_agent
 from .builtin_agents import built_in_agents
@@ -147,9 +148,7 @@ class RuntimeServer:
     def _url(self) -> str:
         assert self._server is not None
         port = next(iter(self._server.sockets)).getsockname()[1]
-        # What listens everywhere is reached by loopback, too.
-        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._settings.host, self._settings.host)
-        return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+        return f"ws://{host_in_url(self._settings.host)}:{port}"
 
 
 class _AboutHandshakes(logging.Filter):

@@ -12,7 +12,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from runtimeuse_sync import RuntimeUseClient
+from runtimeuse_sync.artifacts import UploadDirectory
 from runtimeuse_sync.runtime import Invocation, LocalRuntime, Sender
+from tests.network import has_ipv6
 
 from .conftest import StartRuntime
 from .wire import CANCELLED, PATIENCE, assert_closed, wire_to
@@ -38,9 +41,20 @@ def test_other_hosts_need_a_token(host: str) -> None:
     LocalRuntime(host=host, no_auth=True)
 
 
-def test_a_url_that_can_be_connected_to(start: StartRuntime) -> None:
-    with wire_to(start("echo", host="0.0.0.0", no_auth=True)) as wire:
-        assert wire.query("x")[0]["data"]["text"] == "x"
+@pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")])
+def test_a_url_that_can_be_connected_to(start: StartRuntime, tmp_path: Path, host: str, shown: str) -> None:
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    runtime = start(host=host, no_auth=True)
+    assert runtime.ws_url.startswith(f"ws://{shown}:")
+    with wire_to(runtime) as wire:
+        assert wire.query("echo x")[-1]["data"]["text"] == "x\n"
+    with UploadDirectory(tmp_path / "received", host=host) as uploads:
+        RuntimeUseClient(runtime.ws_url, model="m").execute_commands(
+            ["echo x > out/file"], artifacts_dirs=["out"], on_artifact_upload_request=uploads.callback
+        )
+    [received] = (path for path in (tmp_path / "received").rglob("*") if path.is_file())
+    assert (received.name, received.read_text()) == ("file", "x\n")
 
 
 def test_a_page_in_a_browser_is_refused(start: StartRuntime) -> None:

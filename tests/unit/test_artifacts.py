@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import os
+import sys
 from pathlib import Path
 from typing import Any, Dict
 from urllib.parse import urlsplit
@@ -11,6 +13,7 @@ import pytest
 
 from runtimeuse_sync import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.artifacts import UploadDirectory, content_type, relative_path, s3_uploads
+from tests.network import has_ipv6
 
 
 def request_for(filepath: str) -> ArtifactUploadRequestMessageInterface:
@@ -75,6 +78,24 @@ def test_files_arrive_under_their_path(tmp_path: Path) -> None:
         assert put(url, b"x" * 200_000) == 200
     assert (tmp_path / "received" / "out" / "größe 1.txt").read_bytes() == b"x" * 200_000
     assert [path.name for path in (tmp_path / "received" / "out").iterdir()] == ["größe 1.txt"]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_ipv6(tmp_path: Path, host: str) -> None:
+    with UploadDirectory(tmp_path, host=host) as uploads:
+        url = uploads.callback(request_for("/a")).presigned_url
+        assert url.startswith("http://[::1]:")
+        assert put(url, b"x") == 200
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file systems take only text as names")
+def test_a_name_need_not_be_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xff.txt")
+    with UploadDirectory(tmp_path) as uploads:
+        assert put(uploads.callback(request_for("/out/" + name)).presigned_url, b"x") == 200
+    assert os.listdir(os.fsencode(tmp_path / "out")) == [b"caf\xe9 \xff.txt"]
 
 
 def test_who_does_not_know_the_token_is_refused(tmp_path: Path) -> None:
