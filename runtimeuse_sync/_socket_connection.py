@@ -14,6 +14,7 @@ import time
 from typing import Any, List, NamedTuple, Optional
 
 from ._connection import Connection, ConnectionClosed
+from ._late_imports import load
 from ._wakeup import Clock, Deadline
 from .transports._http import OpeningFailed, OpeningInterrupted
 from .transports._link import WebSocketLink
@@ -93,12 +94,15 @@ class SocketConnection(Connection):
             # After the flag: who asked for the close before it was set waits for this thread, who does later does not.
             if self._closing:
                 raise OpeningInterrupted("given up while connecting")
+            # The look-up needs it, and would import it where the interpreter's end cannot wait for it.
+            load("encodings.idna")
             return socket.getaddrinfo(host, port, family, kind)
         finally:
             self.held_up = False
 
     def _retry(self, failure: OpeningFailed) -> WebSocketLink:
         # Imported only by who needs it: most connections are there at once, and the import is not cheap.
+        load("tenacity")
         from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
         last = failure

@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+import textwrap
 import threading
 import weakref
 from typing import Any
@@ -205,3 +206,39 @@ def test_the_end_of_a_session_is_answered(serve: Serve) -> None:
 
     with client_of(serve(script)).session():
         pass
+
+
+@pytest.mark.parametrize("module", ["tenacity", "encodings.idna"])
+def test_the_interpreter_does_not_end_inside_an_import(module: str) -> None:
+    """A daemon that is frozen there keeps the import's lock, and the next import, in a finalizer, hangs."""
+    script = f"""
+        import sys, threading, types
+        from runtimeuse_sync import RuntimeUseClient
+
+        importing = threading.Event()
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == {module!r}:
+                    importing.set()
+                    # Slow as a disk can be, so that it is still under way when the main thread has come to its end.
+                    threading.main_thread().join()
+                    threading.Event().wait(0.3)
+
+        class Dying:
+            def __del__(self):
+                import this_module_does_not_exist
+
+        sys.meta_path.insert(0, Finder())
+        sys.unraisablehook = lambda unraisable: None
+        # Not in this module, whose variables the frozen thread keeps alive.
+        sys.modules["holder"] = types.ModuleType("holder")
+        sys.modules["holder"].dying = Dying()
+        client = RuntimeUseClient("ws://127.0.0.1:1", model="m")
+        threading.Thread(target=client.wait_until_ready, daemon=True).start()
+        assert importing.wait(15)
+        print("ends")
+        """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ends\n", "")
