@@ -1,0 +1,51 @@
+"""Runs a script in an interpreter of its own, whose every word on stderr is a fault."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import textwrap
+from typing import Iterator, List, Tuple
+
+#: Seconds for a child that waits for nothing but its own work; only a failure takes that long.
+PATIENCE = 50.0
+
+#: What interpreters since 3.12 say of every `fork` beside threads.
+_FORK = "ignore:This process:DeprecationWarning"
+
+
+def command(script: str, arguments: Tuple[str, ...]) -> List[str]:
+    """Returns the command of an interpreter that runs the script, warnings being errors."""
+    options = ["-X", "faulthandler", "-W", "error", "-W", _FORK]
+    return [sys.executable, *options, "-c", textwrap.dedent(script), *arguments]
+
+
+def run(script: str, *arguments: str, patience: float = PATIENCE) -> str:
+    """Runs a script to its end; returns what it printed."""
+    with started(script, *arguments) as child:
+        try:
+            printed, complaints = child.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            printed, complaints = child.communicate()
+            raise AssertionError(f"the child process hung\n{printed}\n{complaints}") from None
+    assert (child.returncode, complaints) == (0, ""), f"{child.returncode}\n{printed}\n{complaints}"
+    return printed
+
+
+@contextlib.contextmanager
+def started(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Yields the process of a script; it is killed if it still runs in the end."""
+    child = subprocess.Popen(
+        command(script, arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        try:
+            yield child
+        finally:
+            child.kill()
