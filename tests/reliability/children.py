@@ -15,15 +15,15 @@ PATIENCE = 50.0
 _FORK = "ignore:This process:DeprecationWarning"
 
 
-def command(script: str, arguments: Tuple[str, ...]) -> List[str]:
-    """Returns the command of an interpreter that runs the script, warnings being errors."""
-    options = ["-X", "faulthandler", "-W", "error", "-W", _FORK]
+def command(script: str, arguments: Tuple[str, ...], *, strict: bool = True) -> List[str]:
+    """Returns the command of an interpreter that runs the script; strict is one whose warnings are errors."""
+    options = ["-X", "faulthandler", *(["-W", "error", "-W", _FORK] if strict else [])]
     return [sys.executable, *options, "-c", textwrap.dedent(script), *arguments]
 
 
-def run(script: str, *arguments: str, patience: float = PATIENCE) -> str:
+def run(script: str, *arguments: str, patience: float = PATIENCE, strict: bool = True) -> str:
     """Runs a script to its end; returns what it printed."""
-    with started(script, *arguments) as child:
+    with started(script, *arguments, strict=strict) as child:
         try:
             printed, complaints = child.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
@@ -35,10 +35,10 @@ def run(script: str, *arguments: str, patience: float = PATIENCE) -> str:
 
 
 @contextlib.contextmanager
-def started(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def started(script: str, *arguments: str, strict: bool = True) -> Iterator[subprocess.Popen[str]]:
     """Yields the process of a script; it is killed if it still runs in the end."""
     child = subprocess.Popen(
-        command(script, arguments),
+        command(script, arguments, strict=strict),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,0 +1,155 @@
+"""Signals at random instants: SIGINT in processes of their own, SIGALRM whose handler aborts.
+
+An interrupt may hit any step of a call, also those that clean up. It must come out of the call as it is; then nothing
+is left of the call, the next one is right, and nobody has complained on stderr.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Callable, List
+
+import pytest
+
+from runtimeuse_sync import CancelledException
+
+from ..promises.helpers import client_of
+from ..servers import PATIENCE, FaultServer
+from . import children
+from .moods import hangs_on_demand, streams
+from .tally import SEED, Tally, seeded, tries
+
+CHILD = """
+import gc, os, random, signal, sys, threading, time
+import psutil
+from runtimeuse_sync import RuntimeUseClient
+
+url, kind, count, seed, longest = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5])
+rnd = random.Random(seed)
+client = RuntimeUseClient(url, model="m")
+
+def right(prompt, owner):
+    seen = []
+    got = owner.query(prompt, timeout=20, on_assistant_message=lambda message: seen.append(message.text_blocks))
+    assert got.text == prompt and seen == [[prompt]] * 3, (prompt, got, seen)
+
+def one_shot(prompt):
+    right(prompt, client)
+
+def session(prompt):
+    right(prompt, shared)
+
+def opened(prompt):
+    with client.session() as own:
+        right(prompt, own)
+
+def streamed(prompt):
+    with shared.stream(prompt, timeout=20) as run:
+        assert [message.text_blocks for message in run] == [[prompt]] * 3
+        assert run.result.text == prompt
+
+def commands(prompt):
+    done = shared.execute_commands([prompt, "b"], timeout=20)
+    assert [each.command for each in done.results] == [prompt, "b"]
+
+call = globals()[kind]
+late = []
+
+def interrupt(begun, delay, seen):
+    begun.acquire()
+    until = time.perf_counter() + delay
+    while time.perf_counter() < until:
+        time.sleep(0)
+    os.kill(os.getpid(), signal.SIGINT)
+    # The interpreter notices a signal at the main thread's next step, unless that waits for a lock: then at once.
+    if not seen.acquire(timeout=10):
+        late.append(delay)
+
+def try_once(number):
+    begun, seen = threading.Lock(), threading.Lock()
+    begun.acquire()
+    seen.acquire()
+    other = threading.Thread(target=interrupt, args=(begun, longest * rnd.random(), seen))
+    other.start()
+    turn = 0
+    try:
+        begun.release()
+        while True:
+            call(f"{number}/{turn}")
+            turn += 1
+            assert turn < 100000, "the interrupt was swallowed"
+    except KeyboardInterrupt:
+        seen.release()
+    other.join()
+    call(f"{number}/next")
+
+def held():
+    gc.collect()
+    ours = sum(thread.name.startswith("runtimeuse") for thread in threading.enumerate())
+    return ours, psutil.Process().num_fds()
+
+with client.session() as shared:
+    call("warm")
+    before = held()
+    for number in range(count):
+        try_once(number)
+    assert not late, late
+    deadline = time.monotonic() + 10
+    while held() != before and time.monotonic() < deadline:
+        time.sleep(0.01)  # a thread on its way out
+    assert held() == before, (before, held())
+print("all", count)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "longest"),
+    [("one_shot", 0.01), ("session", 0.004), ("streamed", 0.004), ("commands", 0.004), ("opened", 0.01)],
+)
+def test_sigint_at_random_instants(tally: Tally, kind: str, longest: float) -> None:
+    fault = "process: SIGINT at a random instant"
+    count = tries(8, 100)
+    tally.tried(fault, count)
+    with FaultServer(streams) as server:
+        printed = children.run(CHILD, server.url, kind, str(count), f"{SEED}/{kind}", str(longest))
+    assert printed.split() == ["all", str(count)]
+    tally.survived(fault, count)
+
+
+@pytest.mark.parametrize("kind", ["run", "session", "client"])
+def test_a_handler_of_sigalrm_that_aborts(tally: Tally, kind: str) -> None:
+    """The handler runs in the main thread between any two of its steps, the call's own among them."""
+    fault = "process: SIGALRM at a random instant, whose handler aborts"
+    count = tries(15, 170)
+    tally.tried(fault, count)
+    rnd = seeded(f"{fault}, {kind}")
+    handled: List[Callable[[], None]] = []
+    abort: Callable[[], None] = print
+
+    def handle(*_: Any) -> None:
+        abort()
+        handled.append(abort)
+
+    previous = signal.signal(signal.SIGALRM, handle)
+    try:
+        with FaultServer(hangs_on_demand) as server, client_of(server).session() as session:
+            client = client_of(server)
+            for number in range(count):
+                prompt = f"hang {number}"
+                seen: List[Any] = []
+                owner: Any = client if kind == "client" else session
+                run = owner.stream(prompt, timeout=PATIENCE, on_assistant_message=seen.append)
+                abort = {"run": run.abort, "session": session.abort, "client": client.abort}[kind]
+                # Again and again where a first one may come before there is anything in flight, which has no effect.
+                first = 1e-4 + 0.008 * rnd.random()
+                signal.setitimer(signal.ITIMER_REAL, first, 0 if kind == "run" else 0.05)
+                with pytest.raises(CancelledException), run:
+                    _ = run.result
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                assert all(message.text_blocks == [prompt] for message in seen)
+                assert owner.query(f"{number}: next", timeout=PATIENCE).text == f"{number}: next"
+        assert len(handled) >= count
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    tally.survived(fault, count)
