@@ -15,6 +15,10 @@ _READ_SIZE = 64 * 1024
 _READS_AT_ONCE = 4
 _FLUSH_SIZE = 1024 * 1024
 
+# Pings that may wait for their answers: of more than these, the oldest stay without, as RFC 6455 §5.5.3 allows. To
+# answer every one would let a peer that never reads fill the memory.
+_MAX_PONGS = 16
+
 
 class Disconnected(Exception):
     """The connection is over; the text says why.
@@ -46,7 +50,7 @@ class WebSocketLink:
         self._secure = isinstance(sock, ssl.SSLSocket)
         self._first = received
         self._read_all = False
-        self._pong: Optional[bytes] = None
+        self._pongs: Deque[bytes] = deque(maxlen=_MAX_PONGS)
 
     @property
     def has_pending(self) -> bool:
@@ -64,15 +68,20 @@ class WebSocketLink:
     def _queue(self, data: bytes) -> None:
         self._out.append(memoryview(data))
 
+    def _queue_close(self, data: bytes) -> None:
+        # Nothing may follow a close frame (RFC 6455 §5.5.1), so what pings are owed goes before it.
+        while self._pongs:
+            self._queue(_frames.frame(_frames.PONG, self._pongs.popleft()))
+        self._queue(data)
+
     def flush(self) -> bool:
         """Sends what is queued, as far as the socket takes it; returns whether it took anything."""
         progress = False
         self.wants_write = False
         left = _FLUSH_SIZE
         while self.disconnected is None:
-            if self._pong is not None and not self._out:
-                pong, self._pong = self._pong, None
-                self._queue(_frames.frame(_frames.PONG, pong))
+            if self._pongs and not self._out:
+                self._queue(_frames.frame(_frames.PONG, self._pongs.popleft()))
             if not self._out:
                 break
             if left <= 0:
@@ -147,19 +156,18 @@ class WebSocketLink:
             elif isinstance(item, _frames.Binary):
                 messages.append(item.payload.decode("utf-8", "replace"))
             elif isinstance(item, _frames.Ping):
-                # RFC 6455 §5.5.3: of several pings that wait for an answer, only the last needs one.
-                self._pong = item.payload
+                self._pongs.append(item.payload)
             elif isinstance(item, _frames.Close):
                 self._closed_by_peer(item)
         if error is not None:
-            self._queue(_frames.close_frame(error.code, str(error)))
+            self._queue_close(_frames.close_frame(error.code, str(error)))
             self.flush()
             broke = "" if error.code == _frames.TOO_BIG else "the runtime broke the WebSocket protocol: "
             self._no_more(f"{broke}{error}", protocol_error=True)
 
     def _closed_by_peer(self, close: _frames.Close) -> None:
         # RFC 6455 §5.5.1: answered with a close frame of the same code; 1005 stands for a frame without any.
-        self._queue(_frames.frame(_frames.CLOSE, b"") if close.code == 1005 else _frames.close_frame(close.code))
+        self._queue_close(_frames.frame(_frames.CLOSE, b"") if close.code == 1005 else _frames.close_frame(close.code))
         self.flush()
         why = f": {close.reason}" if close.reason else ""
         self._no_more(f"the runtime closed the connection (close code {close.code}{why})")
@@ -176,7 +184,7 @@ class WebSocketLink:
     def finish(self) -> None:
         """Sends what the socket still takes, a close frame last, and closes the socket; never waits for the peer."""
         if self.disconnected is None:
-            self._queue(_frames.close_frame(_frames.NORMAL_CLOSURE))
+            self._queue_close(_frames.close_frame(_frames.NORMAL_CLOSURE))
             self.flush()
         self._no_more("the connection was closed")
         self._out.clear()

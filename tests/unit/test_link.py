@@ -165,23 +165,30 @@ def test_partial_sends() -> None:
     assert unmasked(sock.sent) == [(TEXT, b"hello"), (TEXT, b"again")]
 
 
-def test_of_several_pings_the_last_is_answered(linked: Linked) -> None:
-    # RFC 6455 §5.5.3 allows it; answering each would let a peer that never reads fill the memory with pongs.
+def test_several_pings_are_answered_in_order(linked: Linked) -> None:
     link, theirs = linked
     theirs.send(server_frame(PING, b"1") + server_frame(TEXT, b"x") + server_frame(PING, b"2") + server_frame(PONG))
     assert link.read() == (["x"], True)
     link.flush()
-    assert sent(theirs) == [(PONG, b"2")]
+    assert sent(theirs) == [(PONG, b"1"), (PONG, b"2")]
 
 
 def test_pings_without_end_do_not_fill_the_memory(linked: Linked) -> None:
+    # The newest are answered, as RFC 6455 §5.5.3 allows.
     link, theirs = linked
     for number in range(500):
         theirs.send(server_frame(PING, str(number).encode()))
         link.read()
     assert len(link._out) <= 1
     link.flush()
-    assert sent(theirs) == [(PONG, b"499")]
+    assert sent(theirs) == [(PONG, str(number).encode()) for number in range(484, 500)]
+
+
+def test_no_pong_follows_a_close_frame(linked: Linked) -> None:
+    link, theirs = linked
+    theirs.send(server_frame(PING, b"1") + server_frame(CLOSE, struct.pack("!H", 1000)))
+    link.read()
+    assert sent(theirs) == [(PONG, b"1"), (CLOSE, struct.pack("!H", 1000))]
 
 
 def test_our_ping(linked: Linked) -> None:
