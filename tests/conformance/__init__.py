@@ -1,0 +1,1 @@
+"""The WebSocket path against public conformance suites."""

@@ -1,0 +1,7 @@
+"""The counting of the reliability tests, whose table the conformance suites are part of."""
+
+from __future__ import annotations
+
+from ..reliability.conftest import tally
+
+__all__ = ["tally"]

@@ -1,0 +1,82 @@
+"""A client that echoes: the package's own connection, with its thread and its queues, for messages of any content.
+
+The client's messages are JSON texts, and it makes no difference between text and binary frames. What a conformance
+suite sends is neither, so the frames' kind travels as the first character of a message, both ways.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, List, Optional, Tuple
+
+from runtimeuse_sync._socket_connection import SocketConnection, SocketSettings
+from runtimeuse_sync._wakeup import Deadline, Wakeup
+from runtimeuse_sync.transports import _frames
+from runtimeuse_sync.transports._link import WebSocketLink
+from runtimeuse_sync.transports._opening import Target, open_websocket
+
+#: The longest message of the suites is 16 MiB.
+MAX_MESSAGE_SIZE = 64 << 20
+
+
+class _Parser(_frames.FrameParser):
+    """Marks each message by its kind; the bytes of a binary one stand as the characters of the same numbers."""
+
+    def feed(self, data: bytes) -> Tuple[List[_frames.Parsed], Optional[_frames.FrameError]]:
+        parsed, error = super().feed(data)
+        return [_marked(item) for item in parsed], error
+
+
+def _marked(item: _frames.Parsed) -> _frames.Parsed:
+    if isinstance(item, _frames.Binary):
+        return "b" + item.payload.decode("latin-1")
+    return "t" + item if isinstance(item, str) else item
+
+
+class _Link(WebSocketLink):
+    def __init__(self, sock: Any, received: bytes) -> None:
+        super().__init__(sock, received, MAX_MESSAGE_SIZE)
+        self._parser = _Parser(MAX_MESSAGE_SIZE)
+
+    def queue_text(self, payload: bytes) -> None:
+        if payload[:1] == b"t":
+            super().queue_text(payload[1:])
+        else:
+            self._queue(_frames.frame(_frames.BINARY, payload[1:].decode().encode("latin-1")))
+
+
+class _Connection(SocketConnection):
+    def _attempt(self) -> WebSocketLink:
+        return _Link(*open_websocket(self._settings.target, self._wait_to_open, self._resolve))
+
+
+def messages(url: str, *, echo: bool, seconds: float) -> Iterator[str]:
+    """Connects, and yields each message, behind the letter of its kind, until the other side closes.
+
+    Args:
+        url: Where to connect.
+        echo: Whether each message is sent back.
+        seconds: How long to try to connect, and how long the other side may be silent.
+    """
+    settings = SocketSettings(Target(url, {}, None, ""), MAX_MESSAGE_SIZE, None, 0.0)
+    connection = _Connection(settings, Deadline(seconds), 1 << 20)
+    wakeup, silence = Wakeup(), Deadline(seconds)
+    connection.start(wakeup)
+    inbox = connection.inbox
+    try:
+        while not inbox.exhausted:
+            batch = inbox.first()
+            if batch is None:
+                assert not silence.passed(), f"nothing for {seconds:g} s"
+                wakeup.wait(silence.remaining())
+                continue
+            silence = Deadline(seconds)
+            for item in batch.items:
+                assert isinstance(item, str)
+                if echo:
+                    connection.submit(item.encode())
+                yield item
+            connection.used_up(batch)
+        assert connection.is_open, str(inbox.closed)
+    finally:
+        connection.close()
+        connection.join()
