@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 MASK = "[REDACTED]"
 
-#: Environment values shorter than this ("1", "on", "dev") are words, not secrets: masking them would only garble text.
+#: Values of environment variables and headers that are shorter than this ("1", "on", "dev") are words, not secrets:
+#: masking them would only garble text.
 MIN_ENV_SECRET_LENGTH = 4
 
 #: The same for the segments of a URL's path.
@@ -96,10 +97,10 @@ def path_secrets(url: str) -> List[str]:
 
 
 def header_secrets(headers: Dict[str, str]) -> List[str]:
-    """Returns the values of headers, and the words in them that are long enough to be secret ("Bearer …", "sid=…")."""
-    words = [part for value in headers.values() for part in re.split(r"[\s;,=]+", value)]
-    words = [word for word in words if len(word) >= MIN_ENV_SECRET_LENGTH]
-    return list(headers.values()) + words
+    """Returns the values of headers, and the words in them ("Bearer …", "sid=…"), that are long enough to be secret."""
+    values = list(headers.values())
+    words = [part for value in values for part in re.split(r"[\s;,=]+", value)]
+    return [secret for secret in values + words if len(secret) >= MIN_ENV_SECRET_LENGTH]
 
 
 def mask_url(url: str) -> str:

@@ -20,7 +20,16 @@ from runtimeuse_sync import (
     RuntimeEnvironmentDownloadableInterface,
 )
 from runtimeuse_sync._codec import MalformedMessage, parse
-from runtimeuse_sync._redaction import MASK, env_secrets, mask_url, scrub, scrub_value, url_origin, url_secrets
+from runtimeuse_sync._redaction import (
+    MASK,
+    env_secrets,
+    header_secrets,
+    mask_url,
+    scrub,
+    scrub_value,
+    url_origin,
+    url_secrets,
+)
 
 SECRET = "hunter2-hunter2"
 SIGNED = f"https://user:{SECRET}@store.test:8443/a/b.zip?X-Signature={SECRET}&x=1#part"
@@ -84,6 +93,12 @@ def test_deeply_nested_values_are_masked(depth: int) -> None:
 
 def test_short_environment_values_are_words() -> None:
     assert env_secrets({"A": "1", "B": "dev", "C": SECRET}, None, {}, {"D": "prod"}) == [SECRET, "prod"]
+
+
+def test_short_headers_are_words() -> None:
+    headers = {"X-Retry": "7", "Authorization": "Bearer abcd", "Cookie": "a=1; sid=secret"}
+    assert scrub("HTTP 407 Proxy", header_secrets(headers)) == "HTTP 407 Proxy"
+    assert scrub("abcd secret", header_secrets(headers)) == f"{MASK} {MASK}"
 
 
 @pytest.mark.parametrize(
