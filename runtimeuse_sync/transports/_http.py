@@ -50,7 +50,11 @@ class OpeningInterrupted(Exception):
 
 
 def os_failure(error: OSError) -> OpeningFailed:
-    """Returns what an error of the operating system means for the attempt."""
+    """Returns what an error of the operating system, or of TLS, means for the attempt."""
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return OpeningFailed("the connection was closed during the handshake", retryable=True)
+    if isinstance(error, ssl.SSLError):
+        return OpeningFailed(f"TLS: {error.reason or error}")
     names = {errno.ECONNREFUSED: "connection refused", errno.ECONNRESET: "connection reset"}
     text = names.get(error.errno or 0) or error.strerror or str(error)
     return OpeningFailed(text, retryable=error.errno in _RETRYABLE_ERRNO)
@@ -71,6 +75,22 @@ def send_all(sock: socket.socket, data: bytes, wait: Wait) -> None:
             wait(sock, True, False)
         except OSError as error:
             raise os_failure(error) from error
+
+
+def ask(sock: socket.socket, request: bytes, wait: Wait) -> Tuple[bytes, bytes]:
+    """Sends a request, and returns what `read_answer` does.
+
+    Who refuses may say so and be gone before it has read the request: that is not a connection to be tried again.
+
+    Raises:
+        OpeningFailed: there is no answer.
+    """
+    try:
+        send_all(sock, request, wait)
+    except OpeningFailed as failure:
+        if not failure.retryable:
+            raise
+    return read_answer(sock, wait)
 
 
 def read_answer(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:

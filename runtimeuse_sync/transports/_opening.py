@@ -23,10 +23,9 @@ from ._http import (
     OpeningFailed,
     OpeningInterrupted,
     Wait,
+    ask,
     os_failure,
     parse_status,
-    read_answer,
-    send_all,
 )
 from ._proxy import Proxy, proxy_for, tunnel
 
@@ -175,13 +174,14 @@ def _close_half_made(error: OSError) -> None:
 
 
 class _HandshakeSocket:
-    """What websocket-client's handshake takes for the socket: sends for real, then reads from the answer read whole."""
+    """What websocket-client's handshake takes for the socket: keeps the request, sends it when the answer is wanted."""
 
     def __init__(self, sock: socket.socket, wait: Wait, target: Target) -> None:
         self._offered = {name.lower() for name in target.headers}
         self._sock = sock
         self._wait = wait
         self._secrets = target.secrets()
+        self._request = b""
         self._head = b""
         self.rest = b""
 
@@ -192,7 +192,7 @@ class _HandshakeSocket:
         """The waits have their own limit."""
 
     def send(self, data: bytes) -> int:
-        send_all(self._sock, data, self._wait)
+        self._request += data
         return len(data)
 
     def recv(self, size: int) -> bytes:
@@ -205,7 +205,7 @@ class _HandshakeSocket:
         """The socket is closed by who opened it."""
 
     def _checked_answer(self) -> bytes:
-        head, self.rest = read_answer(self._sock, self._wait)
+        head, self.rest = ask(self._sock, self._request, self._wait)
         status, reason = parse_status(head)
         if status != 101:
             text = scrub(f"HTTP {status} {reason}".rstrip(), self._secrets)

@@ -10,7 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from .._redaction import url_origin
 from .._validation import is_loopback
-from ._http import RETRYABLE_STATUS, OpeningFailed, Wait, basic_authorization, parse_status, read_answer, send_all
+from ._http import RETRYABLE_STATUS, OpeningFailed, Wait, ask, basic_authorization, parse_status
 
 
 class Proxy(NamedTuple):
@@ -67,8 +67,7 @@ def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, wait: Wait) 
     request = f"CONNECT {name} HTTP/1.1\r\nHost: {name}\r\n"
     if proxy.username is not None:
         request += f"Proxy-Authorization: {basic_authorization(proxy.username, proxy.password)}\r\n"
-    send_all(sock, (request + "\r\n").encode("latin-1"), wait)
-    head, rest = read_answer(sock, wait)
+    head, rest = ask(sock, (request + "\r\n").encode("latin-1"), wait)
     status, reason = parse_status(head)
     if not 200 <= status < 300:
         raise OpeningFailed(

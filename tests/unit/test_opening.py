@@ -7,11 +7,11 @@ import select
 import socket
 import ssl
 import struct
-from typing import Optional
+from typing import Optional, Type
 
 import pytest
 
-from runtimeuse_sync.transports._http import OpeningFailed
+from runtimeuse_sync.transports._http import OpeningFailed, ask, os_failure
 from runtimeuse_sync.transports._opening import _start_tls
 
 from .doubles import PATIENCE
@@ -36,3 +36,24 @@ def test_a_connection_that_is_reset_before_tls_begins() -> None:
     # The socket that CPython made before it failed would be said to be unclosed.
     del caught
     gc.collect()
+
+
+def test_a_server_that_refuses_and_is_gone_before_the_request_is_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as client:
+            served, _ = listener.accept()
+            served.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+            served.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            served.close()
+            gone = select.poll()
+            gone.register(client, 0)
+            assert gone.poll(PATIENCE * 1000)
+            client.setblocking(False)
+            assert ask(client, b"GET / HTTP/1.1\r\n\r\n", no_wait) == (b"HTTP/1.1 403 Forbidden\r\n\r\n", b"")
+
+
+@pytest.mark.parametrize("kind", [ssl.SSLEOFError, ssl.SSLZeroReturnError])
+def test_an_end_of_tls_is_an_end_of_the_connection(kind: Type[ssl.SSLError]) -> None:
+    failure = os_failure(kind(8, "EOF occurred in violation of protocol"))
+    assert failure.retryable
+    assert "closed during the handshake" in str(failure)
