@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Generic, Optional, TypeVar
 
 from . import _codec
 from ._call import Call
+from ._redaction import scrub_value
 from ._turn import Ticket
 from .errors import AgentRuntimeError
 from .messages import ArtifactUploadRequestMessageInterface, AssistantMessageInterface, CommandOutputMessageInterface
@@ -105,8 +106,9 @@ class Callbacks:
         helper = _Helper(callback, self._call, self._ticket)
         while not helper.done:
             if self._call.now() >= until:
+                shown = scrub_value(metadata, self._call.secrets)
                 raise AgentRuntimeError(
-                    f"{name} callback timed out", {"timeout_type": option, "timeout": seconds, **metadata}
+                    f"{name} callback timed out", {"timeout_type": option, "timeout": seconds, **shown}
                 )
             self._call.wait(until)
         return helper.result()

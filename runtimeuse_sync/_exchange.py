@@ -16,7 +16,7 @@ until it is there or has been taken out. And `leave` may be repeated.
 """
 
 import logging
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from . import _codec
 from ._call import Call
@@ -38,6 +38,9 @@ PROBE_INTERVAL = 1.0
 
 #: The same after the first refusal of the barrier.
 FIRST_PROBE = 0.05
+
+#: How many secrets of earlier calls are still masked in later ones.
+MAX_TOLD = 256
 
 
 class Exchange:
@@ -62,6 +65,7 @@ class Exchange:
         self.active: Optional[Call] = None
         self.uploads = Uploads(connection.submit)
         self.secrets = secrets
+        self._told: Dict[str, None] = {}
         self._origin = origin
         self.logger = logger
         self._persistent = persistent
@@ -102,6 +106,7 @@ class Exchange:
         while not self.turn.has(ticket):
             call.wait()
         self.active = call
+        call.secrets = [*self.secrets, *self._told, *call.secrets]
         self.connection.inbox.listener = call.wakeup
 
     def begin(self, call: Call, payload: bytes, result_type: str, secrets: List[str]) -> None:
@@ -142,12 +147,19 @@ class Exchange:
             if self.protocol.state is State.ABANDONED:
                 call.cancel_on_runtime()
             if self._persistent:
+                self._remember(call.secrets)
                 self._rest()
             self.connection.inbox.listener = None
             self.active = None
         self.turn.leave(ticket)
         if self.connection.paused or self.connection.inbox.first() is not None:
             self.connection.poke()
+
+    def _remember(self, secrets: List[str]) -> None:
+        """Has the next calls mask what the runtime was told in this one, too: it may come up later."""
+        self._told.update(dict.fromkeys(secrets))
+        while len(self._told) > MAX_TOLD:
+            self._told.pop(next(iter(self._told)), None)
 
     def end(self, call: Call, until: float, serve: Callable[[], None]) -> bool:
         """Announces the end of the session, serves late uploads, and waits until the runtime confirms.

@@ -24,6 +24,7 @@ from ._exchange import Exchange
 from ._incoming import Received
 from ._outcomes import idle_error, outcome
 from ._protocol import Event
+from ._redaction import scrub
 from ._requests import Request
 from ._turn import Ticket
 from .errors import (
@@ -70,9 +71,8 @@ class Run(Generic[ResultType]):
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
         self._logger: logging.Logger = request.options.logger or logging.getLogger("runtimeuse_sync")
-        self._call.on_sent = functools.partial(
-            self._logger.debug, "%s sent (source_id=%s)", request.kind, request.options.source_id
-        )
+        source_id = scrub(str(request.options.source_id), request.secrets)
+        self._call.on_sent = functools.partial(self._logger.debug, "%s sent (source_id=%s)", request.kind, source_id)
         self._exchange: Optional[Exchange] = None
         self._started = False
         self._joined = False

@@ -20,6 +20,7 @@ from ._calls import Calls
 from ._cleanup import cleaned_up, surely
 from ._connection import Connection
 from ._exchange import Exchange
+from ._redaction import scrub
 from ._requests import Defaults, Request
 from ._turn import Ticket
 from .errors import (
@@ -191,9 +192,10 @@ class RuntimeUseSession(Calls):
             _logger.debug("the session did not end well: %s", type(problem).__name__)
         if failures:
             paths = [request.filepath for request in uploads.failed]
-            raise ArtifactUploadError(
-                f"{len(paths)} artifact(s) could not be uploaded: {', '.join(paths)}", paths
-            ) from failures[0]
+            shown = scrub(", ".join(paths), call.secrets)
+            raise ArtifactUploadError(f"{len(paths)} artifact(s) could not be uploaded: {shown}", paths) from failures[
+                0
+            ]
 
 
 def _nothing(_: Call) -> None:

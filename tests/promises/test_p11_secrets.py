@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import threading
 import traceback
 import warnings
 from typing import Any, Callable, Iterator, List, Set
@@ -13,6 +14,8 @@ import pytest
 
 import runtimeuse_sync
 from runtimeuse_sync import (
+    AgentRuntimeError,
+    ArtifactUploadError,
     ArtifactUploadRequestMessageInterface,
     ArtifactUploadResult,
     CommandInterface,
@@ -23,8 +26,8 @@ from runtimeuse_sync import (
     RuntimeUseError,
 )
 
-from ..servers import CLOSE, Peer
-from .helpers import CONFIRM, Serve, assistant, end, error, output, ran, text, upload
+from ..servers import CLOSE, PATIENCE, Peer
+from .helpers import CONFIRM, Serve, answer, assistant, end, error, output, ran, text, upload
 
 #: Stands in everything that is secret, and nowhere else.
 MARK = "mArKeR"
@@ -241,6 +244,89 @@ def test_connecting_fails(caplog: pytest.LogCaptureFixture, capfd: pytest.Captur
         proxied = RuntimeUseClient(secret_url(1), proxy=f"http://{MARK}:{MARK}@127.0.0.1:1", connect_timeout=0.2)
         with pytest.raises(RuntimeUseError) as caught:
             proxied.query("hi", query_options())
+        told.append(caught.value)
+
+
+def test_a_secret_in_the_source_id(
+    serve: Serve, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(telling(None))
+    with nothing_told(caplog, capfd):
+        RuntimeUseClient(server.url).query("hi", query_options(source_id=f"job of {MARK}-redact"))
+    assert "source_id=job of [REDACTED]" in caplog.text
+
+
+def test_a_secret_in_the_path_of_an_artifact(
+    serve: Serve, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(text("done"))
+        peer.expect("end_session_message")
+        peer.send(upload(f"/out/{MARK}-redact"), CONFIRM)
+
+    def fail(_: Any) -> ArtifactUploadResult:
+        raise OSError("the disk is full")
+
+    with nothing_told(caplog, capfd) as told:
+        with pytest.raises(ArtifactUploadError) as caught:
+            with RuntimeUseClient(serve(script).url, model="m").session() as session:
+                session.query(
+                    "hi", secrets_to_redact=[f"{MARK}-redact"], artifacts_dir="/out", on_artifact_upload_request=fail
+                )
+        told.append(caught.value)
+    assert caught.value.filepaths == [f"/out/{MARK}-redact"]
+
+
+def test_a_secret_in_a_callbacks_timeout(
+    serve: Serve, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(upload(f"/out/{MARK}-redact"))
+
+    release = threading.Event()
+
+    def slow(_: Any) -> ArtifactUploadResult:
+        release.wait(PATIENCE)
+        return ArtifactUploadResult("https://s3/x", "text/plain")
+
+    with nothing_told(caplog, capfd) as told:
+        with pytest.raises(AgentRuntimeError, match="timed out") as caught:
+            RuntimeUseClient(serve(script).url, model="m").query(
+                "hi",
+                secrets_to_redact=[f"{MARK}-redact"],
+                artifacts_dir="/out",
+                on_artifact_upload_request=slow,
+                artifact_upload_callback_timeout=0.05,
+                end_session_timeout=0.1,
+            )
+        release.set()
+        told.append(caught.value)
+
+
+def test_secrets_of_earlier_calls_of_a_session(
+    serve: Serve, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The runtime redacts by the current request's secrets only, and what it says may be about an earlier one's."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(upload("/out/a"))
+        peer.expect("artifact_upload_response_message")
+        peer.send(text("done"))
+        peer.expect("invocation_message")
+        peer.send(error(f"not uploaded: ?X-Amz-Signature={MARK}-presigned; {MARK}-redact in .env"))
+        for message in peer.requests():
+            answer(peer, message)
+
+    with nothing_told(caplog, capfd) as told, RuntimeUseClient(serve(script).url, model="m").session() as session:
+        assert session.query("hi", query_options()).text == "done"
+        with pytest.raises(AgentRuntimeError, match="not uploaded") as caught:
+            session.query("hi")
         told.append(caught.value)
 
 
