@@ -193,9 +193,8 @@ class RuntimeUseSession(Calls):
         if failures:
             paths = [request.filepath for request in uploads.failed]
             shown = scrub(", ".join(paths), call.secrets)
-            raise ArtifactUploadError(f"{len(paths)} artifact(s) could not be uploaded: {shown}", paths) from failures[
-                0
-            ]
+            reason = failures[0]
+            raise ArtifactUploadError(f"{len(paths)} artifact(s) could not be uploaded: {shown}", paths) from reason
 
 
 def _nothing(_: Call) -> None:
