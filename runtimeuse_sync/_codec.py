@@ -25,6 +25,8 @@ from .results import CommandResultItem, StructuredOutputResult, TextResult
 
 Wire = Dict[str, Any]
 
+_raw_decode = json.JSONDecoder().raw_decode
+
 _MESSAGE_TYPE = re.compile(r'"message_type"\s*:\s*"(\w{1,40})"')
 
 CANCEL: Wire = {"message_type": "cancel_message"}
@@ -41,17 +43,26 @@ def parse(item: Any) -> Wire:
     Raises:
         MalformedMessage: it is not JSON, not an object, nested too deeply, or has no `message_type`.
     """
-    message = item
-    if isinstance(item, str):
-        try:
-            message = json.loads(item)
-        except (ValueError, RecursionError) as error:
-            raise MalformedMessage(f"not JSON ({type(error).__name__})") from None
+    message = _loads(item) if isinstance(item, str) else item
     if not isinstance(message, dict):
         raise MalformedMessage(f"a JSON object was expected, not {type(message).__name__}")
     if not isinstance(message.get("message_type"), str):
         raise MalformedMessage("message_type is missing or not a string")
     return message
+
+
+def _loads(text: str) -> Any:
+    try:
+        try:
+            # Without what `json.loads` does around this, which takes as long as this itself for a short message.
+            value, end = _raw_decode(text)
+            if end == len(text):
+                return value
+        except ValueError:
+            pass  # It does not begin by a value, but perhaps by white space.
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"not JSON ({type(error).__name__})") from None
 
 
 def unparsed_type(item: Any) -> str:

@@ -199,6 +199,10 @@ class Exchange:
         if received is None:
             batch.position += 1
             return None
+        if received.event is Event.STREAM and self.protocol.state is State.ACTIVE:
+            # Nearly all messages are such: it is for the caller, and moves nothing.
+            batch.position += 1
+            return received
         identity = (batch.end, batch.position)
         if received.event is Event.ARTIFACT and not self.protocol.has_received(identity):
             # Before the protocol moves on: rather twice than never.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Optional
 
 from . import _codec
 from ._inbox import Item
-from ._protocol import Event, Protocol
+from ._protocol import STREAMED, Event, Protocol
 from .errors import ProtocolError
 
 _TERMINALS = ("result_message", "command_execution_result_message", "error_message")
@@ -34,6 +34,8 @@ def interpret(item: Item, protocol: Protocol, logger: logging.Logger) -> Optiona
     if message is None:
         logger.debug("ignored a message of an unknown type from the runtime")
         return None
+    if message_type in STREAMED:
+        return Received(Event.STREAM, message)
     event = protocol.classify(
         message_type,
         empty=not getattr(message, "results", True),

@@ -117,6 +117,9 @@ _NEXT: Dict[Tuple[State, Event], State] = {
     (State.ENDING, Event.CONFIRM): State.ENDED,
 }
 
+#: The types of messages that are streamed, whatever the state.
+STREAMED = frozenset({"assistant_message", "command_output_message", "heartbeat_message"})
+
 _BARRIER_ASKED: Set[State] = {State.PROBING, State.DOUBTFUL, State.REFUSED}
 _STALE: Set[State] = {State.ABANDONED, State.UNSURE, State.PROBING, State.DOUBTFUL, State.REFUSED}
 
@@ -200,6 +203,8 @@ class Protocol:
             empty: Whether it is a command result without any results.
             error: The text of an error message.
         """
+        if message_type in STREAMED:
+            return Event.STREAM
         if message_type == "error_message":
             return Event.REFUSAL if error in self._busy_texts else Event.ERROR
         if message_type in ("result_message", "command_execution_result_message"):
@@ -212,7 +217,8 @@ class Protocol:
             return Event.RESULT if message_type == self._result_type else Event.FOREIGN
         if message_type == "artifact_upload_request_message":
             return Event.ARTIFACT
-        return Event.CONFIRM if message_type == "end_session_confirm_message" else Event.STREAM
+        assert message_type == "end_session_confirm_message", message_type
+        return Event.CONFIRM
 
     def has_received(self, message: Any) -> bool:
         """Returns whether that message, by what identifies it, was the last one received."""

@@ -146,8 +146,7 @@ class Run(Generic[ResultType]):
 
         Raises: what the run ended with; `CancelledException` if it was left before its end.
         """
-        while self._next() is not None:
-            pass
+        self._next(to_the_end=True)
         assert self._result is not None
         return self._result
 
@@ -190,8 +189,8 @@ class Run(Generic[ResultType]):
 
     # Messages.
 
-    def _next(self) -> Optional[StreamedMessage]:
-        """Returns the next message for the user; `None` when the run has ended well."""
+    def _next(self, *, to_the_end: bool = False) -> Optional[StreamedMessage]:
+        """Returns the next message for the user; `None` when the run has ended well, the only one `to_the_end`."""
         if self._error is not None:
             raise self._error
         if self._result is not None:
@@ -199,20 +198,20 @@ class Run(Generic[ResultType]):
         if self._exchange is None:
             raise SessionStateError("a run must be entered first: with client.stream(…) as run: …")
         try:
-            return self._read(self._exchange)
+            return self._read(self._exchange, to_the_end)
         except BaseException as error:
             self._error = error
             raise
 
-    def _read(self, exchange: Exchange) -> Optional[StreamedMessage]:
-        call = self._call
+    def _read(self, exchange: Exchange, to_the_end: bool) -> Optional[StreamedMessage]:
+        call, deadline = self._call, self._call.deadline
         idle = self._request.options.idle_timeout
         while True:
             batch = exchange.next_batch(call, math.inf if idle is None else call.now() + idle)
             if batch is None:
                 raise idle_error(idle, self._message_count, self._last_message_type)
             while batch.position < len(batch.items):
-                if call.cancel_wanted:
+                if call.cancel_wanted or deadline.passed():
                     call.check()
                 received = exchange.use_next(batch)
                 if received is None:
@@ -222,6 +221,8 @@ class Run(Generic[ResultType]):
                 if received.event is Event.STREAM:
                     self._last_message_type = message.message_type
                     self._callbacks.deliver(message, self._message_count)
+                    if to_the_end:
+                        continue
                     streamed: StreamedMessage = message
                     return streamed
                 if received.event is Event.ARTIFACT:

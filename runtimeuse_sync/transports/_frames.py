@@ -88,6 +88,8 @@ class FrameParser:
             self._feed(data, parsed)
         except FrameError as error:
             return parsed, error
+        except UnicodeDecodeError:
+            return parsed, FrameError(INVALID_DATA, "a text message is not UTF-8")
         return parsed, None
 
     def _feed(self, data: bytes, parsed: List[Parsed]) -> None:
@@ -111,16 +113,17 @@ class FrameParser:
         while end - at >= 2:
             first, length = data[at], data[at + 1]
             start = at + 2
-            if first == 0x81 and length < 126 and self._fragments is None:
+            if first == 0x81 and length < 127 and self._fragments is None:
                 # A short, whole text message: nearly all of a stream.
-                if length > self._max:
-                    raise FrameError(TOO_BIG, self._too_big(length))
+                if length == 126 and at + 4 <= end:
+                    length = data[at + 2] << 8 | data[at + 3]
+                    start = at + 4
                 after = start + length
-                if after > end:
-                    break
-                parsed.append(_decode(data[start:after]))
-                at = after
-                continue
+                if after <= end and length <= self._max:
+                    parsed.append(data[start:after].decode())
+                    at = after
+                    continue
+                length, start = data[at + 1], at + 2
             if length & 0x7F == 126:
                 start = at + 4
                 if start > end:
@@ -179,7 +182,7 @@ class FrameParser:
             assert self._fragments is not None
             self._add_fragment(fin, payload, parsed)
         elif fin:
-            parsed.append(_decode(payload) if opcode == TEXT else Binary(payload))
+            parsed.append(payload.decode() if opcode == TEXT else Binary(payload))
         else:
             self._fragments, self._fragments_opcode = bytearray(), opcode
             self._decoder.reset()
@@ -191,21 +194,11 @@ class FrameParser:
         text = self._fragments_opcode == TEXT
         if text:
             # Invalid UTF-8 fails the connection as soon as it shows, not when the message ends (§8.1).
-            try:
-                self._decoder.decode(payload, fin)
-            except UnicodeDecodeError:
-                raise FrameError(INVALID_DATA, "a text message is not UTF-8") from None
+            self._decoder.decode(payload, fin)
         if fin:
             whole = bytes(self._fragments)
             self._fragments = None
-            parsed.append(_decode(whole) if text else Binary(whole))
-
-
-def _decode(payload: bytes) -> str:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        raise FrameError(INVALID_DATA, "a text message is not UTF-8") from None
+            parsed.append(whole.decode() if text else Binary(whole))
 
 
 def _control(opcode: int, payload: bytes) -> Parsed:
