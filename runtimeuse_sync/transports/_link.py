@@ -11,8 +11,8 @@ from typing import Any, Deque, List, Optional, Tuple
 
 from . import _frames
 
-_READ_SIZE = 64 * 1024
-_READS_AT_ONCE = 4
+_READ_SIZE = 256 * 1024
+_READS_AT_ONCE = 2
 _FLUSH_SIZE = 1024 * 1024
 
 # Pings that may wait for their answers: of more than these, the oldest stay without, as RFC 6455 §5.5.3 allows. To
