@@ -121,10 +121,14 @@ class Watch(logging.Handler):
 
     def check(self) -> int:
         """Asserts that there is no mark; returns how many texts were looked at, and forgets them."""
-        texts, self._texts = self._texts, []
-        leaks = [text for text in texts if any(form in text for form in FORBIDDEN)]
+        leaks = self.leaks()
         assert not leaks, leaks
+        texts, self._texts = self._texts, []
         return len(texts)
+
+    def leaks(self) -> List[str]:
+        """Returns the texts with marks in them."""
+        return [text for text in self._texts if any(form in text for form in FORBIDDEN)]
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
