@@ -80,17 +80,18 @@ class HttpProxy:
         self.requests()
 
     def _stop(self) -> None:
-        # Its workers end with it, if they get to it.
-        family = psutil.Process(self._process.pid).children(recursive=True)
+        # Its worker does not always end with it, and has nothing to finish.
+        workers = psutil.Process(self._process.pid).children(recursive=True)
         self._process.terminate()
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(PATIENCE)
-        for child in psutil.wait_procs(family, 1)[1]:
-            child.kill()
-        assert not psutil.wait_procs(family, PATIENCE)[1]
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        assert not psutil.wait_procs(workers, PATIENCE)[1]
 
     def __enter__(self) -> HttpProxy:
         return self

@@ -222,9 +222,9 @@ def _unreachable(port: int, closed: int, proxy: HttpProxy, context: ssl.SSLConte
         {"proxy": f"http://{credentials}@{MARK.lower()}.invalid"},
         {"proxy": ""},
     ]
-    plain = [marked_client(closed, connect_timeout=0.1, **each) for each in settings]
+    plain = [marked_client(closed, connect_timeout=0.05, **each) for each in settings]
     url = f"ws://{credentials}@runtime.invalid/?token={mark('token')}"
-    named = RuntimeUseClient(url, model="m", connect_timeout=0.1)
+    named = RuntimeUseClient(url, model="m", connect_timeout=0.05)
     trusting: Dict[str, Any] = {"headers": HEADERS, "connect_timeout": 5.0, "ssl_context": context, "model": "m"}
     tls = [RuntimeUseClient(secure, proxy=each, **trusting) for each in ("", proxy.url(credentials))]
     return [*plain, named, *tls]
