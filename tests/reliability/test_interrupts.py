@@ -82,6 +82,7 @@ def try_once(number):
         seen.release()
     other.join()
     call(f"{number}/next")
+    session(f"{number}/next on the session")
 
 def held():
     gc.collect()
@@ -147,7 +148,8 @@ def test_a_handler_of_sigalrm_that_aborts(tally: Tally, kind: str) -> None:
                     _ = run.result
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 assert all(message.text_blocks == [prompt] for message in seen)
-                assert owner.query(f"{number}: next", timeout=PATIENCE).text == f"{number}: next"
+                for owner in (client, session):
+                    assert owner.query(f"{number}: next", timeout=PATIENCE).text == f"{number}: next"
         assert len(handled) >= count
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -141,7 +141,7 @@ def test_multiprocessing_by_spawn(tally: Tally, tmp_path: Path) -> None:
 def test_a_session_that_is_forgotten(tally: Tally, in_cycle: bool) -> None:
     """It warns, and its socket and its thread go; the runtime sees the connection close, and ends what ran."""
     fault = "process: an open session is garbage collected"
-    count = tries(10, 200)
+    count = tries(10, 100)
     tally.tried(fault, count)
 
     class Keeper:
