@@ -14,10 +14,10 @@ from runtimeuse_sync import AgentRuntimeError, RuntimeConnectionError, RuntimeUs
 from runtimeuse_sync.runtime import LocalRuntime
 
 
-def ask(client: RuntimeUseClient, prompt: str) -> Tuple[str, str]:
+def ask(client: RuntimeUseClient, prompt: str, timeout: float = 0.5) -> Tuple[str, str]:
     """The view itself: returns a status and a body."""
     try:
-        return "200 OK", client.query(prompt, timeout=0.5).text
+        return "200 OK", client.query(prompt, timeout=timeout).text
     except TimeoutError:
         return "504 Gateway Timeout", "the agent took too long\n"
     except RuntimeConnectionError:
