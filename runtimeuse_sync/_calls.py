@@ -92,7 +92,7 @@ def complete(run: "Run[ResultType]") -> ResultType:
     """Runs to the end and returns the result; whatever happens, what the run took is given back."""
 
     def start_and_wait() -> ResultType:
-        run.start()
+        run.start(until_open=False)
         return run.result
 
     return cleaned_up(start_and_wait, run.close)

@@ -116,19 +116,27 @@ class Connection:
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False
+        self._started = False
+        self._tell_opening = True
         self._outbox: Deque[Outgoing] = deque()
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._main, name=f"runtimeuse-connection-{next(_numbers)}", daemon=True)
 
     # For callers.
 
-    def start(self, listener: Wakeup) -> None:
-        """Starts the thread, which opens the connection; `listener` is woken when it is open, or cannot be.
+    def start(self, listener: Wakeup, *, tell_opening: bool = True) -> None:
+        """Starts the thread, which opens the connection.
+
+        Args:
+            listener: Woken when there is something in the inbox, and when the connection cannot be opened.
+            tell_opening: Whether it is woken also when the connection is open.
 
         Raises:
             RuntimeError: the system cannot start another thread.
         """
         self.inbox.listener = listener
+        self._tell_opening = tell_opening
+        self._started = True
         try:
             check_not_finalizing()
             self._thread.start()
@@ -152,7 +160,8 @@ class Connection:
         if request_of is not None:
             self.in_flight = request_of
         self._outbox.append(Outgoing(payload, request_of))
-        self.poke()
+        if self._started:
+            self.poke()
 
     def submit_once(self, outgoing: "Outgoing") -> None:
         """Has a message sent, unless it is waiting to be, or has been."""
@@ -224,7 +233,7 @@ class Connection:
     def _opened(self) -> None:
         self.is_open = True
         listener = self.inbox.listener
-        if listener is not None:
+        if listener is not None and self._tell_opening:
             listener.wake()
 
     def _offer_unused(self) -> None:

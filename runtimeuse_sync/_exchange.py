@@ -16,6 +16,7 @@ until it is there or has been taken out. And `leave` may be repeated.
 """
 
 import logging
+import math
 from typing import Callable, Dict, List, Optional
 
 from . import _codec
@@ -85,18 +86,14 @@ class Exchange:
             SessionStateError: this process only inherited the connection, or the session has ended.
         """
         self.take_turn(call, ticket)
+        self.wait_until_open(call)
+        self._settle(call)
+
+    def wait_until_open(self, call: Call) -> None:
+        """Waits for the connection to be open; raises as `enter`."""
         while not self.connection.is_open:
             self._check_connection(call)
-            try:
-                call.wait()
-            except RunTimeoutError as error:
-                if not self.connection.last_failure:
-                    raise
-                why = scrub(self.connection.last_failure, self.secrets)
-                raise RunTimeoutError(
-                    f"{error}: no connection to {self._origin} yet, the last attempt: {why}"
-                ) from None
-        self._settle(call)
+            self._wait(call)
 
     def take_turn(self, call: Call, ticket: Ticket) -> None:
         """Waits for the turn; raises as `enter`."""
@@ -110,7 +107,7 @@ class Exchange:
         self.connection.inbox.listener = call.wakeup
 
     def begin(self, call: Call, payload: bytes, result_type: str, secrets: List[str]) -> None:
-        """Sends the request; the connection must be at rest."""
+        """Sends the request; the connection must be at rest, as a new one is that is not even open."""
         call.check()
         # In this order: if an interrupt comes in between, a request that was never sent is taken for sent, and the
         # barrier will tell; the other way round its answer would be taken for the next one's.
@@ -138,7 +135,7 @@ class Exchange:
             self._check_connection(call)
             if call.now() >= idle_until:
                 return None
-            call.wait(idle_until)
+            self._wait(call, idle_until)
 
     def leave(self, call: Call, ticket: Ticket) -> None:
         """Gives the turn up; a request that is still in flight is cancelled. May be repeated, and never blocks."""
@@ -152,7 +149,7 @@ class Exchange:
             self.connection.inbox.listener = None
             self.active = None
         self.turn.leave(ticket)
-        if self.connection.paused or self.connection.inbox.first() is not None:
+        if self._persistent and (self.connection.paused or self.connection.inbox.first() is not None):
             self.connection.poke()
 
     def _remember(self, secrets: List[str]) -> None:
@@ -285,6 +282,15 @@ class Exchange:
             self.turn.leave(self._own_ticket)
 
     # Errors.
+
+    def _wait(self, call: Call, until: float = math.inf) -> None:
+        try:
+            call.wait(until)
+        except RunTimeoutError as error:
+            if self.connection.is_open or not self.connection.last_failure:
+                raise
+            why = scrub(self.connection.last_failure, self.secrets)
+            raise RunTimeoutError(f"{error}: no connection to {self._origin} yet, the last attempt: {why}") from None
 
     def _check_connection(self, call: Call) -> None:
         inbox = self.connection.inbox

@@ -125,7 +125,9 @@ class SafeRepr:
         found: List[str] = []
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses mix this in
             value = getattr(self, field.name)
-            if field.metadata.get("secret") == "values" and value:
+            if not value:
+                continue
+            if field.metadata.get("secret") == "values":
                 if isinstance(value, dict):
                     found += env_secrets({str(k): v for k, v in value.items() if isinstance(v, str)})
                 elif isinstance(value, (list, tuple)):

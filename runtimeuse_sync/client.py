@@ -165,9 +165,7 @@ class RuntimeUseClient(Calls):
         connection = self._connection()
         # First of all, so that whoever interrupts this leaves nothing that cannot be found.
         call.connection = connection
-        exchange = Exchange(connection, self._origin, self._secrets(), _logger, persistent=False)
-        connection.start(call.wakeup)
-        return exchange
+        return Exchange(connection, self._origin, self._secrets(), _logger, persistent=False)
 
     def _connection(self, connect_deadline: Optional[Deadline] = None) -> Connection:
         if isinstance(self._transport, WebSocketTransport):

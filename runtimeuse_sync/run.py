@@ -44,7 +44,7 @@ class Line(NamedTuple):
     """The connection that a run goes over.
 
     Attributes:
-        open: Returns the exchange; for a one-shot, makes it, and starts connecting.
+        open: Returns the exchange; for a one-shot, makes it, with a connection that is not yet started.
         one_shot: Whether the connection is the run's own, and ends with it.
         started: Told of the call when the run starts, so that `abort` finds it.
         ended: Told of it when the run is over.
@@ -152,8 +152,13 @@ class Run(Generic[ResultType]):
 
     # Start and end.
 
-    def start(self) -> None:
-        """What entering the context does; whoever calls this must `close`. Raises as `__enter__`."""
+    def start(self, *, until_open: bool = True) -> None:
+        """What entering the context does; whoever calls this must `close`. Raises as `__enter__`.
+
+        Args:
+            until_open: Whether a one-shot waits until it is connected; else only the next message is waited for, which
+                spares the caller's thread a turn.
+        """
         if self._started:
             raise SessionStateError("a run can be started once only")
         self._ticket.threads.add(threading.get_ident())
@@ -167,12 +172,23 @@ class Run(Generic[ResultType]):
                 "this session is in use by the same thread: a call from inside its own callback or run would wait for "
                 "itself"
             )
-        exchange.enter(self._call, self._ticket)
-        exchange.logger = self._logger
         options = self._request.options
+        secrets = list(options.secrets_to_redact)
+        if self._line.one_shot:
+            # Before it connects, so that the request goes out the moment it can.
+            exchange.take_turn(self._call, self._ticket)
+            exchange.begin(self._call, self._request.payload, self._request.result_type, secrets)
+            # The time until it is open is nobody's idleness.
+            waits = until_open or options.idle_timeout is not None
+            exchange.connection.start(self._call.wakeup, tell_opening=waits)
+            if waits:
+                exchange.wait_until_open(self._call)
+        else:
+            exchange.enter(self._call, self._ticket)
+            exchange.begin(self._call, self._request.payload, self._request.result_type, secrets)
+        exchange.logger = self._logger
         if options.on_artifact_upload_request is not None:
             exchange.uploads.options = options
-        exchange.begin(self._call, self._request.payload, self._request.result_type, list(options.secrets_to_redact))
         self._serve_kept(exchange)
 
     def _release(self) -> None:

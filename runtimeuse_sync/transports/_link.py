@@ -11,8 +11,10 @@ from typing import Any, Deque, List, Optional, Tuple
 
 from . import _frames
 
-_READ_SIZE = 256 * 1024
-_READS_AT_ONCE = 2
+# How much is read at once: the more comes, the more. Large buffers are dear to allocate for a small message.
+_LEAST_READ = 16 * 1024
+_MOST_READ = 256 * 1024
+_READS_AT_ONCE = 4
 _FLUSH_SIZE = 1024 * 1024
 
 # Pings that may wait for their answers: of more than these, the oldest stay without, as RFC 6455 §5.5.3 allows. To
@@ -50,6 +52,7 @@ class WebSocketLink:
         self._secure = isinstance(sock, ssl.SSLSocket)
         self._first = received
         self._read_all = False
+        self._read_size = _LEAST_READ
         self._pongs: Deque[bytes] = deque(maxlen=_MAX_PONGS)
 
     @property
@@ -89,7 +92,7 @@ class WebSocketLink:
                 self.wants_write = True
                 break
             # On TLS a send that could not be done must be tried again with the very same bytes: hence views.
-            chunk = self._out[0][:_READ_SIZE]
+            chunk = self._out[0][:_MOST_READ]
             try:
                 sent = self.sock.send(chunk)
             except (BlockingIOError, ssl.SSLWantWriteError):
@@ -111,7 +114,7 @@ class WebSocketLink:
         return progress
 
     def read(self) -> Tuple[List[str], bool]:
-        """Reads what has arrived, a few hundred KiB at most.
+        """Reads what has arrived, a MiB at most.
 
         Returns:
             The complete messages, and whether anything at all was received. Pings are answered on the way; if this was
@@ -125,17 +128,24 @@ class WebSocketLink:
             data = self._first or self._read_some()
             if not data:
                 break
-            whole_read = not self._first and len(data) == _READ_SIZE
+            whole_read = not self._first and len(data) == self._read_size
             self._first = b""
+            self._adapt(len(data))
             received = True
             self._parse(data, messages)
             if not whole_read and not self._secure:
                 break
         return messages, received
 
+    def _adapt(self, received: int) -> None:
+        if received == self._read_size:
+            self._read_size = min(2 * received, _MOST_READ)
+        elif received < self._read_size // 4:
+            self._read_size = max(self._read_size // 2, _LEAST_READ)
+
     def _read_some(self) -> bytes:
         try:
-            data: bytes = self.sock.recv(_READ_SIZE)
+            data: bytes = self.sock.recv(self._read_size)
         except (BlockingIOError, ssl.SSLWantReadError):
             return b""
         except ssl.SSLWantWriteError:

@@ -180,7 +180,7 @@ class _HandshakeSocket:
         self._offered = {name.lower() for name in target.headers}
         self._sock = sock
         self._wait = wait
-        self._secrets = target.secrets()
+        self._target = target
         self._request = b""
         self._head = b""
         self.rest = b""
@@ -195,10 +195,13 @@ class _HandshakeSocket:
         self._request += data
         return len(data)
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, _: int) -> bytes:
         if not self._head:
             self._head = self._checked_answer()
-        taken, self._head = self._head[:size], self._head[size:]
+        # websocket-client asks for one byte after the other until it gets a newline, and joins what it has got. So it
+        # is given each line in two pieces, whatever the size it asks for: a call per byte takes a tenth of a query.
+        end = max(1, self._head.find(b"\n"))
+        taken, self._head = self._head[:end], self._head[end:]
         return taken
 
     def close(self) -> None:
@@ -208,7 +211,7 @@ class _HandshakeSocket:
         head, self.rest = ask(self._sock, self._request, self._wait)
         status, reason = parse_status(head)
         if status != 101:
-            text = scrub(f"HTTP {status} {reason}".rstrip(), self._secrets)
+            text = scrub(f"HTTP {status} {reason}".rstrip(), self._target.secrets())
             raise OpeningFailed(
                 f"the server refused the WebSocket handshake: {text}",
                 retryable=status in RETRYABLE_STATUS,

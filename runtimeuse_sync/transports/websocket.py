@@ -80,6 +80,8 @@ class WebSocketTransport:
         self.connect_timeout = connect_timeout
         self.max_buffered = max_buffered
         target = Target(ws_url, _headers(ws_url, headers), ssl_context, proxy)
+        self._origin = url_origin(ws_url)
+        self._secrets = target.secrets()
         self._settings = SocketSettings(target, max_message_size, ping_interval, float(ping_timeout))
 
     def __repr__(self) -> str:
@@ -88,11 +90,11 @@ class WebSocketTransport:
     @property
     def origin(self) -> str:
         """Scheme, host and port of the URL: what may be shown of it."""
-        return url_origin(self.ws_url)
+        return self._origin
 
     def secrets(self) -> List[str]:
         """Returns what must not be shown of the settings."""
-        return self._settings.target.secrets()
+        return list(self._secrets)
 
     def connection(self, connect_deadline: Optional[Deadline] = None) -> SocketConnection:
         """Returns a new connection, not yet started; `connect_deadline` instead of the transport's own timeout."""

@@ -17,7 +17,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from runtimeuse_sync import CancelledException, RuntimeUseClient
+from runtimeuse_sync import AssistantMessageInterface, CancelledException, RuntimeUseClient
 
 from ..promises.helpers import InThread, answer, client_of, error
 from ..servers import FaultServer, Peer, PeerGone
@@ -117,12 +117,11 @@ def test_inside_a_running_event_loop(tally: Tally) -> None:
         with client.session() as session:
             begun = asyncio.Event()
 
+            def tell(_: AssistantMessageInterface) -> None:
+                loop.call_soon_threadsafe(begun.set)
+
             def call() -> str:
-                return session.query(
-                    f"hang {number}",
-                    timeout=PATIENCE,
-                    on_assistant_message=lambda _: loop.call_soon_threadsafe(begun.set),
-                ).text
+                return session.query(f"hang {number}", timeout=PATIENCE, on_assistant_message=tell).text
 
             hanging = loop.run_in_executor(None, call)
             others = [loop.run_in_executor(None, client.query, f"{number}/{each}") for each in range(5)]

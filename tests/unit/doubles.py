@@ -36,7 +36,7 @@ class IdleConnection(Connection):
     def __init__(self, max_buffered: int = 2**20, clock: Optional[FakeClock] = None) -> None:
         self.pokes = 0
         super().__init__(max_buffered, clock or FakeClock())
-        self.is_open = True
+        self.is_open = self._started = True
 
     def poke(self) -> None:
         self.pokes += 1
