@@ -4,10 +4,10 @@ Runs in the download's worker thread.
 """
 
 import os
-import shutil
 import stat
 import zipfile
-from typing import Callable, Dict, List, Tuple
+from contextlib import contextmanager
+from typing import Callable, Dict, Iterator, List, Tuple
 
 _CHUNK = 256 * 1024
 #: Every member costs an inode, also an empty one.
@@ -34,16 +34,25 @@ def extract(archive: str, directory: str, check: Callable[[], None], max_size: i
         OSError: a file cannot be written.
     """
     root = os.path.realpath(directory)
+    with _reading():
+        opened = zipfile.ZipFile(archive)
+    with opened:
+        listed = opened.infolist()
+        # What it says of itself first, so that most archives that hold too much leave nothing behind.
+        if len(listed) > _MAX_MEMBERS or sum(info.file_size for info in listed) > max_size:
+            raise _too_large(max_size)
+        members = [(info, _target(root, info.filename)) for info in listed]
+        _Extraction(opened, root, check, max_size).run(members)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Around whatever reads the archive, and does nothing else."""
     try:
-        with zipfile.ZipFile(archive) as opened:
-            listed = opened.infolist()
-            # What it says of itself first, so that most archives that hold too much leave nothing behind.
-            if len(listed) > _MAX_MEMBERS or sum(info.file_size for info in listed) > max_size:
-                raise _too_large(max_size)
-            members = [(info, _target(root, info.filename)) for info in listed]
-            _Extraction(opened, root, check, max_size).run(members)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        # zipfile's way to speak of encrypted members is RuntimeError.
+        yield
+    except Exception as error:
+        # zipfile, and the libraries that it stands on, have a dozen kinds of exceptions for what is damaged, encrypted
+        # or unknown to them.
         raise ArchiveError(f"the archive cannot be extracted ({error})") from error
 
 
@@ -54,6 +63,7 @@ class _Extraction:
         self._check = check
         self._max_size = max_size
         self._size = 0
+        self._links: List[Tuple[zipfile.ZipInfo, str]] = []
 
     def run(self, members: List[Tuple[zipfile.ZipInfo, str]]) -> None:
         directory_modes: Dict[str, int] = {}
@@ -73,6 +83,14 @@ class _Extraction:
                 self._file(info, target)
                 if stat.S_IMODE(mode) & 0o777:
                     os.chmod(target, stat.S_IMODE(mode) & 0o777)
+        # A link may lead elsewhere by way of one that came after it.
+        outside = [
+            (info, target) for info, target in self._links if not _is_inside(self._root, os.path.realpath(target))
+        ]
+        for _, target in outside:
+            os.unlink(target)
+        if outside:
+            raise _leads_outside(outside[0][0].filename)
         # Last, as a directory may be one that nothing can be written into; its owner can still look into it.
         for target, permissions in directory_modes.items():
             os.chmod(target, permissions | stat.S_IRWXU)
@@ -80,36 +98,44 @@ class _Extraction:
     def _link(self, info: zipfile.ZipInfo, target: str) -> None:
         if info.file_size > _MAX_LINK:
             raise ArchiveError(f"the archive holds a link that is no path: {info.filename!r}")
-        destination = os.fsdecode(self._opened.read(info))
+        with _reading():
+            destination = os.fsdecode(self._opened.read(info))
+        if "\0" in destination:
+            raise ArchiveError(f"the archive holds a link that is no path: {info.filename!r}")
         resolved = os.path.realpath(os.path.join(os.path.dirname(target), destination))
         _check_inside(self._root, resolved, info.filename)
-        _make_way(target)
+        _make_way(info, target)
         os.symlink(destination, target)
+        self._links.append((info, target))
 
     def _file(self, info: zipfile.ZipInfo, target: str) -> None:
-        _make_way(target)
-        with self._opened.open(info) as source, open(target, "wb") as file:
-            while True:
-                self._check()
-                data = source.read(_CHUNK)
-                if not data:
-                    break
-                self._size += len(data)
-                if self._size > self._max_size:
-                    raise _too_large(self._max_size)
-                file.write(data)
+        with _reading():
+            source = self._opened.open(info)
+        with source:
+            _make_way(info, target)
+            with open(target, "wb") as file:
+                while True:
+                    self._check()
+                    with _reading():
+                        data = source.read(_CHUNK)
+                    if not data:
+                        break
+                    self._size += len(data)
+                    if self._size > self._max_size:
+                        raise _too_large(self._max_size)
+                    file.write(data)
 
 
 def _too_large(max_size: int) -> ArchiveError:
     return ArchiveError(f"the archive holds more than the limit of {max_size} bytes, or than {_MAX_MEMBERS} files")
 
 
-def _make_way(target: str) -> None:
+def _make_way(info: zipfile.ZipInfo, target: str) -> None:
     """Removes a file or link in the target's place: writing through a link would write what it leads to."""
-    if os.path.islink(target) or os.path.isfile(target):
+    if os.path.isdir(target) and not os.path.islink(target):
+        raise ArchiveError(f"the archive holds a file in the place of a directory: {info.filename!r}")
+    if os.path.lexists(target):
         os.unlink(target)
-    elif os.path.isdir(target):
-        shutil.rmtree(target)
 
 
 def _target(root: str, name: str) -> str:
@@ -120,5 +146,13 @@ def _target(root: str, name: str) -> str:
 
 
 def _check_inside(root: str, path: str, name: str) -> None:
-    if path != root and not path.startswith(root.rstrip("/") + "/"):
-        raise ArchiveError(f"the archive holds a path that leads outside of its directory: {name!r}")
+    if not _is_inside(root, path):
+        raise _leads_outside(name)
+
+
+def _is_inside(root: str, path: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _leads_outside(name: str) -> ArchiveError:
+    return ArchiveError(f"the archive holds a path that leads outside of its directory: {name!r}")

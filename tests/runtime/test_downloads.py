@@ -11,7 +11,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
+from runtimeuse_sync.runtime.archives import extract
 from runtimeuse_sync.runtime.downloads import file_name
+from runtimeuse_sync.runtime.http_transfer import TransferAbortedError
 
 from .conftest import Connect
 from .wire import CANCELLED, PATIENCE, Storage, Wire
@@ -101,6 +103,8 @@ def test_an_archive_does_not_reach_outside(wire: Wire, storage: Storage, tmp_pat
     [
         [("link", b"/etc", stat.S_IFLNK | 0o777)],
         [("link", b"..", stat.S_IFLNK | 0o777), ("link/evil", b"x", 0o644)],
+        # Inside, until the second one comes.
+        [("link", b"later/..", stat.S_IFLNK | 0o777), ("later", b".", stat.S_IFLNK | 0o777)],
     ],
 )
 def test_nor_do_its_links(wire: Wire, storage: Storage, tmp_path: Path, members: Any) -> None:
@@ -108,6 +112,7 @@ def test_nor_do_its_links(wire: Wire, storage: Storage, tmp_path: Path, members:
     [answer] = fetch(wire, storage.url + "/a.zip")
     assert "leads outside" in answer["error"]
     assert not (tmp_path / "evil").exists()
+    assert not (tmp_path / "in" / "link").is_symlink()
 
 
 def test_links_permissions_and_directories_are_kept(wire: Wire, storage: Storage, tmp_path: Path) -> None:
@@ -132,6 +137,39 @@ def test_a_damaged_archive_is_an_error(wire: Wire, storage: Storage, tmp_path: P
     storage.files["/a.zip"] = b"not a zip"
     assert "cannot be extracted" in fetch(wire, storage.url + "/a.zip")[0]["error"]
     assert os.listdir(tmp_path / "in") == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_nor_is_a_damaged_member_more_than_an_error(wire: Wire, storage: Storage, method: int) -> None:
+    content = os.urandom(5000)
+    whole = archive(("a", content, 0o644), method=method)
+    for damaged in (whole.replace(whole[1000:1100], bytes(100)), whole[:2000] + whole[2500:]):
+        storage.files["/a.zip"] = damaged
+        [answer] = fetch(wire, storage.url + "/a.zip")
+        assert answer["error"].startswith("Download failed: the archive cannot be extracted (")
+
+
+def test_a_file_does_not_replace_a_directory(wire: Wire, storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "in" / "data").mkdir(parents=True)
+    (tmp_path / "in" / "data" / "kept").write_text("x")
+    storage.files["/a.zip"] = archive(("data", b"x", 0o644))
+    assert "in the place of a directory: 'data'" in fetch(wire, storage.url + "/a.zip")[0]["error"]
+    assert (tmp_path / "in" / "data" / "kept").read_text() == "x"
+
+
+def test_an_extraction_can_be_cancelled(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(archive(*[(f"{number}", b"x", 0o644) for number in range(10)]))
+    checks = 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += 1
+        if checks == 5:
+            raise TransferAbortedError
+
+    with pytest.raises(TransferAbortedError):
+        extract(str(tmp_path / "a.zip"), str(tmp_path / "out"), check, 1000)
+    assert 0 < len(os.listdir(tmp_path / "out")) < 5
 
 
 @pytest.mark.parametrize("stall", ["before the answer", "within the body"])
