@@ -60,9 +60,10 @@ class Artifacts:
         async with self._scanning:
             for directory in directories:
                 self._scanner.add(self._settings.path(directory), ignore_content)
-        await self._scan()
+        # Before the first look, which a cancel of its request may end.
         if self._watching is None:
             self._watching = asyncio.ensure_future(self._watch())
+        await self._scan()
 
     def answer(self, response: UploadResponse) -> None:
         """Takes the client's answer to an announcement and begins the upload."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from ._extras import needs_extra
@@ -53,6 +54,8 @@ class IgnoreRules:
             return
         try:
             status = os.stat(self._file)
+            if not stat.S_ISREG(status.st_mode):
+                raise FileNotFoundError  # a pipe would be waited on for ever
             read_as = (status.st_mtime_ns, status.st_size, status.st_ino)
             if read_as == self._read_as:
                 return

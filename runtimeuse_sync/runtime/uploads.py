@@ -5,6 +5,7 @@ Each upload is a task on the event loop and one worker thread (`runtimeuse-uploa
 
 import asyncio
 import os
+import stat
 from typing import IO, Set
 
 from .._redaction import mask_url
@@ -95,6 +96,15 @@ class _Body:
         return data
 
 
+def _open(path: str) -> "IO[bytes]":
+    """Opens a file that may have been replaced by anything since it was announced; a pipe is not waited on."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _UploadError("it is no file any more")
+    return os.fdopen(descriptor, "rb")
+
+
 def _put(path: str, response: UploadResponse, transfer: Transfer, settings: RuntimeSettings) -> None:
     with needs_extra():
         import requests
@@ -103,7 +113,7 @@ def _put(path: str, response: UploadResponse, transfer: Transfer, settings: Runt
     with transfer.open_session() as session:
         for tries_left in reversed(range(_TRIES)):
             try:
-                with open(path, "rb") as file:
+                with _open(path) as file:
                     body = _Body(file, transfer)
                     with session.put(
                         response.presigned_url,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +13,10 @@ import requests
 import responses
 
 from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
+from runtimeuse_sync.runtime.scanner import Scanner
 
 from .conftest import Connect, StartRuntime
-from .wire import Message, Storage, Wire, named, wire_to
+from .wire import CANCELLED, PATIENCE, Message, Storage, Wire, named, wire_to
 
 REQUEST = "artifact_upload_request_message"
 RESULT = "command_execution_result_message"
@@ -157,6 +159,44 @@ def test_directories_accumulate_and_no_file_comes_twice(talk: Connect, tmp_path:
     (tmp_path / "one" / "new").write_text("x")
     assert files([wire.receive()]) == ["new"]
     wire.assert_idle()
+
+
+def test_a_cancel_during_the_first_look_does_not_end_the_watching(
+    talk: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, go_on = threading.Event(), threading.Event()
+    scan = Scanner.scan
+
+    def slow_scan(self: Scanner, *args: Any) -> Any:
+        looking.set()
+        assert go_on.wait(PATIENCE)
+        return scan(self, *args)
+
+    monkeypatch.setattr(Scanner, "scan", slow_scan)
+    wire = talk(artifact_settle=0.05)
+    wire.send_commands("true", artifacts_dirs=["out"])
+    assert looking.wait(PATIENCE)
+    wire.cancel()
+    go_on.set()
+    assert wire.receive() == CANCELLED
+    (tmp_path / "out" / "late").write_text("x")
+    assert files([wire.receive()]) == ["late"]
+
+
+def test_pipes_are_waited_on_nowhere(
+    talk: Connect, storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = talk(artifact_settle=0.05)
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / ".artifactignore")
+    wire.commands("echo x > out/file", artifacts_dirs=["out"])
+    request = wire.receive()
+    (tmp_path / "out" / "file").unlink()
+    os.mkfifo(tmp_path / "out" / "file")
+    wire.answer(request, storage.url + "/file")
+    assert named(wire.end()) == [(CONFIRM, None)]
+    assert storage.received == []
+    assert "failed: it is no file any more" in caplog.text
 
 
 def test_both_spellings_of_the_field(talk: Connect, tmp_path: Path) -> None:
