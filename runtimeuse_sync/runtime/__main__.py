@@ -9,6 +9,7 @@ import signal
 import sys
 from typing import List, Optional
 
+from . import _loop
 from .server import RuntimeServer
 from .settings import RuntimeSettings
 
@@ -122,7 +123,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             max_download_size=options.max_download_size,
         )
         server = RuntimeServer(options.agent, settings)
-        return asyncio.run(_serve(server, settings))
+        return _loop.run(_serve(server, settings), settings.kill_grace + 1)
     except (ValueError, TypeError, ImportError) as error:
         _logger.debug("It could not start", exc_info=error)
         return _fail(str(error))

@@ -12,6 +12,7 @@ import threading
 from types import TracebackType
 from typing import Iterable, Optional, Type
 
+from . import _loop
 from .agents import AgentSpec
 from .server import RuntimeServer
 from .settings import GIBIBYTE, MEBIBYTE, RuntimeSettings
@@ -195,7 +196,7 @@ class LocalRuntime:
     def _run(self, started: "concurrent.futures.Future[str]") -> None:
         server = RuntimeServer(self._agent, self._settings)
         try:
-            asyncio.run(self._serve(server, started))
+            _loop.run(self._serve(server, started), self._settings.kill_grace + 1)
         except BaseException as error:
             if started.done():
                 raise

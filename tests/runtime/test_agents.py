@@ -310,6 +310,27 @@ def test_an_agent_that_never_returns_is_left_behind(caplog: pytest.LogCaptureFix
     assert len(errors) == 1
 
 
+@pytest.mark.leaks_allowed("tasks that ignore their cancel cannot be ended")
+def test_nor_is_an_async_agent_waited_for_that_ignores_its_cancel(caplog: pytest.LogCaptureFixture) -> None:
+    async def agent(invocation: Invocation, sender: AsyncSender) -> str:
+        await sender.send_assistant_message("running")
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                continue
+
+    runtime = LocalRuntime(agent, stop_timeout=0.1, kill_grace=0.1)
+    with runtime, wire_to(runtime) as wire:
+        wire.send_query()
+        wire.receive()
+        stopping = threading.Thread(target=runtime.stop)
+        stopping.start()
+        stopping.join(PATIENCE)
+        assert not stopping.is_alive()
+    assert "Left behind" in caplog.text
+
+
 def test_the_shell_agent_streams_lines_and_returns_all(talk: Connect) -> None:
     messages = talk().query('echo "$A"; printf "two\\nthree"; echo oops >&2', agent_env={"A": "one"})
     assert [message["text_blocks"] for message in messages[:-1]] == [["one"], ["two"], ["three"]]
