@@ -17,6 +17,8 @@ _STRUCTURAL: FrozenSet[str] = frozenset(("message_type", "type", "stream"))
 _FREE_FORM: FrozenSet[str] = frozenset(("metadata", "structured_output"))
 #: Names that the runtime itself puts into `metadata`.
 _METADATA_NAMES: FrozenSet[str] = frozenset(("error_name", "stack", "cause", "error_details"))
+#: How much of a text is masked at a time, in characters.
+_PIECE = 64 * 1024
 #: What stands between a call and `logging` in the call stack; from Python 3.11 on, `logging` does not count its own.
 _OWN_FRAMES = 1 if sys.version_info >= (3, 11) else 2
 
@@ -32,7 +34,9 @@ class Redactor:
         if not self.secrets:
             return text
         stream = StreamRedactor(self)
-        return stream.feed(text) + stream.flush()
+        # In pieces, as every occurrence is noted down: a long text may hold a short secret very often.
+        masked = [stream.feed(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
+        return "".join([*masked, stream.flush()])
 
     def message(self, message: Dict[str, Any]) -> Dict[str, Any]:
         """Returns a copy of an outgoing message with every secret masked in every string that is not structural."""

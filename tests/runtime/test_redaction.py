@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import io
 import logging
+import tracemalloc
 from typing import List
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimeuse_sync.runtime.redaction import RedactingLogger, Redactor, StreamRedactor
+from runtimeuse_sync.runtime.redaction import _PIECE, RedactingLogger, Redactor, StreamRedactor
 
 from .conftest import Connect
 from .wire import Wire, output
@@ -62,6 +63,21 @@ def test_a_run_of_overlapping_secrets_is_not_kept_in_memory() -> None:
     assert "".join(stream.feed("a" * 1000) for _ in range(20)) == MASK
     assert len(stream._held) < 2
     assert stream.flush() == ""
+
+
+def test_a_long_text_with_a_short_secret_takes_no_more_memory_than_it_must() -> None:
+    text = "x" * 300_000
+    tracemalloc.start()
+    try:
+        assert Redactor(["x"]).text(text + "y") == MASK * len(text) + "y"
+        assert tracemalloc.get_traced_memory()[1] < 100 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_secret_at_the_edge_of_a_piece_is_masked() -> None:
+    for before in (_PIECE - 3, _PIECE, _PIECE - 6):
+        assert Redactor(["secret"]).text("x" * before + "secret" + "y") == "x" * before + MASK + "y"
 
 
 def test_messages_keep_the_protocols_own_words() -> None:
