@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
+#: How many of a client's frames, each of up to `max_message_size`, may wait while its session is busy.
+_UNREAD_FRAMES = 4
 #: How long sockets that had to be cut get to close, in seconds.
 _CUT_TIMEOUT = 1.0
 
@@ -79,6 +81,7 @@ class RuntimeServer:
             compression=None,
             ping_interval=None,
             max_size=settings.max_message_size,
+            max_queue=_UNREAD_FRAMES,
             server_header="runtimeuse_sync",
             logger=quiet,
         )
