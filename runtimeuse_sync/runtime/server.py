@@ -169,8 +169,8 @@ _about_handshakes = _AboutHandshakes()
 
 
 def _shows_token(request: "Request", token: str) -> bool:
-    scheme, _, shown = (request.headers.get("Authorization") or "").partition(" ")
-    candidates = [shown.strip()] if scheme.lower() == "bearer" else []
+    headers = [value.partition(" ") for value in request.headers.get_all("Authorization")]
+    candidates = [shown.strip() for scheme, _, shown in headers if scheme.lower() == "bearer"]
     candidates += parse_qs(urlsplit(request.path).query).get("token", [])
     # In constant time, so that an answer's delay says nothing of how much was right.
     right = [hmac.compare_digest(candidate.encode(errors="replace"), token.encode()) for candidate in candidates]

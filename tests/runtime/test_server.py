@@ -76,6 +76,8 @@ def test_a_token_is_asked_for(start: StartRuntime, caplog: pytest.LogCaptureFixt
         assert refused_with(runtime, "?token=%ff") == 401
         assert refused_with(runtime, additional_headers={"Authorization": "Bearer wrong"}) == 401
         assert refused_with(runtime, additional_headers={"Authorization": "s3cret-token"}) == 401
+        twice = [("Authorization", "Bearer wrong"), ("Authorization", "Basic s3cret-token")]
+        assert refused_with(runtime, additional_headers=twice) == 401
         with wire_to(runtime, additional_headers={"Authorization": "Bearer s3cret-token"}) as wire:
             wire.assert_idle()
         with connect(runtime.ws_url + "?token=s3cret-token") as connection:
