@@ -7,6 +7,7 @@ which they were written, and cancelling a sender never cuts one in two.
 
 import asyncio
 import json
+import struct
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Dict, List
 
@@ -101,11 +102,16 @@ class Outbox:
         written, self._written, self._written_bytes = self._written, [], 0
         if not written or self.client_is_gone:
             return
-        protocol = self._connection.protocol
+        transport = self._connection.transport
+        if len(written) == 1 and len(written[0]) > _BATCH_BYTES:
+            # Not copied once more, as it may be very large.
+            transport.write(_frame_head(written[0]))
+            transport.write(memoryview(written[0]))
+            return
+        frames: List[bytes] = []
         for text in written:
-            protocol.send_text(text)
-        frames = protocol.data_to_send()
-        self._connection.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+            frames += (_frame_head(text), text)
+        transport.write(b"".join(frames))
 
     async def drained(self) -> None:
         """Returns when the client has taken most of what was written, or is gone."""
@@ -123,6 +129,17 @@ class Outbox:
         """Sends what is left and closes the connection."""
         self.flush()
         await self._connection.close(code, reason)
+
+
+def _frame_head(text: bytes) -> bytes:
+    """Returns what stands before a text in its frame (RFC 6455, 5.2): whole, and from a server, so without a mask.
+
+    `websockets` would copy each text into its frame, which is most of the work that sending a large one is.
+    """
+    size = len(text)
+    if size < 126:
+        return bytes((0x81, size))
+    return struct.pack("!BBH", 0x81, 126, size) if size < 65536 else struct.pack("!BBQ", 0x81, 127, size)
 
 
 def encode(message: Dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runtimeuse_sync.runtime.outbox import encode, encode_string
 
+from .conftest import Connect
 from .wire import Wire, output
 
 AWKWARD = st.text(st.sampled_from('\\"\n\r\t\b\f\0\x1f\x7f\u2028aé€😀\ud800'), max_size=12)
@@ -35,3 +36,16 @@ def test_output_in_tiny_and_in_large_pieces(wire: Wire) -> None:
     messages = wire.commands(script)
     printed = "123" + ('a "b" \\ é\n' * 30_000).encode()[:300_000].decode(errors="replace") + "\0\1\t."
     assert output(messages) == messages[-1]["results"][0]["stdout"] == printed
+
+
+@pytest.mark.parametrize("size", [1, 70, 125, 126, 1000, 65_535, 65_536, 300_000])
+def test_messages_of_any_size_arrive_whole(talk: Connect, size: int) -> None:
+    wire = talk("echo")
+    empty = len(encode(wire.query("")[0]))
+    # So that it is the message that has the size, where it can be that small.
+    prompt = "x" * max(0, size - empty)
+    assert wire.query(prompt)[0]["data"]["text"] == prompt
+    # Several in one round, after each other and in order.
+    messages = wire.commands(*[f"head -c {size} /dev/zero | tr '\\0' {letter}" for letter in "abc"])
+    assert output(messages) == "".join(letter * size for letter in "abc")
+    wire.assert_idle()
