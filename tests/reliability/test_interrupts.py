@@ -109,7 +109,7 @@ print("all", count)
 )
 def test_sigint_at_random_instants(tally: Tally, kind: str, longest: float) -> None:
     fault = "process: SIGINT at a random instant"
-    count = tries(8, 100)
+    count = tries(6, 100)
     tally.tried(fault, count)
     with FaultServer(streams) as server:
         printed = children.run(CHILD, server.url, kind, str(count), f"{SEED}/{kind}", str(longest))

@@ -164,7 +164,7 @@ PARSES_FRUGALLY = sys.version_info >= (3, 9)
 @pytest.mark.parametrize("piece", [name for name in PIECES if PARSES_FRUGALLY or "\\" not in PIECES[name]])
 def test_a_large_result(tally: Tally, piece: str) -> None:
     fault = "memory: a large result"
-    size = tries(20, 200) * MEBIBYTE
+    size = tries(16, 200) * MEBIBYTE
     tally.tried(fault)
     large = Large(PIECES[piece], size)
     with FaultServer(large) as server:

@@ -24,7 +24,7 @@ GROWTH = 6
 
 def test_many_threads_and_calls_on_one_session(tally: Tally) -> None:
     """In a process of their own, which measures itself when all threads run and when all have made their calls."""
-    calls = tries(10, 50)
+    calls = tries(5, 50)
     tally.tried("threads: 200 threads on one session, calls", THREADS * calls)
     with FaultServer(echo) as server:
         printed = children.run(
@@ -34,6 +34,7 @@ def test_many_threads_and_calls_on_one_session(tally: Tally) -> None:
             from runtimeuse_sync import RuntimeUseClient
 
             url, threads, calls = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+            first = max(1, calls // 10)
             process = psutil.Process()
             meeting = threading.Barrier(threads + 1)
             wrong, measured = [], []
@@ -53,10 +54,10 @@ def test_many_threads_and_calls_on_one_session(tally: Tally) -> None:
                         wrong.append((prompt, got))
 
             def work(number):
-                ask(number, range(calls // 10))
+                ask(number, range(first))
                 meeting.wait(45)
                 meeting.wait(45)
-                ask(number, range(calls // 10, calls))
+                ask(number, range(first, calls))
                 meeting.wait(45)
                 meeting.wait(45)
 
@@ -104,7 +105,7 @@ def hangs(prompt: str) -> bool:
 @pytest.mark.parametrize("by_run", [False, True], ids=["by the session", "by the run"])
 def test_aborts_at_random_instants_in_memory(tally: Tally, by_run: bool) -> None:
     fault = "threads: abort at a random instant, in memory"
-    count = tries(800, 50_000)
+    count = tries(500, 50_000)
     tally.tried(fault, count)
 
     def reply(request: Dict[str, Any]) -> Sequence[Dict[str, Any]]:
@@ -168,7 +169,7 @@ class Moody:
 @pytest.mark.parametrize("kind", ["session", "run", "client"])
 def test_aborts_at_random_instants_over_a_socket(tally: Tally, kind: str) -> None:
     fault = "threads: abort at a random instant, over a socket"
-    count = tries(80, 668)
+    count = tries(60, 668)
     tally.tried(fault, count)
     rnd = seeded(f"{fault}, {kind}")
     moody = Moody()
