@@ -92,13 +92,13 @@ print("all", rounds)
 
 @needs("gevent")
 def test_a_hundred_greenlets(tally: Tally) -> None:
-    fault = "worlds: gevent, 200 calls of 100 greenlets, some aborted, some too late"
+    fault = "worlds: calls of 100 gevent greenlets, some aborted, some too late"
     rounds = tries(1, 20)
-    tally.tried(fault, rounds)
+    tally.tried(fault, 200 * rounds)
     with FaultServer(hangs_on_demand) as server:
         printed = children.run(GEVENT, server.url, str(rounds), f"{SEED}/{fault}", strict=False, patience=600)
     assert printed.split() == ["all", str(rounds)]
-    tally.survived(fault, rounds)
+    tally.survived(fault, 200 * rounds)
 
 
 def test_inside_a_running_event_loop(tally: Tally) -> None:
