@@ -8,6 +8,9 @@ Keepalive: a ping after `ping_interval` seconds without any sign of life, and if
 seconds later the connection is lost. A sign of life is anything received, or a blocked send that goes on.
 """
 
+# What looking up a host name imports otherwise, in a thread where that is best not done (`_late_imports.py`).
+import encodings.idna
+import encodings.punycode  # noqa: F401
 import math
 import socket
 import time
@@ -94,15 +97,14 @@ class SocketConnection(Connection):
             # After the flag: who asked for the close before it was set waits for this thread, who does later does not.
             if self._closing:
                 raise OpeningInterrupted("given up while connecting")
-            # The look-up needs it, and would import it where the interpreter's end cannot wait for it.
-            load("encodings.idna")
             return socket.getaddrinfo(host, port, family, kind)
         finally:
             self.held_up = False
 
     def _retry(self, failure: OpeningFailed) -> WebSocketLink:
         # Imported only by who needs it: most connections are there at once, and the import is not cheap.
-        load("tenacity")
+        if not load("tenacity"):
+            raise OpeningInterrupted(f"the interpreter is shutting down; the last attempt: {failure}")
         from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
         last = failure

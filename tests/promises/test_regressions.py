@@ -208,19 +208,34 @@ def test_the_end_of_a_session_is_answered(serve: Serve) -> None:
         pass
 
 
-@pytest.mark.parametrize("module", ["tenacity", "encodings.idna"])
-def test_the_interpreter_does_not_end_inside_an_import(module: str) -> None:
-    """A daemon that is frozen there keeps the import's lock, and the next import, in a finalizer, hangs."""
-    script = f"""
-        import sys, threading, types
-        from runtimeuse_sync import RuntimeUseClient
+def python(script: str, *arguments: str) -> str:
+    """Runs a script in an interpreter of its own, which must say nothing on stderr; returns what it printed."""
+    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout
 
-        importing = threading.Event()
+
+@pytest.mark.parametrize("moment", ["before the end", "after the end"])
+def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
+    """A daemon that is frozen there keeps the import lock, and the next import, in a finalizer, hangs."""
+    printed = python(
+        """
+        import atexit, contextlib, sys, threading, types
+
+        # Registered before the client's own, and so run after it.
+        before = sys.argv[1] == "before the end"
+        at_the_end, goes_on = threading.Event(), threading.Event()
+        atexit.register(lambda: at_the_end.set() or before or goes_on.wait(15))
+
+        from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient, _socket_connection
+
+        ready = threading.Event()
 
         class Finder:
             def find_spec(self, name, path=None, target=None):
-                if name == {module!r}:
-                    importing.set()
+                if name == "tenacity":
+                    ready.set()
                     # Slow as a disk can be, so that it is still under way when the main thread has come to its end.
                     threading.main_thread().join()
                     threading.Event().wait(0.3)
@@ -229,16 +244,62 @@ def test_the_interpreter_does_not_end_inside_an_import(module: str) -> None:
             def __del__(self):
                 import this_module_does_not_exist
 
+        def load_at_the_end(name, load=_socket_connection.load):
+            ready.set()
+            at_the_end.wait()
+            loaded = load(name)
+            print(loaded, flush=True)
+            goes_on.set()
+            return loaded
+
         sys.meta_path.insert(0, Finder())
         sys.unraisablehook = lambda unraisable: None
         # Not in this module, whose variables the frozen thread keeps alive.
         sys.modules["holder"] = types.ModuleType("holder")
         sys.modules["holder"].dying = Dying()
+        if not before:
+            _socket_connection.load = load_at_the_end
         client = RuntimeUseClient("ws://127.0.0.1:1", model="m")
-        threading.Thread(target=client.wait_until_ready, daemon=True).start()
-        assert importing.wait(15)
-        print("ends")
+
+        def wait_until_ready():
+            with contextlib.suppress(RuntimeConnectionError):
+                client.wait_until_ready()
+
+        threading.Thread(target=wait_until_ready, daemon=True).start()
+        assert ready.wait(15)
+        print("ends", flush=True)
+        """,
+        moment,
+    )
+    assert printed.split() == (["ends"] if moment == "before the end" else ["ends", "False"])
+
+
+def test_the_thread_of_a_connection_imports_nothing_else(serve: Serve) -> None:
+    printed = python(
         """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "ends\n", "")
+        import sys, threading
+        from runtimeuse_sync import RuntimeUseClient
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if threading.current_thread() is not threading.main_thread():
+                    print(name)
+
+        sys.meta_path.insert(0, Finder())
+        client = RuntimeUseClient(sys.argv[1], model="m")
+        with client.session() as session:
+            session.query("in a session")
+        client.query("one-shot", on_assistant_message=print, assistant_callback_timeout=5)
+        for url in ("wss://localhost:1", "ws://h\u00f6st.invalid"):
+            try:
+                RuntimeUseClient(url, model="m", connect_timeout=0.001).query("x")
+            except ConnectionError:
+                print("refused")
+        """,
+        serve(echo).url,
+    )
+    imported = [name for name in printed.split() if name != "refused"]
+    assert printed.count("refused") == 2
+    # Its own imports come after it.
+    assert imported[0] == "tenacity", imported
+    assert not {"encodings.idna", "encodings.punycode"}.intersection(imported)
