@@ -35,8 +35,8 @@ def bench(tmp_path: Path, storage: Storage) -> Iterator[Bench]:
     bench.close()
 
 
-@pytest.fixture
-def frozen(tmp_path: Path) -> Iterator[FrozenRuntime]:
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrozenRuntime]:
     """A runtime process that can be frozen."""
-    with runtime_process(tmp_path) as runtime:
+    with runtime_process(tmp_path_factory.mktemp("frozen")) as runtime:
         yield runtime

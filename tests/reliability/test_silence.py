@@ -121,7 +121,7 @@ MOMENTS = [while_idle, in_the_middle_of_a_stream, before_its_first_message, at_t
 def test_frozen_by_sigstop(frozen: FrozenRuntime, tally: Tally) -> None:
     """Noticed within the keepalive bound; thawed, it serves the next call."""
     fault = "silence: SIGSTOP on the runtime"
-    for moment in MOMENTS * tries(1, 10):
+    for moment in seeded(fault).sample(MOMENTS * 10, tries(3, 10 * len(MOMENTS))):
         tally.tried(fault)
         watch = Stopwatch()
         with pytest.raises(ConnectionLostError) as caught:
