@@ -152,7 +152,7 @@ def test_any_conversation(talk: Talk, tally: Tally) -> None:
         return "error_message" not in kinds or "command_execution_result_message" not in kinds
 
     @hypothesis.seed(SEED)
-    @examples(tries(25, 3000))
+    @examples(tries(25, 2000))
     @hypothesis.given(st.lists(wire_texts(), max_size=5).filter(only_one_error_before_commands))
     def converse(texts: List[str]) -> None:
         tally.tried(fault)
@@ -210,7 +210,7 @@ def test_any_request_arrives_as_it_is(talk: Talk, tally: Tally) -> None:
     env = st.dictionaries(names, TEXTS.filter(lambda value: "\0" not in value), max_size=3)
 
     @hypothesis.seed(SEED)
-    @examples(tries(10, 1500))
+    @examples(tries(10, 1000))
     @hypothesis.given(some, TEXTS, some, st.lists(TEXTS.filter(bool), max_size=3), env, st.dictionaries(TEXTS, VALUES))
     def ask(prompt: str, system: str, model: str, secrets: List[str], agent_env: Dict[str, str], schema: Any) -> None:
         hypothesis.assume(prompt != "any")
