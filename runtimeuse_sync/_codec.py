@@ -26,6 +26,7 @@ from .results import CommandResultItem, StructuredOutputResult, TextResult
 Wire = Dict[str, Any]
 
 _raw_decode = json.JSONDecoder().raw_decode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _MESSAGE_TYPE = re.compile(r'"message_type"\s*:\s*"(\w{1,40})"')
 
@@ -192,7 +193,7 @@ _DECODERS: Dict[str, Callable[[Wire], Any]] = {
 def encode(message: Wire) -> bytes:
     """Returns a message as UTF-8 JSON text; a lone surrogate, which UTF-8 cannot hold, goes out as its JSON escape."""
     try:
-        return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        return _encode(message).encode("utf-8")
     except UnicodeEncodeError:
         return json.dumps(message, separators=(",", ":")).encode("ascii")
 

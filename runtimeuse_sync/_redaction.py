@@ -7,7 +7,7 @@ besides scheme, host and port.
 
 import dataclasses
 import re
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple, Type
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 MASK = "[REDACTED]"
@@ -113,6 +113,18 @@ def mask_url(url: str) -> str:
     return masked if masked == url else masked + "?" + MASK
 
 
+_known_fields: Dict[type, Tuple[Tuple[str, Optional[str]], ...]] = {}
+
+
+def _fields(kind: Type[Any]) -> Tuple[Tuple[str, Optional[str]], ...]:
+    """Returns the fields of a dataclass, each with what its metadata say of secrets."""
+    fields = _known_fields.get(kind)
+    if fields is None:
+        fields = tuple((field.name, field.metadata.get("secret")) for field in dataclasses.fields(kind))
+        _known_fields[kind] = fields
+    return fields
+
+
 class SafeRepr:
     """Gives a dataclass a `repr` that shows what is set, and no secret.
 
@@ -123,16 +135,16 @@ class SafeRepr:
     def secret_values(self) -> List[str]:
         """Returns the secrets that this object carries, its nested objects' included."""
         found: List[str] = []
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses mix this in
-            value = getattr(self, field.name)
+        for name, secret in _fields(type(self)):
+            value = getattr(self, name)
             if not value:
                 continue
-            if field.metadata.get("secret") == "values":
+            if secret == "values":
                 if isinstance(value, dict):
                     found += env_secrets({str(k): v for k, v in value.items() if isinstance(v, str)})
                 elif isinstance(value, (list, tuple)):
                     found += [item for item in value if isinstance(item, str)]
-            if field.metadata.get("secret") == "url" and isinstance(value, str):
+            if secret == "url" and isinstance(value, str):
                 found += url_secrets(value)
             for item in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(item, SafeRepr):

@@ -207,10 +207,10 @@ def merge_options(
         TypeError: `options` is not of `kind`, or a keyword is no option; the message names `call` and the keyword.
         ValueError: an option has a value that cannot be.
     """
-    names = {each.name for each in dataclasses.fields(kind)}
     for keyword in keywords:
-        if keyword not in names:
-            raise TypeError(f"{call} got an unknown option {keyword!r}; it takes {', '.join(sorted(names))}")
+        if keyword not in kind.__dataclass_fields__:
+            names = ", ".join(sorted(kind.__dataclass_fields__))
+            raise TypeError(f"{call} got an unknown option {keyword!r}; it takes {names}")
     if options is None:
         return kind(**keywords)
     check.check_type("options", options, kind, f"a {kind.__name__}")

@@ -245,6 +245,9 @@ class Run(Generic[ResultType]):
                     self._last_message_type = message.message_type
                     self._serve_kept(exchange)
                     continue
+                if batch.position == len(batch.items):
+                    # Nothing is left in the inbox then, which the connection's thread would have to look after.
+                    exchange.connection.used_up(batch)
                 self._conclude(exchange, received)
                 return None
             exchange.connection.used_up(batch)
