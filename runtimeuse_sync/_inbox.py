@@ -52,19 +52,20 @@ class Inbox:
         self._put_bytes = 0
         self._taken_bytes = 0
 
-    def put(self, items: List[Item]) -> None:
-        """Adds messages and wakes the listener."""
+    def put(self, items: List[Item], *, tell: bool = True) -> None:
+        """Adds messages, and wakes the listener, or leaves that to `tell`."""
         # All are texts, or none is: one connection has one kind.
         are_texts = bool(items) and isinstance(items[0], str)
         self._put_bytes += sum(map(sys.getsizeof if are_texts else size, items))
         self._batches.append(Batch(items, self._put_bytes))
-        self._wake()
+        if tell:
+            self.tell()
 
     def close(self, reason: BaseException) -> None:
         """Says that no more will come, and why; only the first reason counts."""
         if self.closed is None:
             self.closed = reason
-        self._wake()
+        self.tell()
 
     def first(self) -> Optional[Batch]:
         """Returns the first batch that is not used up; it stays in the queue until `done`."""
@@ -96,7 +97,8 @@ class Inbox:
         """Whether it is closed and all has been taken."""
         return self.closed is not None and not self._batches
 
-    def _wake(self) -> None:
+    def tell(self) -> None:
+        """Wakes the listener."""
         listener = self.listener
         if listener is not None:
             listener.wake()

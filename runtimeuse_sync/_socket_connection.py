@@ -55,6 +55,7 @@ class SocketConnection(Connection):
         self._settings = settings
         self._connect_deadline = connect_deadline
         self._last_sign = 0.0
+        self._untold = False
         self._ping_sent_at = math.inf
 
     def poke(self) -> None:
@@ -190,6 +191,10 @@ class SocketConnection(Connection):
         if paused:
             self._note_sign_of_life()
         seconds = 0.0 if link.has_pending and not paused else self._next_time() - self._clock()
+        if self._untold:
+            # As late as this, for who is woken needs the interpreter, which this thread gives up only to wait.
+            self._untold = False
+            self.inbox.tell()
         readable, _ = self._waiter.wait(link.sock, not paused, link.wants_write, seconds)
         if readable or (link.has_pending and not paused):
             self._read(link)
@@ -199,7 +204,8 @@ class SocketConnection(Connection):
         if received:
             self._note_sign_of_life()
         if messages:
-            self.inbox.put(list(messages))
+            self.inbox.put(list(messages), tell=False)
+            self._untold = True
         return received
 
     # Keepalive.

@@ -9,7 +9,7 @@ import math
 import select
 import socket
 from collections import deque
-from typing import Deque, Optional, Tuple
+from typing import Any, Deque, Optional, Tuple
 
 #: The longest time that `poll` can be asked to wait, in seconds; whoever waits for longer begins again.
 _LONGEST = 2_000_000.0
@@ -24,6 +24,9 @@ class Waiter:
         self._outer.setblocking(False)
         self._closed: bool = False
         self._waking: Deque[None] = deque()
+        # What waits, and for what: mostly the same as the last time.
+        self._poller: Any = None
+        self._polled: Optional[Tuple[int, int]] = None
 
     def wake(self) -> None:
         """Ends the current wait, or the next one; never blocks, and does nothing after `close`."""
@@ -58,10 +61,7 @@ class Waiter:
             writes = [sock] if sock is not None and write else []
             ready = select.select(reads, writes, writes, None if seconds == math.inf else max(0.0, seconds))
             return sock in ready[0], sock in ready[1] or sock in ready[2], self._inner in ready[0]
-        poll = select.poll()
-        poll.register(self._inner.fileno(), select.POLLIN)
-        if sock is not None:
-            poll.register(sock.fileno(), (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+        poll = self._poller_of(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         # Rounded up: a wait that ends a fraction early would only be begun again.
         milliseconds = None if seconds == math.inf else math.ceil(min(max(0.0, seconds), _LONGEST) * 1000)
         events = dict(poll.poll(milliseconds))
@@ -72,6 +72,17 @@ class Waiter:
             bool(write and (event & select.POLLOUT or failed)),
             self._inner.fileno() in events,
         )
+
+    def _poller_of(self, sock: Optional[socket.socket], mask: int) -> Any:
+        wanted = None if sock is None else (sock.fileno(), mask)
+        if self._poller is None or wanted != self._polled:
+            # The one before may have been closed by now, and its number be another's.
+            self._poller = select.poll()
+            self._poller.register(self._inner.fileno(), select.POLLIN)
+            if wanted is not None:
+                self._poller.register(*wanted)
+            self._polled = wanted
+        return self._poller
 
     def close(self) -> None:
         """Closes what it waits with; nobody may wait afterwards, and later calls of `wake` do nothing."""
