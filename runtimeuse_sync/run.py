@@ -237,20 +237,23 @@ class Run(Generic[ResultType]):
                 if received.event is Event.STREAM:
                     self._last_message_type = message.message_type
                     self._callbacks.deliver(message, self._message_count)
-                    if to_the_end:
-                        continue
-                    streamed: StreamedMessage = message
-                    return streamed
-                if received.event is Event.ARTIFACT:
+                    if not to_the_end:
+                        streamed: StreamedMessage = message
+                        return streamed
+                elif received.event is Event.ARTIFACT:
                     self._last_message_type = message.message_type
                     self._serve_kept(exchange)
-                    continue
-                if batch.position == len(batch.items):
-                    # Nothing is left in the inbox then, which the connection's thread would have to look after.
-                    exchange.connection.used_up(batch)
-                self._conclude(exchange, received)
-                return None
-            exchange.connection.used_up(batch)
+                else:
+                    if batch.position == len(batch.items):
+                        # Nothing is left in the inbox then, which the connection's thread would have to look after.
+                        exchange.connection.used_up(batch)
+                    self._conclude(exchange, received)
+                    return None
+                # A callback may have left the run, which gives up the turn, or read it to its end.
+                if self._error is not None:
+                    raise self._error
+                if self._result is not None:
+                    return None
 
     def _conclude(self, exchange: Exchange, received: Received) -> None:
         """The terminal has come: ends a one-shot's session, then returns or raises what the run comes to."""
@@ -270,7 +273,7 @@ class Run(Generic[ResultType]):
     # Artifacts.
 
     def _serve_kept(self, exchange: Exchange) -> None:
-        while exchange.uploads.can_be_served:
+        while exchange.uploads.can_be_served and self._error is None:
             self._call.check()
             exchange.uploads.serve_next(self._call, self._callbacks)
 

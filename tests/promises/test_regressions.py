@@ -9,14 +9,18 @@ import sys
 import textwrap
 import threading
 import weakref
-from typing import Any
+from typing import Any, List
 from unittest import mock
 
 import pytest
 
 from runtimeuse_sync import (
+    ArtifactUploadRequestMessageInterface,
     ArtifactUploadResult,
+    AssistantMessageInterface,
+    CancelledException,
     QueryOptions,
+    QueryResult,
     RuntimeConnectionError,
     RunTimeoutError,
     RuntimeUseClient,
@@ -25,7 +29,7 @@ from runtimeuse_sync import (
 )
 
 from ..servers import Peer, free_port
-from .helpers import Serve, answer, client_of, echo, end, error, upload
+from .helpers import CANCELLED, InThread, Serve, answer, assistant, client_of, echo, end, error, ran, text, upload, wait
 
 
 def test_an_interrupt_on_the_way_into_a_run_leaves_the_session_usable(serve: Serve) -> None:
@@ -40,6 +44,80 @@ def test_a_run_that_is_entered_twice_goes_on(serve: Serve) -> None:
         with pytest.raises(SessionStateError, match="once"):
             run.__enter__()
         assert run.result.text == "hello"
+
+
+def test_a_run_that_is_left_by_its_own_callback_reads_no_more(serve: Serve) -> None:
+    taken = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(assistant("first"), assistant("stale"))
+        peer.expect("cancel_message")
+        peer.send(CANCELLED)
+        peer.expect_barrier()
+        peer.send(ran())
+        peer.expect("invocation_message")
+        taken.set()
+        peer.send(assistant("of the other"), text("other"))
+        end(peer)
+
+    said: List[List[str]] = []
+    others: List[InThread] = []
+    with client_of(serve(script)).session() as session:
+
+        def leave(message: AssistantMessageInterface) -> None:
+            said.append(message.text_blocks)
+            run.close()
+            others.append(InThread(session.query, "other", timeout=10))
+            wait(taken)
+
+        with session.stream("left", on_assistant_message=leave, timeout=10) as run:
+            with pytest.raises(CancelledException):
+                _ = run.result
+        assert others[0].result().text == "other"
+    assert said == [["first"]]
+
+
+def test_uploads_behind_one_whose_callback_leaves_the_run_are_kept_for_the_next(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.send(upload("/a/first"), upload("/a/second"))
+        for message in peer.requests():
+            answer(peer, message)
+
+    served: List[str] = []
+
+    def place(request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
+        served.append(request.filename)
+        if len(served) == 1:
+            run.close()
+        return ArtifactUploadResult("http://storage/x", "text/plain")
+
+    server = serve(script)
+    with client_of(server).session() as session:
+        run = session.stream("left", on_artifact_upload_request=place, artifacts_dir="/a", timeout=10)
+        with run:
+            with pytest.raises(CancelledException):
+                _ = run.result
+        assert served == ["first"]
+        assert session.query("next", timeout=10).text == "next"
+    assert [each["filename"] for each in server.said("artifact_upload_response_message")] == ["first", "second"]
+
+
+def test_a_run_that_its_own_callback_reads_to_the_end_has_ended(serve: Serve) -> None:
+    results: List[QueryResult] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(assistant("first"), text("done"))
+        end(peer)
+
+    with client_of(serve(script)).session() as session:
+        with session.stream("q", on_assistant_message=lambda _: results.append(run.result), timeout=10) as run:
+            assert run.result.text == "done"
+    assert [result.text for result in results] == ["done"]
 
 
 def test_a_run_that_is_dropped_is_left(serve: Serve) -> None:
