@@ -61,12 +61,12 @@ class Uploads:
             response = callbacks.upload(request, self.options)
         except BaseException:
             self.failed.append(request)
-            raise
-        else:
-            self._submit(response)
-            self._answered_at = call.now()
-        finally:
             self.kept.popleft()
+            raise
+        self._submit(response)
+        self._answered_at = call.now()
+        # Last, here as above: an interrupt may come before any step, and rather has it served twice than never.
+        self.kept.popleft()
 
     def retry_failed(self) -> None:
         """Puts those that failed before the others, to be served again."""
