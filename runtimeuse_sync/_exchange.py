@@ -17,7 +17,7 @@ until it is there or has been taken out. And `leave` may be repeated.
 
 import logging
 import math
-from typing import Callable, Dict, List, Optional
+from typing import Callable, List, Optional
 
 from . import _codec
 from ._call import Call
@@ -66,7 +66,7 @@ class Exchange:
         self.active: Optional[Call] = None
         self.uploads = Uploads(connection.submit)
         self.secrets = secrets
-        self._told: Dict[str, None] = {}
+        self._told: List[str] = []
         self._origin = origin
         self.logger = logger
         self._persistent = persistent
@@ -154,9 +154,9 @@ class Exchange:
 
     def _remember(self, secrets: List[str]) -> None:
         """Has the next calls mask what the runtime was told in this one, too: it may come up later."""
-        self._told.update(dict.fromkeys(secrets))
-        while len(self._told) > MAX_TOLD:
-            self._told.pop(next(iter(self._told)), None)
+        # Each stands where it was told last, so that what is forgotten is what was told the longest time ago.
+        latest_first = dict.fromkeys(reversed(self._told + secrets))
+        self._told = list(latest_first)[:MAX_TOLD][::-1]
 
     def end(self, call: Call, until: float, serve: Callable[[], None]) -> bool:
         """Announces the end of the session, serves late uploads, and waits until the runtime confirms.

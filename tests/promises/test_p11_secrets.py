@@ -25,6 +25,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
     RuntimeUseError,
 )
+from runtimeuse_sync._exchange import MAX_TOLD
 
 from ..servers import CLOSE, PATIENCE, Peer
 from .helpers import CONFIRM, Serve, answer, assistant, end, error, output, ran, text, upload
@@ -245,6 +246,24 @@ def test_connecting_fails(caplog: pytest.LogCaptureFixture, capfd: pytest.Captur
         with pytest.raises(RuntimeUseError) as caught:
             proxied.query("hi", query_options())
         told.append(caught.value)
+
+
+def test_a_secret_that_every_call_of_a_long_session_tells(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for message in peer.requests():
+            if message.get("user_prompt") == "last":
+                peer.send(error(f"left behind: {MARK} and old-0"))
+            else:
+                answer(peer, message)
+
+    with RuntimeUseClient(serve(script).url, model="m").session() as session:
+        for number in range(MAX_TOLD):
+            session.query("hi", secrets_to_redact=[MARK, f"old-{number}"], timeout=15)
+        with pytest.raises(AgentRuntimeError) as caught:
+            session.query("last", timeout=15)
+    assert_silent(caught.value)
+    assert "old-0" in str(caught.value), "no more than that many are remembered"
 
 
 def test_a_secret_in_the_source_id(
