@@ -55,9 +55,19 @@ class BlockingConnection(Connection):
             transport = self._connect()
         except BaseException as error:
             return _closed("", error, opening=True)
-        self.held_up = False
-        sender = self._start_thread("sender", self._send_until_over, transport)
-        closer = self._start_thread("closer", self._close_at_the_end, transport, sender)
+        finally:
+            self.held_up = False
+        try:
+            sender = self._start_thread("sender", self._send_until_over, transport)
+            closer = self._start_thread("closer", self._close_at_the_end, transport, sender)
+        except RuntimeError as error:
+            # The system cannot start another thread. Callers first, as below.
+            failure = _closed("", error)
+            self.inbox.close(failure)
+            self._over = True
+            self.poke()
+            _close(transport)
+            return failure
         self._opened()
         reason = self._receive(transport)
         # Before the others are waited for: they may be stuck inside the transport, and callers must not wait for that.
@@ -78,10 +88,7 @@ class BlockingConnection(Connection):
         while not self._over and not self._closing:
             self._ending.wait(threading.TIMEOUT_MAX)
         sender.join(_STUCK_AFTER)
-        try:
-            transport.close()
-        except Exception as error:
-            _logger.warning("closing the transport failed: %s", type(error).__name__)
+        _close(transport)
 
     def _receive(self, transport: ConnectedTransport) -> BaseException:
         while not self._over:
@@ -115,6 +122,13 @@ class BlockingConnection(Connection):
         finally:
             self._over = True
             self.poke()
+
+
+def _close(transport: ConnectedTransport) -> None:
+    try:
+        transport.close()
+    except Exception as error:
+        _logger.warning("closing the transport failed: %s", type(error).__name__)
 
 
 def _closed(what: str, error: BaseException, *, opening: bool = False) -> ConnectionClosed:

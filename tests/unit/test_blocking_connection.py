@@ -464,3 +464,21 @@ def test_a_transport_is_let_go_after_the_call() -> None:
             break
         Wakeup().wait(0.02)
     assert seen() is None
+
+
+@pytest.mark.parametrize("role", ["sender", "closer"])
+def test_a_transport_is_closed_where_the_system_has_no_thread_left_for_it(
+    role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def no_more(thread: threading.Thread) -> None:
+        if thread.name.endswith(role):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    transports = MemoryTransports()
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    with pytest.raises(ConnectionLostError, match="can't start new thread"):
+        make_client(transports).query("2 + 2", timeout=PATIENCE)
+    assert transports.next_connected().closed.wait(PATIENCE)
