@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Generic, Optional, TypeVar
 
 from . import _codec
 from ._call import Call
+from ._cleanup import start_thread
 from ._redaction import scrub_value
 from ._turn import Ticket
 from .errors import AgentRuntimeError
@@ -122,12 +123,14 @@ class _Helper(Generic[_T]):
         self._returned: Optional[_T] = None
         self._error: Optional[BaseException] = None
         context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run,
-            args=(self._run, callback, call, ticket),
-            name=f"runtimeuse-callback-{next(_numbers)}",
-            daemon=True,
-        ).start()
+        start_thread(
+            threading.Thread(
+                target=context.run,
+                args=(self._run, callback, call, ticket),
+                name=f"runtimeuse-callback-{next(_numbers)}",
+                daemon=True,
+            )
+        )
 
     def _run(self, callback: Callable[[], _T], call: Call, ticket: Ticket) -> None:
         ident = threading.get_ident()

@@ -1,9 +1,11 @@
-"""Cleaning up in spite of interrupts. No threads run here.
+"""Cleaning up, and starting threads, in spite of interrupts. No threads run here.
 
 A `KeyboardInterrupt` may hit between any two steps, also on the way into a `finally` and inside it. So what gives
 something back can be repeated, never blocks for long, and runs by these functions: once more if it was interrupted.
 """
 
+import sys
+import threading
 from typing import Callable, TypeVar
 
 _T = TypeVar("_T")
@@ -29,3 +31,22 @@ def cleaned_up(body: Callable[[], _T], clean_up: Callable[[], None]) -> _T:
         # The interrupt may have come before the first line of `clean_up`, so even that is not enough to know.
         clean_up()
         raise
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Starts a thread; an interrupt comes out as what it is, and the thread may run by then.
+
+    `Thread.start` waits until the thread runs, by a `Condition`. One that is interrupted while it takes its lock back
+    releases it all the same, and fails by a `RuntimeError` in the interrupt's place.
+
+    Raises:
+        RuntimeError: the system cannot start another thread.
+    """
+    handled = sys.exc_info()[1]
+    try:
+        thread.start()
+    except RuntimeError as error:
+        interrupt = error.__context__
+        if interrupt is None or interrupt is handled:
+            raise
+        raise interrupt from None

@@ -29,6 +29,7 @@ from typing import Callable, Deque, List, Optional
 
 from . import _codec
 from ._call import Call
+from ._cleanup import start_thread
 from ._inbox import Batch, Inbox
 from ._wakeup import Clock, Wakeup
 from .errors import SessionStateError
@@ -139,7 +140,7 @@ class Connection:
         self._started = True
         try:
             check_not_finalizing()
-            self._thread.start()
+            start_thread(self._thread)
         except RuntimeError:  # Also SessionStateError.
             self._discard()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,8 +14,8 @@ import pytest
 
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..servers import PATIENCE, Peer
-from .helpers import CANCELLED, Serve, answer, client_of, echo
+from ..servers import PATIENCE, Peer, PeerGone
+from .helpers import CANCELLED, Serve, Stopwatch, answer, assistant, client_of, echo
 
 CHILD = """
 import sys
@@ -185,3 +186,44 @@ def test_while_a_call_gives_back_what_it_took(serve: Serve, monkeypatch: pytest.
     else:
         with pytest.raises(KeyboardInterrupt, match="second"):
             client.query("hi", timeout=0.2)
+
+
+@pytest.mark.parametrize("of", ["connection", "callback"])
+@pytest.mark.parametrize("one_shot", [True, False])
+def test_an_interrupt_that_threading_turns_into_its_own_error(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, one_shot: bool, of: str
+) -> None:
+    def script(peer: Peer) -> None:
+        with contextlib.suppress(PeerGone):
+            peer.accept()
+            for message in peer.requests():
+                if message["message_type"] == "invocation_message":
+                    peer.send(assistant("hello"))
+                answer(peer, message)
+
+    start = threading.Thread.start
+    client = client_of(serve(script))
+
+    def query() -> None:
+        options: Any = {"on_assistant_message": print, "assistant_callback_timeout": 5, "timeout": 10}
+        if one_shot:
+            client.query("hi", **options)
+            return
+        with client.session() as session:
+            session.query("hi", **options)
+
+    def start_and_interrupt(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name.startswith(f"runtimeuse-{of}"):
+            try:
+                raise KeyboardInterrupt
+            finally:
+                threading.Lock().release()
+
+    watch = Stopwatch()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            query()
+    assert watch.seconds < 5
+    query()

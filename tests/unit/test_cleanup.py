@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import List
 
 import pytest
 
-from runtimeuse_sync._cleanup import cleaned_up, surely
+from runtimeuse_sync._cleanup import cleaned_up, start_thread, surely
 
 from .doubles import Interrupt, at_every_step
 
@@ -63,3 +64,15 @@ def test_what_goes_wrong_is_raised() -> None:
         cleaned_up(lambda: 1, fail)
     with pytest.raises(ValueError, match="invalid literal"):
         cleaned_up(lambda: int("x"), lambda: None)
+
+
+def test_a_thread_that_cannot_be_started_while_an_error_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    try:
+        raise LookupError("the user's own")
+    except LookupError:
+        with pytest.raises(RuntimeError, match="can't start"):
+            start_thread(threading.Thread())
