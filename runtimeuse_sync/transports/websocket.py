@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from .. import _codec
 from .. import _validation as check
 from .._call import Call
+from .._cleanup import start_thread
 from .._outcomes import connection_error
 from .._redaction import url_origin
 from .._socket_connection import SocketConnection, SocketSettings
@@ -140,8 +141,8 @@ class WebSocketTransport:
             connected.close()
 
         sender = threading.Thread(target=send_all, name="runtimeuse-queue-sender", daemon=True)
-        sender.start()
         try:
+            start_thread(sender)
             message = connected.receive()
             while message is not None:
                 yield message
@@ -149,7 +150,8 @@ class WebSocketTransport:
         finally:
             connected.close()
             send_queue.put(None)
-            sender.join()
+            if sender.ident is not None:
+                sender.join()
 
 
 class ConnectedWebSocketTransport:

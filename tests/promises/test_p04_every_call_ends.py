@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import struct
 import threading
 from typing import Any, Callable
@@ -16,6 +17,7 @@ from runtimeuse_sync import (
     RuntimeConnectionError,
     RuntimeUseClient,
     RuntimeUseError,
+    WebSocketTransport,
 )
 
 from ..servers import CLOSE, PING, PONG, TEXT, Peer, frame
@@ -239,6 +241,23 @@ def test_no_thread_to_be_had(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
             client.session().open()
         with pytest.raises(RuntimeError, match="can't start"):
             client.wait_until_ready(1)
+
+
+def test_no_second_thread_to_be_had_by_the_transport_alone(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def no_sender(thread: threading.Thread) -> None:
+        if thread.name == "runtimeuse-queue-sender":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    server = serve(echo)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_sender)
+        with pytest.raises(RuntimeError, match="can't start"):
+            next(WebSocketTransport(server.url)(queue.Queue()))
+    # What it had opened is closed: else the leak check would find it.
+    server.wait_for_connections(1)
 
 
 @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, Exception])
