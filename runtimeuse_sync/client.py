@@ -133,9 +133,9 @@ class RuntimeUseClient(Calls):
         deadline = Deadline(timeout)
         connection = self._connection(deadline)
         call.connection = connection
-        self._calls.add(call)
 
         def wait() -> None:
+            self._calls.add(call)
             connection.start(call.wakeup)
             while not connection.is_open:
                 call.check()
