@@ -117,7 +117,6 @@ class Connection:
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False
-        self._started = False
         self._tell_opening = True
         self._outbox: Deque[Outgoing] = deque()
         self._pid = os.getpid()
@@ -137,18 +136,12 @@ class Connection:
         """
         self.inbox.listener = listener
         self._tell_opening = tell_opening
-        self._started = True
+        check_not_finalizing()
         try:
-            check_not_finalizing()
             start_thread(self._thread)
-        except RuntimeError:  # Also SessionStateError.
-            self._discard()
-            raise
         except BaseException:
-            # Interrupted: if the thread runs by now, it frees everything itself; if not, it would fail at once.
+            # Interrupted, for one: the thread may run by now.
             self.close()
-            if self._thread.ident is None:
-                self._discard()
             raise
 
     def submit(self, payload: bytes, request_of: Optional[Call] = None) -> None:
@@ -161,8 +154,7 @@ class Connection:
         if request_of is not None:
             self.in_flight = request_of
         self._outbox.append(Outgoing(payload, request_of))
-        if self._started:
-            self.poke()
+        self.poke()
 
     def submit_once(self, outgoing: "Outgoing") -> None:
         """Has a message sent, unless it is waiting to be, or has been."""
@@ -227,9 +219,6 @@ class Connection:
     def _run(self) -> BaseException:
         """Opens the connection, serves it until it is over, closes it; returns why it is over."""
         raise NotImplementedError
-
-    def _discard(self) -> None:
-        """Frees what was made for a thread that could not be started."""
 
     def _opened(self) -> None:
         self.is_open = True

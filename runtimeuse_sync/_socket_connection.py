@@ -50,8 +50,9 @@ class SocketConnection(Connection):
     def __init__(
         self, settings: SocketSettings, connect_deadline: Deadline, max_buffered: int, clock: Clock = time.monotonic
     ) -> None:
-        self._waiter = Waiter()
         super().__init__(max_buffered, clock)
+        # Made by the connection's thread, which no interrupt can hit: so it is always closed.
+        self._waiter: Optional[Waiter] = None
         self._settings = settings
         self._connect_deadline = connect_deadline
         self._last_sign = 0.0
@@ -60,10 +61,16 @@ class SocketConnection(Connection):
 
     def poke(self) -> None:
         """Wakes the thread; does nothing in a process that only inherited the connection."""
-        if self.belongs_to_this_process:
-            self._waiter.wake()
+        waiter = self._waiter
+        # Before there is one, the thread has not yet looked at anything.
+        if waiter is not None and self.belongs_to_this_process:
+            waiter.wake()
 
     def _run(self) -> BaseException:
+        try:
+            waiter = self._waiter = Waiter()
+        except OSError as error:
+            return ConnectionClosed(error.strerror or type(error).__name__, opening=True, cause=error)
         link: Optional[WebSocketLink] = None
         try:
             link = self._open()
@@ -76,7 +83,7 @@ class SocketConnection(Connection):
         finally:
             if link is not None:
                 link.finish()
-            self._waiter.close()
+            waiter.close()
 
     # Opening.
 
@@ -153,6 +160,7 @@ class SocketConnection(Connection):
             now = self._clock()
             if now >= until:
                 return
+            assert self._waiter is not None
             ready = self._waiter.wait(sock, read, write, min(until, self._connect_deadline.at) - now)
             if True in ready:
                 return
@@ -182,9 +190,6 @@ class SocketConnection(Connection):
             received = self._read(link)
         return ConnectionClosed(str(link.disconnected), protocol_error=link.disconnected.protocol_error)
 
-    def _discard(self) -> None:
-        self._waiter.close()
-
     def _wait_and_read(self, link: WebSocketLink) -> None:
         self._offer_unused()
         paused = self.paused = self.inbox.full
@@ -195,6 +200,7 @@ class SocketConnection(Connection):
             # As late as this, for who is woken needs the interpreter, which this thread gives up only to wait.
             self._untold = False
             self.inbox.tell()
+        assert self._waiter is not None
         readable, _ = self._waiter.wait(link.sock, not paused, link.wants_write, seconds)
         if readable or (link.has_pending and not paused):
             self._read(link)

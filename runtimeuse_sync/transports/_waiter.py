@@ -90,12 +90,6 @@ class Waiter:
         self._inner.close()
         self._close_if_last()
 
-    def __del__(self) -> None:
-        # An interrupt may hit whoever makes a connection before anybody else knows of it.
-        for sock in (getattr(self, "_inner", None), getattr(self, "_outer", None)):
-            if sock is not None:
-                sock.close()
-
     def _close_if_last(self) -> None:
         if self._closed and not self._waking:
             self._outer.close()

@@ -36,7 +36,7 @@ class IdleConnection(Connection):
     def __init__(self, max_buffered: int = 2**20, clock: Optional[FakeClock] = None) -> None:
         self.pokes = 0
         super().__init__(max_buffered, clock or FakeClock())
-        self.is_open = self._started = True
+        self.is_open = True
 
     def poke(self) -> None:
         self.pokes += 1
@@ -162,6 +162,11 @@ class Runner:
         self._act = act
 
     def __call__(self, body: Callable[[], Any]) -> None:
+        # In a thread of its own: an exception at a step where no signal could come may leave the interpreter believing
+        # that it is still being handled, for as long as the thread lives.
+        InThread(lambda: self._run(body)).result()
+
+    def _run(self, body: Callable[[], Any]) -> None:
         with instructions_of(self._code, self._before_instruction):
             body()
 
