@@ -43,6 +43,7 @@ class Peer:
         headers: The handshake's headers, names in lower case.
         messages: What it has sent and the script has read.
         answers_pings: Whether pings are answered when the script reads.
+        upgraded: Whether its handshake has been accepted.
     """
 
     def __init__(self, server: FaultServer, sock: socket.socket, number: int) -> None:
@@ -55,6 +56,7 @@ class Peer:
         self.pings = 0
         self.closed_with: Optional[int] = None
         self.answers_pings = True
+        self.upgraded = False
         self._rest = b""
 
     # The handshake.
@@ -80,6 +82,7 @@ class Peer:
         accept = base64.b64encode(digest.digest()).decode()
         lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", *more_headers]
         self.raw("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", "", ""]).encode())
+        self.upgraded = True
 
     def refuse(self, status: str, *headers: str) -> None:
         """Reads the handshake and answers it by a status such as `503 Service Unavailable`."""
@@ -273,6 +276,10 @@ class FaultServer:
             self._script(peer)
             if peer.sock.fileno() >= 0:
                 peer.until_gone()
+        except PeerGone:
+            # Out of time, a client may leave at any instant of the handshake: the client's outcome says so.
+            if peer.upgraded:
+                self.errors.append(traceback.format_exc())
         except BaseException:
             self.errors.append(traceback.format_exc())
         finally:

@@ -149,7 +149,7 @@ def test_errors_of_real_calls_pickle_and_copy(serve: Serve) -> None:
         elif kind == "cut":
             peer.cut()
 
-    client = client_of(serve(script), connect_timeout=0.2)
+    client = client_of(serve(script))
     endings: Dict[str, Any] = {
         "fails": {},
         "error": {},

@@ -17,7 +17,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
 )
 
-from ..servers import FaultServer, Peer, PeerGone, black_hole, free_port
+from ..servers import FaultServer, Peer, black_hole, free_port
 from .helpers import InThread, Serve, Stopwatch, answer, client_of, echo
 
 
@@ -155,9 +155,7 @@ def test_connect_timeout_bounds_a_slow_drip(serve: Serve) -> None:
 
 def test_the_last_failure_is_told_when_time_is_up(serve: Serve) -> None:
     def script(peer: Peer) -> None:
-        # Out of time, the client may leave in the midst of an attempt.
-        with contextlib.suppress(PeerGone):
-            peer.refuse("503 Still Booting")
+        peer.refuse("503 Still Booting")
 
     server = serve(script)
     calls: List[Callable[[RuntimeUseClient], object]] = [lambda c: c.query("hi"), lambda c: c.session().open()]

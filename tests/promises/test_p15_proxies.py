@@ -77,7 +77,7 @@ def test_a_proxy_with_credentials(serve: Serve) -> None:
 def test_a_proxy_that_cannot_reach_the_runtime_yet(serve: Serve) -> None:
     with Proxy(status="503 Unreachable") as proxy:
         with pytest.raises(RuntimeConnectionError, match=r"proxy refused.*503"):
-            client_of(serve(echo), proxy=proxy.url(), connect_timeout=0.3).query("hi")
+            client_of(serve(echo), proxy=proxy.url(), connect_timeout=1.0).query("hi")
         assert len(proxy.requests) > 1
 
 
@@ -88,9 +88,8 @@ def test_the_environments_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch, n
         monkeypatch.setenv(name, proxy.url())
         # Nobody but the proxy knows this name.
         url = f"ws://runtime.invalid:{server.port}"
-        client = RuntimeUseClient(url, model="m", connect_timeout=0.2)
         monkeypatch.setenv("no_proxy", "example.com")
-        assert client.query("hi").text == "hi"
+        assert RuntimeUseClient(url, model="m").query("hi").text == "hi"
         assert proxy.requests == [f"CONNECT runtime.invalid:{server.port} HTTP/1.1"]
         # "" stands for none, whatever the environment says.
         with pytest.raises(RuntimeConnectionError, match="resolved"):
@@ -98,7 +97,7 @@ def test_the_environments_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch, n
         for exception in ("runtime.invalid", "example.com, .invalid", "*"):
             monkeypatch.setenv("no_proxy", exception)
             with pytest.raises(RuntimeConnectionError, match="resolved"):
-                client.query("hi")
+                RuntimeUseClient(url, model="m", connect_timeout=0.2).query("hi")
         assert len(proxy.requests) == 1
 
 

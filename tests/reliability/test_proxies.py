@@ -158,7 +158,7 @@ def test_nobody_behind_the_proxy(tally: Tally, proxy: HttpProxy) -> None:
     fault = "proxies: the runtime is not up yet"
     for _ in range(tries(1, 10)):
         tally.tried(fault)
-        client = RuntimeUseClient(f"ws://{HOST}:1", model="m", proxy=proxy.url(), connect_timeout=0.5)
+        client = RuntimeUseClient(f"ws://{HOST}:1", model="m", proxy=proxy.url(), connect_timeout=1.5)
         with pytest.raises(RuntimeConnectionError, match="proxy"):
             client.query("hi")
         assert len(proxy.requests()) > 1
