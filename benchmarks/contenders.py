@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import struct
-from typing import Any, Callable, List
+from typing import Any, Callable
 
 import runtimeuse_client as reference
 
@@ -116,13 +116,3 @@ class Work:
                     self.raw_request(sock)
 
         return run
-
-
-def counting() -> Any:
-    """Returns a callback, and the list that grows with each message."""
-    seen: List[int] = [0]
-
-    def count(_: Any) -> None:
-        seen[0] += 1
-
-    return count, seen

@@ -295,4 +295,4 @@ class Exchange:
     def _check_connection(self, call: Call) -> None:
         inbox = self.connection.inbox
         if inbox.exhausted:
-            raise connection_error(inbox.closed, self._origin, call.kind, self.secrets + call.secrets)
+            raise connection_error(inbox.closed, self._origin, call.kind, call.secrets)

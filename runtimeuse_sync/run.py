@@ -261,7 +261,7 @@ class Run(Generic[ResultType]):
         result: Any = None
         error: Optional[AgentRuntimeError] = None
         try:
-            result = outcome(self._request, received.message, exchange.secrets + self._call.secrets)
+            result = outcome(self._request, received.message, self._call.secrets)
         except AgentRuntimeError as raised:
             error = raised
         if self._line.one_shot and self._request.options.on_artifact_upload_request is not None:
