@@ -169,14 +169,20 @@ class Protocol:
         assert self.state is State.FREE, self.state
         self._result_type = result_type
         self.secrets = tuple(secrets)
+        self._busy_texts = {BUSY_ERROR}
+        if self.secrets:
+            self._busy_texts |= self._redacted_busy_texts()
+        self.state = State.ACTIVE
+
+    def _redacted_busy_texts(self) -> Set[str]:
         # Runtimes differ in how they redact: in one pass, or secret by secret, in the given order or the longest first.
-        self._busy_texts = {BUSY_ERROR, scrub(BUSY_ERROR, self.secrets)}
+        texts = {scrub(BUSY_ERROR, self.secrets)}
         for order in (self.secrets, sorted(self.secrets, key=len, reverse=True)):
             text = BUSY_ERROR
             for secret in order:
                 text = text.replace(secret, MASK)
-            self._busy_texts.add(text)
-        self.state = State.ACTIVE
+            texts.add(text)
+        return texts
 
     def abandon(self) -> None:
         """The caller stops listening; without effect where its terminal has come already."""

@@ -113,16 +113,16 @@ def mask_url(url: str) -> str:
     return masked if masked == url else masked + "?" + MASK
 
 
-_known_fields: Dict[type, Tuple[Tuple[str, Optional[str]], ...]] = {}
+_known_kinds: Dict[type, Dict[str, Optional[str]]] = {}
 
 
-def _fields(kind: Type[Any]) -> Tuple[Tuple[str, Optional[str]], ...]:
+def _kinds_of_secret(kind: Type[Any]) -> Dict[str, Optional[str]]:
     """Returns the fields of a dataclass, each with what its metadata say of secrets."""
-    fields = _known_fields.get(kind)
-    if fields is None:
-        fields = tuple((field.name, field.metadata.get("secret")) for field in dataclasses.fields(kind))
-        _known_fields[kind] = fields
-    return fields
+    kinds = _known_kinds.get(kind)
+    if kinds is None:
+        kinds = {field.name: field.metadata.get("secret") for field in dataclasses.fields(kind)}
+        _known_kinds[kind] = kinds
+    return kinds
 
 
 class SafeRepr:
@@ -135,10 +135,11 @@ class SafeRepr:
     def secret_values(self) -> List[str]:
         """Returns the secrets that this object carries, its nested objects' included."""
         found: List[str] = []
-        for name, secret in _fields(type(self)):
-            value = getattr(self, name)
-            if not value:
+        kinds = _kinds_of_secret(type(self))
+        for name, value in vars(self).items():
+            if not value or name not in kinds:
                 continue
+            secret = kinds[name]
             if secret == "values":
                 if isinstance(value, dict):
                     found += env_secrets({str(k): v for k, v in value.items() if isinstance(v, str)})

@@ -72,7 +72,7 @@ class _OptionsJson(JsonMixin):
         for name in _ARTIFACT_FIELDS:
             if kvs.get(name) is not None:
                 setattr(options, name, kvs[name])
-        _check_directories(options)
+        _check_fields(options, pairing=False)
         return options
 
 
@@ -138,17 +138,7 @@ class QueryOptions(SafeRepr, _OptionsJson):
 
     def validate(self) -> None:
         """Raises `TypeError` or `ValueError` for the first field that cannot be, and names it."""
-        _check_common(self)
-        for name in ("system_prompt", "output_format_json_schema_str"):
-            if getattr(self, name) is not None:
-                check.check_str(name, getattr(self, name))
-        if self.model is not None:
-            check.check_text("model", self.model)
-        check.check_schema_text("output_format_json_schema_str", self.output_format_json_schema_str)
-        check.check_env("agent_env", self.agent_env)
-        _check_commands("pre_agent_invocation_commands", self.pre_agent_invocation_commands)
-        _check_commands("post_agent_invocation_commands", self.post_agent_invocation_commands)
-        _check_downloadables("pre_agent_downloadables", self.pre_agent_downloadables)
+        _check_fields(self)
 
 
 @dataclass(repr=False)
@@ -189,9 +179,7 @@ class ExecuteCommandsOptions(SafeRepr, _OptionsJson):
 
     def validate(self) -> None:
         """Raises `TypeError` or `ValueError` for the first field that cannot be, and names it."""
-        _check_common(self)
-        check.check_type("check", self.check, bool, "a bool")
-        _check_downloadables("pre_execution_downloadables", self.pre_execution_downloadables)
+        _check_fields(self)
 
 
 Options = Union[QueryOptions, ExecuteCommandsOptions]
@@ -217,37 +205,25 @@ def merge_options(
     return dataclasses.replace(options, **keywords)
 
 
-def _check_common(options: Options) -> None:
-    for name in ("source_id", "artifacts_ignore_content"):
-        if getattr(options, name) is not None:
-            check.check_str(name, getattr(options, name))
-    check.check_str_list("secrets_to_redact", options.secrets_to_redact)
-    _check_directories(options)
-    for name in ("on_assistant_message", "on_command_output", "on_artifact_upload_request", "on_heartbeat"):
-        check.check_callback(name, getattr(options, name))
-    for name in (
-        "timeout",
-        "idle_timeout",
-        "assistant_callback_timeout",
-        "artifact_upload_callback_timeout",
-        "end_session_timeout",
-    ):
-        check.check_seconds(name, getattr(options, name))
-    if options.logger is not None:
-        check.check_type("logger", options.logger, (logging.Logger, logging.LoggerAdapter), "a logging.Logger")
-    check.check_artifact_pairing(options.artifacts_dirs, options.artifacts_dir, options.on_artifact_upload_request)
+def _check_fields(options: Any, *, pairing: bool = True) -> None:
+    for name, value in vars(options).items():
+        if (value is not None or name in _NEVER_NONE) and name in _CHECKS:
+            _CHECKS[name](name, value)
+    if pairing:
+        check.check_artifact_pairing(options.artifacts_dirs, options.artifacts_dir, options.on_artifact_upload_request)
 
 
-def _check_directories(options: Any) -> None:
-    if options.artifacts_dirs is not None:
-        check.check_str_list("artifacts_dirs", options.artifacts_dirs)
-    if options.artifacts_dir is not None:
-        check.check_text("artifacts_dir", options.artifacts_dir)
+def _check_logger(name: str, logger: Any) -> None:
+    check.check_type(name, logger, (logging.Logger, logging.LoggerAdapter), "a logging.Logger")
 
 
-def _check_commands(name: str, commands: Optional[List[CommandInterface]]) -> None:
+def _check_bool(name: str, value: Any) -> None:
+    check.check_type(name, value, bool, "a bool")
+
+
+def _check_commands(name: str, commands: List[CommandInterface]) -> None:
     check.check_list_of(name, commands, CommandInterface)
-    for index, command in enumerate(commands or []):
+    for index, command in enumerate(commands):
         check_command(f"{name}[{index}]", command)
 
 
@@ -259,8 +235,39 @@ def check_command(name: str, command: CommandInterface) -> None:
     check.check_env(f"{name}.env", command.env)
 
 
-def _check_downloadables(name: str, downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]]) -> None:
+def _check_downloadables(name: str, downloadables: List[RuntimeEnvironmentDownloadableInterface]) -> None:
     check.check_list_of(name, downloadables, RuntimeEnvironmentDownloadableInterface)
-    for index, item in enumerate(downloadables or []):
+    for index, item in enumerate(downloadables):
         check.check_text(f"{name}[{index}].download_url", item.download_url)
         check.check_text(f"{name}[{index}].working_dir", item.working_dir)
+
+
+#: How each option is checked, of both kinds.
+_CHECKS: Dict[str, Callable[[str, Any], None]] = {
+    "system_prompt": check.check_str,
+    "model": check.check_text,
+    "output_format_json_schema_str": check.check_schema_text,
+    "source_id": check.check_str,
+    "agent_env": check.check_env,
+    "secrets_to_redact": check.check_str_list,
+    "artifacts_dirs": check.check_str_list,
+    "artifacts_ignore_content": check.check_str,
+    "pre_agent_invocation_commands": _check_commands,
+    "post_agent_invocation_commands": _check_commands,
+    "pre_agent_downloadables": _check_downloadables,
+    "pre_execution_downloadables": _check_downloadables,
+    "on_assistant_message": check.check_callback,
+    "on_command_output": check.check_callback,
+    "on_artifact_upload_request": check.check_callback,
+    "on_heartbeat": check.check_callback,
+    "timeout": check.check_seconds,
+    "idle_timeout": check.check_seconds,
+    "assistant_callback_timeout": check.check_seconds,
+    "artifact_upload_callback_timeout": check.check_seconds,
+    "end_session_timeout": check.check_seconds,
+    "logger": _check_logger,
+    "artifacts_dir": check.check_text,
+    "check": _check_bool,
+}
+
+_NEVER_NONE = frozenset({"secrets_to_redact", "check"})

@@ -37,6 +37,8 @@ from .errors import (
 from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
 
+_logger = logging.getLogger("runtimeuse_sync")
+
 ResultType = TypeVar("ResultType", QueryResult, CommandExecutionResult)
 
 
@@ -70,9 +72,11 @@ class Run(Generic[ResultType]):
         self._call.secrets = request.secrets
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
-        self._logger: logging.Logger = request.options.logger or logging.getLogger("runtimeuse_sync")
-        source_id = scrub(str(request.options.source_id), request.secrets)
-        self._call.on_sent = functools.partial(self._logger.debug, "%s sent (source_id=%s)", request.kind, source_id)
+        self._logger: logging.Logger = request.options.logger or _logger
+        if self._logger.isEnabledFor(logging.DEBUG):
+            source_id = scrub(str(request.options.source_id), request.secrets)
+            sent = functools.partial(self._logger.debug, "%s sent (source_id=%s)", request.kind, source_id)
+            self._call.on_sent = sent
         self._exchange: Optional[Exchange] = None
         self._started = False
         self._joined = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import logging
 import pickle
@@ -86,6 +87,13 @@ def test_the_clients_defaults_come_last() -> None:
     message = _sent(query_request("p", QueryOptions(model="m"), {"model": None}, defaults, "query()"))
     assert message["model"] == "default model"
     assert _sent(query_request("p", None, {}, Defaults("m", None), "query()"))["system_prompt"] == ""
+
+
+@pytest.mark.parametrize("kind", [QueryOptions, ExecuteCommandsOptions])
+def test_every_option_is_checked(kind: Any) -> None:
+    for field in dataclasses.fields(kind):
+        with pytest.raises(TypeError, match=f"^{field.name} must be"):
+            kind(**{field.name: object()})
 
 
 def test_commands_may_be_strings() -> None:
