@@ -6,8 +6,9 @@ network cuts it. websocket-client's own reader is correct but slow here: quadrat
 UTF-8 checked in Python.
 
 Invariants: `_rest` holds the beginning of one short frame or header (less than 128 bytes), or is empty; while
-`_missing` > 0, a payload is being collected in `_pieces` and `_rest` is empty; `_fragments` is `None` unless a
-fragmented message has begun (§5.4).
+`_missing` > 0, a payload is being collected and `_rest` is empty: as text in `_texts` if it is a whole text message,
+which saves a copy of a large one, else in `_pieces`; `_fragments` is `None` unless a fragmented message has begun
+(§5.4). `_decoder` belongs to the text that is being collected: a frame, or the fragments, never both.
 """
 
 import codecs
@@ -72,6 +73,7 @@ class FrameParser:
         self._max = max_message_size
         self._rest = b""
         self._pieces: List[bytes] = []
+        self._texts: Optional[List[str]] = None
         self._missing = 0
         self._head = (0, False)
         self._fragments: Optional[bytearray] = None
@@ -96,16 +98,13 @@ class FrameParser:
         at = 0
         if self._missing:
             at = min(self._missing, len(data))
-            self._pieces.append(data[:at])
+            self._collect(data[:at])
             self._missing -= at
             if self._missing:
                 return
-            payload = b"".join(self._pieces)
-            self._pieces = []
-            self._finish(self._head[0], self._head[1], payload, parsed)
+            self._finish_collected(parsed)
             if self._head[0] == CLOSE:
                 return
-            del payload
         elif self._rest:
             data = self._rest + data
             self._rest = b""
@@ -139,14 +138,34 @@ class FrameParser:
             after = start + length
             if after > end:
                 self._head = (opcode, fin)
-                self._pieces = [data[start:]]
                 self._missing = after - end
+                if opcode == TEXT and fin:
+                    self._texts = []
+                    self._decoder.reset()
+                self._collect(data[start:])
                 return
             self._finish(opcode, fin, data[start:after], parsed)
             at = after
             if opcode == CLOSE:
                 return
         self._rest = data[at:]
+
+    def _collect(self, part: bytes) -> None:
+        if self._texts is None:
+            self._pieces.append(part)
+        else:
+            self._texts.append(self._decoder.decode(part))
+
+    def _finish_collected(self, parsed: List[Parsed]) -> None:
+        if self._texts is None:
+            payload = b"".join(self._pieces)
+            self._pieces = []
+            self._finish(*self._head, payload, parsed)
+        else:
+            texts, self._texts = self._texts, None
+            # Half a character at the end is an error.
+            texts.append(self._decoder.decode(b"", True))
+            parsed.append("".join(texts))
 
     def _check_head(self, first: int, second: int, length: int) -> None:
         """Fails a frame on its header alone, before its payload is awaited (§5.2, §5.4, §5.5)."""
