@@ -58,13 +58,12 @@ async def run_commands(
     return results
 
 
-def results_text(results: Sequence[CommandResult]) -> bytes:
-    """Returns the text of the `command_execution_result_message`."""
+def results_pieces(results: Sequence[CommandResult]) -> List[bytes]:
+    """Returns the text of the `command_execution_result_message`, in pieces: it may be large."""
     pieces = [b'{"message_type":"command_execution_result_message","results":[']
     for index, result in enumerate(results):
         pieces += (b"," if index else b"", *result.pieces)
-    # Joined once: it may be large.
-    return b"".join([*pieces, b"]}"])
+    return [*pieces, b"]}"]
 
 
 def cut_note(kept: int, printed: int) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import json
 import struct
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
 from .redaction import Redactor
 
@@ -46,7 +46,8 @@ class Outbox:
 
         self._connection = connection
         self._open = State.OPEN
-        self._written: List[bytes] = []
+        # Each message in the pieces that it came in.
+        self._written: List[Sequence[bytes]] = []
         self._written_bytes = 0
         self.redactor = Redactor()
 
@@ -75,17 +76,17 @@ class Outbox:
         self.post(message)
         await self.drained()
 
-    async def send_text(self, text: bytes) -> None:
-        """Sends what `encode` returned; waits and raises as `send` does."""
-        self.write(text)
+    async def send_text(self, *pieces: bytes) -> None:
+        """Sends what `encode` returned, or a text in pieces; waits and raises as `send` does."""
+        self.write(*pieces)
         await self.drained()
 
     def post(self, message: Dict[str, Any]) -> None:
         """Masks and sends a message without waiting for the client to take anything; raises as `send` does."""
         self.write(encode(self.redactor.message(message)))
 
-    def write(self, text: bytes) -> None:
-        """Sends what `encode` returned without waiting for the client to take anything.
+    def write(self, *pieces: bytes) -> None:
+        """Sends what `encode` returned, or a text in pieces, without waiting for the client to take anything.
 
         Raises:
             ClientGoneError: the client is gone.
@@ -94,8 +95,8 @@ class Outbox:
             raise ClientGoneError
         if not self._written:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._written.append(text)
-        self._written_bytes += len(text)
+        self._written.append(pieces)
+        self._written_bytes += sum(map(len, pieces))
 
     def flush(self) -> None:
         """Hands what was written to the socket."""
@@ -103,15 +104,21 @@ class Outbox:
         if not written or self.client_is_gone:
             return
         transport = self._connection.transport
-        if len(written) == 1 and len(written[0]) > _BATCH_BYTES:
-            # Not copied once more, as it may be very large.
-            transport.write(_frame_head(written[0]))
-            transport.write(memoryview(written[0]))
-            return
-        frames: List[bytes] = []
-        for text in written:
-            frames += (_frame_head(text), text)
-        transport.write(b"".join(frames))
+        batch: List[bytes] = []
+        for pieces in written:
+            size = sum(map(len, pieces))
+            batch.append(_frame_head(size))
+            if size <= _BATCH_BYTES:
+                batch += pieces
+                continue
+            # Not joined to one more copy, as it may be very large.
+            transport.write(b"".join(batch))
+            batch = []
+            for piece in pieces:
+                if transport.is_closing():
+                    return  # asyncio would warn at each piece
+                transport.write(piece)
+        transport.write(b"".join(batch))
 
     async def drained(self) -> None:
         """Returns when the client has taken most of what was written, or is gone."""
@@ -131,12 +138,12 @@ class Outbox:
         await self._connection.close(code, reason)
 
 
-def _frame_head(text: bytes) -> bytes:
-    """Returns what stands before a text in its frame (RFC 6455, 5.2): whole, and from a server, so without a mask.
+def _frame_head(size: int) -> bytes:
+    """Returns what stands before a text of so many bytes in its frame (RFC 6455, 5.2).
 
+    The frame is whole, and has no mask, as it is a server's.
     `websockets` would copy each text into its frame, which is most of the work that sending a large one is.
     """
-    size = len(text)
     if size < 126:
         return bytes((0x81, size))
     return struct.pack("!BBH", 0x81, 126, size) if size < 65536 else struct.pack("!BBQ", 0x81, 127, size)

@@ -12,7 +12,7 @@ from .._redaction import env_secrets
 from .agents import Invocation, RunFunction, run_agent
 from .artifacts import Artifacts
 from .cancellation import Cancelled
-from .commands import CommandResult, results_text, run_commands
+from .commands import CommandResult, results_pieces, run_commands
 from .downloads import download
 from .failures import RequestFailedError, cancelled_message, error_message
 from .messages import Command, InvocationRequest, Request
@@ -81,7 +81,7 @@ class RequestRun:
         terminal = self._terminal()
         on_done()
         try:
-            await self._outbox.send_text(terminal)
+            await self._outbox.send_text(*terminal)
         except ClientGoneError:
             self._log.info("The client left before the end of its request")
 
@@ -98,8 +98,8 @@ class RequestRun:
             except ClientGoneError:
                 return
 
-    def _terminal(self) -> bytes:
-        """Returns the text of the terminal message."""
+    def _terminal(self) -> List[bytes]:
+        """Returns the text of the terminal message, in pieces."""
         if self._cancelled.is_set():
             if not self._task.cancelled() and self._task.exception() is not None:
                 self._log.debug("A cancelled request ended with an exception", exc_info=self._task.exception())
@@ -112,7 +112,7 @@ class RequestRun:
                 self._log.info("A request failed", exc_info=error)
             return self._text(self._error(error))
         result = self._task.result()
-        if isinstance(result, bytes):
+        if isinstance(result, list):
             return result
         try:
             return self._text(result)
@@ -122,11 +122,11 @@ class RequestRun:
     def _error(self, error: BaseException) -> Dict[str, Any]:
         return error_message(error, self._redactor)
 
-    def _text(self, message: Dict[str, Any]) -> bytes:
-        return encode(self._redactor.message(message))
+    def _text(self, message: Dict[str, Any]) -> List[bytes]:
+        return [encode(self._redactor.message(message))]
 
-    async def _work(self) -> Union[Dict[str, Any], bytes]:
-        """Does what is asked; returns the terminal message, not yet masked, or its text."""
+    async def _work(self) -> Union[Dict[str, Any], List[bytes]]:
+        """Does what is asked; returns the terminal message, not yet masked, or its text in pieces."""
         request = self._request
         parts = self._parts
         await self._artifacts.watch(request.artifacts_dirs, request.artifacts_ignore_content)
@@ -134,7 +134,7 @@ class RequestRun:
             await download(item.download_url, item.working_dir, parts.settings, parts.workers)
         if not isinstance(request, InvocationRequest):
             done = await self._run_commands(request.commands, parts.settings.max_stdout)
-            return results_text(done)
+            return results_pieces(done)
         await self._around_agent("pre-agent", request.pre_commands)
         invocation = Invocation(
             user_prompt=request.user_prompt,
