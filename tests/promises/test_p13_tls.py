@@ -14,18 +14,13 @@ import trustme
 from runtimeuse_sync import ArtifactUploadResult, RuntimeConnectionError, RuntimeUseClient
 
 from ..servers import TEXT, Peer, frame
+from ..tls import client_context, server_context
 from .helpers import CONFIRM, InThread, Serve, Stopwatch, assistant, client_of, echo, text, upload
 
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def server_context(issued: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    issued.configure_cert(context)
-    return context
 
 
 @pytest.fixture
@@ -35,9 +30,7 @@ def for_server(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture
 def for_client(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+    return client_context(authority)
 
 
 def exchange_at_once(peer: Peer, outgoing: bytes, wanted: int) -> int:

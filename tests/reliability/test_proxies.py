@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import socket
-import ssl
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
@@ -14,6 +13,7 @@ from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 
 from ..promises.helpers import Stopwatch, echo
 from ..servers import PATIENCE, FaultServer, Peer
+from ..tls import client_context, server_context
 from .http_proxy import HttpProxy
 from .tally import Tally, seeded, tries
 
@@ -52,10 +52,8 @@ class Secured:
 
     def __init__(self) -> None:
         authority = trustme.CA()
-        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(HOST).configure_cert(self.server)
-        self.client = ssl.create_default_context()
-        authority.configure_trust(self.client)
+        self.server = server_context(authority.issue_cert(HOST))
+        self.client = client_context(authority)
 
 
 @pytest.fixture(scope="module")

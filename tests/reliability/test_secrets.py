@@ -25,6 +25,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 from ..promises.conftest import QUICK
 from ..promises.helpers import Storage
 from ..servers import FaultServer, free_port
+from ..tls import server_context
 from .http_proxy import HttpProxy
 from .marks import (
     HEADERS,
@@ -233,9 +234,7 @@ def _unreachable(port: int, closed: int, proxy: HttpProxy, context: ssl.SSLConte
 def test_nobody_to_talk_to(tally: Tally, capfd: pytest.CaptureFixture[str]) -> None:
     fault = "secrets: refused connections, proxies, TLS"
     watch = Watch()
-    certificate = trustme.CA().issue_cert("localhost")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
+    context = server_context(trustme.CA().issue_cert("localhost"))
     with contextlib.ExitStack() as stack:
         proxy = stack.enter_context(HttpProxy(f"{USER}:{PASSWORD}"))
         closed = stack.enter_context(free_port())

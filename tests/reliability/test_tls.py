@@ -16,6 +16,7 @@ from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 
 from ..promises.helpers import CONFIRM, InThread, Stopwatch, assistant, echo, text
 from ..servers import PATIENCE, TEXT, FaultServer, Peer, frame
+from ..tls import client_context, server_context
 from .tally import Tally, seeded, tries
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -27,19 +28,6 @@ BUSY = 300.0
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def server_context(issued: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    issued.configure_cert(context)
-    return context
-
-
-def client_context(*trusted: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    for each in trusted:
-        each.configure_trust(context)
-    return context
 
 
 def exchange(peer: Peer, outgoing: bytes) -> None:
