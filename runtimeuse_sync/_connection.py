@@ -2,17 +2,17 @@
 
 Threads:
     the connection's thread   opens it, reads from it into the inbox, sends what is in the outbox, watches the clock for
-                              the call in flight, and closes it. It owns the transport.
-    callers                   put messages into the outbox (`submit`), take from the inbox, and ask for the close. Where
-                              the owner lends its socket while it waits (`_lending.py`), they may send by themselves.
+                              the call in flight, and closes it. It alone touches the transport.
+    callers                   put messages into the outbox (`submit`), take from the inbox, and ask for the close. They
+                              never touch the transport, so an interrupt in a caller cannot leave a frame half sent.
     anybody                   `poke`: wakes the connection's thread; never blocks.
 
-Which request a cancellation hits is decided by order alone, so only the connection's thread sends one, and it lends
-nothing from the decision on until it waits. In each round it looks whether the call in flight is to be cancelled, if
-its request has been sent; then takes the outbox, which marks a request as sent; then looks again. A caller makes its
-call the one in flight before it puts the request into the outbox, or sends it. So a cancellation follows the request it
-is meant for, and never follows a later one. While the answer to a barrier is awaited (`barrier_out`, set before the
-barrier is put into the outbox) no cancellation is sent, or it might end the barrier instead.
+Which request a cancellation hits is decided by order alone, so only the connection's thread sends one. In each round it
+looks whether the call in flight is to be cancelled, if its request has been sent; then takes the outbox, which marks a
+request as sent; then looks again. A caller makes its call the one in flight before it puts the request into the outbox.
+So a cancellation follows the request it is meant for, and never follows a later one. While the answer to a barrier is
+awaited (`barrier_out`, set before the barrier is put into the outbox) no cancellation is sent, or it might end the
+barrier instead.
 
 States: opening → open → closed; or opening → closed. `inbox.closed` holds the reason of the last. Closing is asked for
 by `close` at any time and done by the connection's thread.
@@ -153,14 +153,8 @@ class Connection:
         """
         if request_of is not None:
             self.in_flight = request_of
-            if self._send_at_once(payload, request_of):
-                return
         self._outbox.append(Outgoing(payload, request_of))
         self.poke()
-
-    def _send_at_once(self, payload: bytes, call: Call) -> bool:  # noqa: ARG002  # for subclasses
-        """Sends a request from the calling thread if that is possible; returns whether it did."""
-        return False
 
     def submit_once(self, outgoing: "Outgoing") -> None:
         """Has a message sent, unless it is waiting to be, or has been."""

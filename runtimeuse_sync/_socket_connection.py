@@ -1,9 +1,8 @@
 """The connection over a WebSocket: one thread that owns the socket.
 
-The thread waits in one place, for three things: the socket, the clock, a poke; meanwhile it lends the socket to callers
-(`_lending.py`). Each round it sends what is queued, reads what has arrived into the inbox, and looks at the clock.
-While the inbox is full it does not read, so that TCP pushes back on the runtime; the peer is not taken for dead then,
-since its silence is ours.
+The thread waits in one place, for three things: the socket, the clock, a poke. Each round it sends what is queued,
+reads what has arrived into the inbox, and looks at the clock. While the inbox is full it does not read, so that TCP
+pushes back on the runtime; the peer is not taken for dead then, since its silence is ours.
 
 Keepalive: a ping after `ping_interval` seconds without any sign of life, and if there is still none `ping_timeout`
 seconds later the connection is lost. A sign of life is anything received, or a blocked send that goes on.
@@ -17,11 +16,8 @@ import socket
 import time
 from typing import Any, List, NamedTuple, Optional
 
-from ._call import Call
-from ._cleanup import cleaned_up
 from ._connection import Connection, ConnectionClosed
 from ._late_imports import load
-from ._lending import MAX_DIRECT_SIZE, Lending, Loan, can_be_lent
 from ._wakeup import Clock, Deadline
 from .transports._http import OpeningFailed, OpeningInterrupted
 from .transports._link import WebSocketLink
@@ -61,9 +57,6 @@ class SocketConnection(Connection):
         self._connect_deadline = connect_deadline
         self._last_sign = 0.0
         self._untold = False
-        self._lending = Lending()
-        self._lent: Optional[WebSocketLink] = None
-        self._waits_until = math.inf
         self._ping_sent_at = math.inf
 
     def poke(self) -> None:
@@ -72,19 +65,6 @@ class SocketConnection(Connection):
         # Before there is one, the thread has not yet looked at anything.
         if waiter is not None and self.belongs_to_this_process:
             waiter.wake()
-
-    def _send_at_once(self, payload: bytes, call: Call) -> bool:
-        link = self._lent
-        if link is None or self._outbox or self._closing or len(payload) > MAX_DIRECT_SIZE:
-            return False
-        if call.on_sent is not None:
-            return False  # Which is for this connection's thread only.
-        loan = Loan(self._lending, link, payload, call)
-        sent = cleaned_up(loan.send, loan.give_back)
-        # The thread is told what it does not know of: that there is a rest to send, or a deadline before its next look.
-        if loan.is_partial or call.deadline.at < self._waits_until:
-            self.poke()
-        return sent
 
     def _run(self) -> BaseException:
         try:
@@ -189,8 +169,6 @@ class SocketConnection(Connection):
 
     def _serve(self, link: WebSocketLink) -> BaseException:
         self._last_sign = self._clock()
-        if can_be_lent(link.sock):
-            self._lent = link
         if link.has_pending:
             self._read(link)
         while link.disconnected is None:
@@ -217,22 +195,15 @@ class SocketConnection(Connection):
         paused = self.paused = self.inbox.full
         if paused:
             self._note_sign_of_life()
-        self._waits_until = -math.inf if link.has_pending and not paused else self._next_time()
-        seconds = self._waits_until - self._clock()
-        assert self._waiter is not None
-        try:
-            readable, _ = self._waiter.wait(link.sock, not paused, link.wants_write, seconds, self._about_to_wait)
-        finally:
-            self._lending.take_back()
-        if readable or (link.has_pending and not paused):
-            self._read(link)
-
-    def _about_to_wait(self) -> None:
-        self._lending.lend()
+        seconds = 0.0 if link.has_pending and not paused else self._next_time() - self._clock()
         if self._untold:
             # As late as this, for who is woken needs the interpreter, which this thread gives up only to wait.
             self._untold = False
             self.inbox.tell()
+        assert self._waiter is not None
+        readable, _ = self._waiter.wait(link.sock, not paused, link.wants_write, seconds)
+        if readable or (link.has_pending and not paused):
+            self._read(link)
 
     def _read(self, link: WebSocketLink) -> bool:
         messages, received = link.read()

@@ -1,9 +1,8 @@
 """One open WebSocket connection, without a thread: what its owner calls when the socket is ready.
 
-Only one thread at a time may use a `WebSocketLink` (the connection's, see `_socket_connection.py`, but for what it
-lends, see `_lending.py`): every operation is non-blocking, so one owner is enough. TLS makes it necessary, for it is
-not full duplex: two threads that read and write one OpenSSL object at once corrupt it. A send that failed, or was given
-up half-way, ends the connection.
+Only one thread may use a `WebSocketLink` (the connection's, see `_socket_connection.py`): every operation is
+non-blocking, so one owner is enough. TLS makes it necessary, for it is not full duplex: two threads that read and write
+one OpenSSL object at once corrupt it. A send that failed, or was given up half-way, ends the connection.
 """
 
 import ssl
@@ -42,14 +41,12 @@ class WebSocketLink:
         sock: The socket, non-blocking.
         wants_write: Whether bytes wait until the socket can be written to.
         disconnected: Why it is over, once it is.
-        left_over: What must be sent before all else: the rest of a frame that somebody else has sent in part.
     """
 
     def __init__(self, sock: Any, received: bytes, max_message_size: int) -> None:
         self.sock = sock
         self.wants_write = False
         self.disconnected: Optional[Disconnected] = None
-        self.left_over = b""
         self._parser = _frames.FrameParser(max_message_size)
         self._out: Deque[memoryview] = deque()
         self._secure = isinstance(sock, ssl.SSLSocket)
@@ -63,19 +60,9 @@ class WebSocketLink:
         """Whether something has been received that the operating system does not know of any more."""
         return bool(self._first) or (self._secure and not self._read_all and self.sock.pending() > 0)
 
-    @property
-    def has_unsent(self) -> bool:
-        """Whether anything waits to be sent."""
-        return bool(self.left_over or self._out or self._pongs)
-
-    @staticmethod
-    def frame_text(payload: bytes) -> bytes:
-        """Returns a text message as it goes out."""
-        return _frames.frame(_frames.TEXT, payload)
-
     def queue_text(self, payload: bytes) -> None:
         """Queues a text message; `flush` sends it."""
-        self._queue(self.frame_text(payload))
+        self._queue(_frames.frame(_frames.TEXT, payload))
 
     def queue_ping(self) -> None:
         """Queues a ping."""
@@ -95,9 +82,6 @@ class WebSocketLink:
         progress = False
         self.wants_write = False
         left = _FLUSH_SIZE
-        if self.left_over:
-            self._out.appendleft(memoryview(self.left_over))
-            self.left_over = b""
         while self.disconnected is None:
             if self._pongs and not self._out:
                 self._queue(_frames.frame(_frames.PONG, self._pongs.popleft()))

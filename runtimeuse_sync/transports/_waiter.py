@@ -9,14 +9,10 @@ import math
 import select
 import socket
 from collections import deque
-from typing import Any, Callable, Deque, Optional, Tuple
+from typing import Any, Deque, Optional, Tuple
 
 #: The longest time that `poll` can be asked to wait, in seconds; whoever waits for longer begins again.
 _LONGEST = 2_000_000.0
-
-
-def _nothing() -> None:
-    pass
 
 
 class Waiter:
@@ -47,50 +43,27 @@ class Waiter:
             self._waking.pop()
         self._close_if_last()
 
-    def wait(
-        self,
-        sock: Optional[socket.socket],
-        read: bool,
-        write: bool,
-        seconds: float,
-        about_to_wait: Callable[[], None] = _nothing,
-    ) -> Tuple[bool, bool]:
+    def wait(self, sock: Optional[socket.socket], read: bool, write: bool, seconds: float) -> Tuple[bool, bool]:
         """Waits for the socket, for `seconds` at most (`math.inf`: no limit).
-
-        Args:
-            sock: The socket; `None` for none.
-            read: Whether to wait until it can be read from.
-            write: Whether to wait until it can be written to.
-            seconds: For how long.
-            about_to_wait: Called as the last thing before.
 
         Returns:
             Whether the socket can be read from, and whether it can be written to (an error shows as both).
         """
-        readable, writable, woken = self._poll(sock if read or write else None, read, write, seconds, about_to_wait)
+        readable, writable, woken = self._poll(sock if read or write else None, read, write, seconds)
         if woken:
             # Before the caller looks at what has changed: a wake-up that comes later ends the next wait.
             self._inner.recv(4096)
         return readable, writable
 
-    def _poll(
-        self,
-        sock: Optional[socket.socket],
-        read: bool,
-        write: bool,
-        seconds: float,
-        about_to_wait: Callable[[], None],
-    ) -> Tuple[bool, bool, bool]:
+    def _poll(self, sock: Optional[socket.socket], read: bool, write: bool, seconds: float) -> Tuple[bool, bool, bool]:
         if not hasattr(select, "poll"):
             reads = [self._inner] + ([sock] if sock is not None and read else [])
             writes = [sock] if sock is not None and write else []
-            about_to_wait()
             ready = select.select(reads, writes, writes, None if seconds == math.inf else max(0.0, seconds))
             return sock in ready[0], sock in ready[1] or sock in ready[2], self._inner in ready[0]
         poll = self._poller_of(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         # Rounded up: a wait that ends a fraction early would only be begun again.
         milliseconds = None if seconds == math.inf else math.ceil(min(max(0.0, seconds), _LONGEST) * 1000)
-        about_to_wait()
         events = dict(poll.poll(milliseconds))
         event = events.get(sock.fileno(), 0) if sock is not None else 0
         failed = event & ~(select.POLLIN | select.POLLOUT)
