@@ -1,7 +1,7 @@
 """Cleaning up, and starting threads, in spite of interrupts. No threads run here.
 
 A `KeyboardInterrupt` may hit between any two steps, also on the way into a `finally` and inside it. So what gives
-something back can be repeated, never blocks for long, and runs by these functions: once more if it was interrupted.
+something back can be repeated, never blocks for long, and runs by these functions: again if it was interrupted.
 """
 
 import sys
@@ -11,12 +11,13 @@ from typing import Callable, TypeVar
 _T = TypeVar("_T")
 
 
-def surely(clean_up: Callable[[], None]) -> None:
-    """Cleans up; once more where that is interrupted, or fails."""
+def surely(clean_up: Callable[[], None], tries: int = 5) -> None:
+    """Cleans up; again where that is interrupted, or fails: Ctrl-C may be pressed more than once."""
     try:
         clean_up()
     except BaseException:
-        clean_up()
+        if tries > 1:
+            surely(clean_up, tries - 1)
         raise
 
 
@@ -29,7 +30,7 @@ def cleaned_up(body: Callable[[], _T], clean_up: Callable[[], None]) -> _T:
             clean_up()
     except BaseException:
         # The interrupt may have come before the first line of `clean_up`, so even that is not enough to know.
-        clean_up()
+        surely(clean_up)
         raise
 
 

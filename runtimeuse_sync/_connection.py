@@ -151,17 +151,20 @@ class Connection:
             payload: The message, as JSON text in UTF-8.
             request_of: The call whose request this is.
         """
-        if request_of is not None:
-            self.in_flight = request_of
-        self._outbox.append(Outgoing(payload, request_of))
-        self.poke()
+        self.submit_once(Outgoing(payload, request_of))
 
     def submit_once(self, outgoing: "Outgoing") -> None:
-        """Has a message sent, unless it is waiting to be, or has been."""
-        # In this order: it is marked as taken before it leaves the outbox.
-        if outgoing not in self._outbox and not outgoing.taken:
+        """Has a message sent, unless it is waiting to be, or has been; never blocks."""
+        if outgoing.request_of is not None:
+            self.in_flight = outgoing.request_of
+        if not self.has_got(outgoing):
             self._outbox.append(outgoing)
         self.poke()
+
+    def has_got(self, outgoing: "Outgoing") -> bool:
+        """Returns whether a message is waiting to be sent, or has been."""
+        # In this order: it is marked as taken before it leaves the outbox.
+        return outgoing in self._outbox or outgoing.taken
 
     def used_up(self, batch: Batch) -> None:
         """Takes a used-up batch out of the inbox, and has reading go on if that made room."""

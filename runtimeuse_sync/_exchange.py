@@ -25,6 +25,7 @@ from ._connection import Connection, Outgoing
 from ._inbox import Batch
 from ._incoming import Received, interpret
 from ._outcomes import connection_error
+from ._probe_timer import ProbeTimer
 from ._protocol import Disposition, Event, Protocol, State
 from ._redaction import scrub
 from ._turn import Ticket, Turn
@@ -33,12 +34,6 @@ from ._wakeup import Wakeup
 from .errors import RunTimeoutError, SessionStateError
 
 _END_SESSION = _codec.encode(_codec.END_SESSION)
-
-#: Seconds without a terminal after which a connection that is not at rest is asked (again) by the barrier.
-PROBE_INTERVAL = 1.0
-
-#: The same after the first refusal of the barrier.
-FIRST_PROBE = 0.05
 
 #: How many secrets of earlier calls are still masked in later ones.
 MAX_TOLD = 256
@@ -71,6 +66,8 @@ class Exchange:
         self.logger = logger
         self._persistent = persistent
         self._barrier: Optional[Outgoing] = None
+        self._request: Optional[Outgoing] = None
+        self._probe_timer = ProbeTimer()
         self._own_ticket = Ticket(Wakeup())
         if persistent:
             connection.on_unused = self._rest_in_background
@@ -109,10 +106,11 @@ class Exchange:
     def begin(self, call: Call, payload: bytes, result_type: str, secrets: List[str]) -> None:
         """Sends the request; the connection must be at rest, as a new one is that is not even open."""
         call.check()
-        # In this order: if an interrupt comes in between, a request that was never sent is taken for sent, and the
-        # barrier will tell; the other way round its answer would be taken for the next one's.
+        self._probe_timer.reset()
+        # In this order: if an interrupt comes in between, `leave` sees whether the request is in the outbox.
+        request = self._request = Outgoing(payload, call)
         self.protocol.begin(result_type, secrets)
-        self.connection.submit(payload, call)
+        self.connection.submit_once(request)
 
     def next_batch(self, call: Call, idle_until: float) -> Optional[Batch]:
         """Returns the next messages that are not used up; `None` once it is `idle_until` and none has come.
@@ -140,6 +138,9 @@ class Exchange:
     def leave(self, call: Call, ticket: Ticket) -> None:
         """Gives the turn up; a request that is still in flight is cancelled. May be repeated, and never blocks."""
         if self.turn.has(ticket):
+            request = self._request
+            if request is not None and request.request_of is call and not self.connection.has_got(request):
+                self.protocol.withdraw()
             self.protocol.abandon()
             if self.protocol.state is State.ABANDONED:
                 call.cancel_on_runtime()
@@ -210,29 +211,24 @@ class Exchange:
 
     def _settle(self, call: Call) -> None:
         """Brings the connection to rest: uses up what has come, and waits until the runtime owes nothing any more."""
-        probe_at = call.now() + PROBE_INTERVAL
-        after_refusal = FIRST_PROBE
-        refused = False
         inbox = self.connection.inbox
+        timer = self._probe_timer
         while True:
             self._use_all_queued()
-            if self.protocol.state is State.REFUSED and not refused:
-                # Perhaps only because it came a moment before the runtime counted as idle: so soon, then less often.
-                refused = True
-                probe_at = call.now() + after_refusal
-                after_refusal = min(2 * after_refusal, PROBE_INTERVAL)
             if self.protocol.state in (State.ENDING, State.ENDED):
                 raise SessionStateError("the session has ended")
             self._rest()
             self._check_connection(call)
             if inbox.first() is None and not self.protocol.stale:
                 return
-            if call.now() >= probe_at:
-                if not self.protocol.probing:
+            due_at = timer.due_at(call.now(), refused=self.protocol.state is State.REFUSED)
+            if call.now() >= due_at:
+                must_ask = not self.protocol.probing
+                if must_ask:
                     self._probe()
-                    refused = False
-                probe_at = call.now() + PROBE_INTERVAL
-            call.wait(probe_at)
+                timer.passed(call.now(), sent=must_ask)
+            else:
+                call.wait(due_at)
 
     def _use_all_queued(self) -> None:
         inbox = self.connection.inbox

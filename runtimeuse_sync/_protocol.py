@@ -39,15 +39,17 @@ Next state; `!` delivered to the caller, `k` kept for later, everything else is 
 
 Besides messages:
     begin     FREE → ACTIVE
+    withdraw  ACTIVE → FREE: the caller left before its request was handed over
     abandon   ACTIVE → ABANDONED, every other state stays (the caller left after the terminal had come)
     probe     UNSURE, ABANDONED, REFUSED → PROBING; the barrier is to be sent. From UNSURE at once; from the other two
               only after a while without any terminal, so that a terminal that never comes cannot hold the session
     end       any state but ENDED → ENDING
 
-Why a session is never FREE too early: FREE is entered only by a RESULT with no barrier outstanding, or by the barrier's
-own answer. There is one barrier outstanding at most: the next is sent only when the previous one is answered, and no
-cancellation is sent meanwhile, which might end the barrier in the old request's place. A REFUSAL
-that comes after a possible end may have been decided before that end, so it is asked again (DOUBTFUL → UNSURE).
+Why a session is never FREE too early: FREE is entered only by a RESULT with no barrier outstanding, by the barrier's
+own answer, or by the withdrawal of a request that nobody was given to send. There is one barrier outstanding at most:
+the next is sent only when the previous one is answered, and no cancellation is sent meanwhile, which might end the
+barrier in the old request's place. A REFUSAL that comes after a possible end may have been decided before that end, so
+it is asked again (DOUBTFUL → UNSURE).
 The limit: an agent whose own error repeats the busy runtime's very words cannot be told from a refusal.
 """
 
@@ -183,6 +185,11 @@ class Protocol:
                 text = text.replace(secret, MASK)
             texts.add(text)
         return texts
+
+    def withdraw(self) -> None:
+        """The request that was about to be sent never will be; without effect in any other state."""
+        if self.state is State.ACTIVE:
+            self.state = State.FREE
 
     def abandon(self) -> None:
         """The caller stops listening; without effect where its terminal has come already."""

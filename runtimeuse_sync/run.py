@@ -32,6 +32,7 @@ from .errors import (
     CancelledException,
     ConnectionLostError,
     RunTimeoutError,
+    RuntimeUseError,
     SessionStateError,
 )
 from .messages import StreamedMessage
@@ -293,24 +294,28 @@ class Run(Generic[ResultType]):
         """Ends a one-shot's session; a run that failed raises its own error, whatever happens here."""
         seconds = self._request.options.end_session_timeout
         until = math.inf if seconds is None else self._call.now() + seconds
+        problem: Optional[BaseException] = None
         try:
             confirmed = exchange.end(self._call, until, lambda: self._serve_late(exchange))
             if self._late_failure is not None:
-                raise self._late_failure
-            if not confirmed:
-                raise RunTimeoutError(
+                problem = self._late_failure
+            elif not confirmed:
+                problem = RunTimeoutError(
                     f"the runtime did not confirm the end of the session within {seconds:g} s; "
                     "artifacts written late may be missing"
                 )
-        except (CancelledException, KeyboardInterrupt):
+        except CancelledException:
             raise
-        except Exception as problem:
-            if error is not None:
-                self._logger.warning("late artifacts of a failed run may be missing: %s", type(problem).__name__)
-                return
-            if isinstance(problem, (RunTimeoutError, ConnectionLostError)):
-                problem.result = result
-            raise
+        except RuntimeUseError as failure:
+            problem = failure
+        if problem is None:
+            return
+        if error is not None:
+            self._logger.warning("late artifacts of a failed run may be missing: %s", type(problem).__name__)
+            return
+        if isinstance(problem, (RunTimeoutError, ConnectionLostError)):
+            problem.result = result
+        raise problem
 
 
 def _leave(line: Line, exchange: Optional[Exchange], call: Call, ticket: Ticket) -> None:

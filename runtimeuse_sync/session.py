@@ -185,7 +185,7 @@ class RuntimeUseSession(Calls):
         try:
             exchange.take_turn(call, ticket)
             exchange.end(call, math.inf if uploads.expected else call.now() + _QUIET_END, serve)
-        except (RuntimeUseError, OSError) as problem:
+        except RuntimeUseError as problem:
             # What was lost with it matters only where files may have been announced.
             if uploads.expected and not failures:
                 raise

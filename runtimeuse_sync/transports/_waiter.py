@@ -5,11 +5,15 @@ signal handlers and finalizers: it takes no lock. All socket operations of this 
 outside of `wait`, so that two threads never operate on one TLS object.
 """
 
+import errno
 import math
 import select
 import socket
 from collections import deque
 from typing import Any, Deque, Optional, Tuple
+
+#: A wake-up is on its way already, or nobody waits any more.
+_FULL_OR_CLOSED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED}
 
 #: The longest time that `poll` can be asked to wait, in seconds; whoever waits for longer begins again.
 _LONGEST = 2_000_000.0
@@ -37,8 +41,10 @@ class Waiter:
         try:
             if not self._closed:
                 self._outer.send(b"\0")
-        except OSError:
-            pass  # Full: a wake-up is on its way already.
+        except OSError as error:
+            # An interrupted send runs the signal's handler, which may raise a `TimeoutError`, say: that is the user's.
+            if error.errno not in _FULL_OR_CLOSED:
+                raise
         finally:
             self._waking.pop()
         self._close_if_last()

@@ -357,3 +357,27 @@ def test_calls_of_both_kinds_in_turn(serve: Serve) -> None:
         for number in range(20):
             assert threads[2 * number].result().text == f"q{number}"
             assert threads[2 * number + 1].result().results[0].command == f"c{number}"
+
+
+def test_short_calls_one_after_another_do_not_keep_a_session_waiting(serve: Serve) -> None:
+    """The runtime has lost a request, and each of the next calls ends before it would be asked about that."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.expect("cancel_message")
+        for message in peer.requests():
+            answer(peer, message)
+
+    with client_of(serve(script)).session() as session:
+        with pytest.raises(RunTimeoutError):
+            session.query("lost", timeout=0.1)
+        outcomes = []
+        for _ in range(20):
+            try:
+                outcomes.append(session.query("next", timeout=0.3).text)
+                break
+            except RunTimeoutError:
+                outcomes.append("")
+        assert outcomes[-1] == "next"
+        assert len(outcomes) > 2, "it was asked at once"

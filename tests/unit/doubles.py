@@ -152,6 +152,11 @@ class Interrupt(BaseException):
     """What `at_every_step` raises, in place of a `KeyboardInterrupt`."""
 
 
+def interrupt() -> None:
+    """What to hand to `at_every_step`."""
+    raise Interrupt
+
+
 class Runner:
     """Calls a function, and acts before one bytecode of another; see `at_every_step`."""
 

@@ -9,11 +9,7 @@ import pytest
 
 from runtimeuse_sync._cleanup import cleaned_up, start_thread, surely
 
-from .doubles import Interrupt, at_every_step
-
-
-def interrupt() -> None:
-    raise Interrupt
+from .doubles import Interrupt, at_every_step, interrupt
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -52,6 +48,21 @@ def test_a_clean_up_interrupted_at_any_step_is_repeated() -> None:
         except Interrupt:
             pass
         assert done[-2:] == ["first", "last"]
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_clean_up_interrupted_several_times(times: int) -> None:
+    done: List[str] = []
+
+    def clean_up() -> None:
+        done.append("begun")
+        if len(done) <= times:
+            raise Interrupt
+        done.append("ended")
+
+    with pytest.raises(Interrupt):
+        cleaned_up(lambda: None, clean_up)
+    assert done[-1] == "ended"
 
 
 def test_what_goes_wrong_is_raised() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from runtimeuse_sync._inbox import Batch, Inbox, size
 from runtimeuse_sync._wakeup import Wakeup
 
-from .doubles import PATIENCE, Interrupt, InThread, at_every_step
+from .doubles import PATIENCE, Interrupt, InThread, at_every_step, interrupt
 
 
 def is_full(inbox: Inbox) -> bool:
@@ -196,10 +196,6 @@ def test_one_thread_puts_and_one_takes() -> None:
     putter.result()
     assert taken == list(range(count))
     assert most < 100
-
-
-def interrupt() -> None:
-    raise Interrupt
 
 
 class Taker:

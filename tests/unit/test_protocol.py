@@ -15,10 +15,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from runtimeuse_sync import RuntimeUseClient, RuntimeUseSession, _inbox, _protocol
-from runtimeuse_sync import _exchange as _exchange_module
+from runtimeuse_sync import RuntimeUseClient, RuntimeUseSession, _inbox, _probe_timer, _protocol
 from runtimeuse_sync._call import Call
 from runtimeuse_sync._codec import encode_barrier
+from runtimeuse_sync._connection import Connection
 from runtimeuse_sync._exchange import Exchange
 from runtimeuse_sync._protocol import BUSY_ERROR, Disposition, Event, Protocol, State
 from runtimeuse_sync._turn import Ticket
@@ -27,7 +27,17 @@ from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult
 from runtimeuse_sync.runtime.redaction import Redactor
 
-from .doubles import PATIENCE, FakeClock, IdleConnection, InThread, MemoryTransport, MemoryTransports
+from .doubles import (
+    PATIENCE,
+    FakeClock,
+    IdleConnection,
+    Interrupt,
+    InThread,
+    MemoryTransport,
+    MemoryTransports,
+    at_every_step,
+    interrupt,
+)
 from .model_runtime import SECRETS, CallbackFailure, Ending, ModelRuntime, World
 
 # The table.
@@ -364,6 +374,22 @@ def test_no_cancel_follows_the_barrier_when_the_deadline_of_a_failed_call_passes
     assert _types(connection.take_outgoing()) == []
 
 
+@pytest.mark.parametrize("function", [Exchange.begin, Protocol.begin, Connection.submit_once, Connection.has_got])
+def test_a_request_that_an_interrupt_kept_from_being_sent_is_owed_nothing(function: Any) -> None:
+    for run in at_every_step(function, interrupt):
+        connection, exchange = _exchange()
+        call = Call("query", None)
+        ticket = Ticket(call.wakeup)
+        exchange.enter(call, ticket)
+        try:
+            run(lambda begin=exchange.begin, call=call: begin(call, b"{}", "result_message", []))  # type: ignore[misc]
+        except Interrupt:
+            pass
+        exchange.leave(call, ticket)
+        sent = b"{}" in connection.take_outgoing()
+        assert exchange.protocol.state is (State.ABANDONED if sent else State.FREE)
+
+
 def test_a_refusal_used_twice_does_not_make_the_session_free_too_early() -> None:
     connection, exchange = _exchange()
     call, ticket = _start_commands(connection, exchange)
@@ -451,7 +477,7 @@ class _RuntimeThread:
 @hypothesis.given(seed=_SEEDS)
 def test_no_answer_is_mixed_up_between_threads(seed: int) -> None:
     # A runtime that is still busy for a moment is asked again after a second: too long for a test of many calls.
-    with mock.patch.object(_exchange_module, "PROBE_INTERVAL", 0.01):
+    with mock.patch.object(_probe_timer, "PROBE_INTERVAL", 0.01):
         _calls_in_threads(seed)
 
 

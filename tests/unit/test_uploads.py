@@ -13,13 +13,9 @@ from runtimeuse_sync._connection import Connection
 from runtimeuse_sync._turn import Ticket
 from runtimeuse_sync._uploads import Uploads
 
-from .doubles import IdleConnection, Interrupt, at_every_step
+from .doubles import IdleConnection, Interrupt, at_every_step, interrupt
 
 REQUEST = ArtifactUploadRequestMessageInterface("artifact_upload_request_message", "a.txt", "/a/a.txt")
-
-
-def interrupt() -> None:
-    raise Interrupt
 
 
 def upload(_: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:

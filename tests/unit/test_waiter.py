@@ -16,7 +16,7 @@ import pytest
 
 from runtimeuse_sync.transports._waiter import Waiter
 
-from .doubles import PATIENCE, Interrupt, InThread, at_every_step
+from .doubles import PATIENCE, Interrupt, InThread, at_every_step, interrupt
 
 
 @pytest.fixture(params=["poll", "select"])
@@ -194,9 +194,6 @@ def test_a_signal_handler_may_wake() -> None:
 
 def test_an_interrupt_at_any_step_of_wake_does_not_silence_later_ones() -> None:
     # A Ctrl-C in the thread that wakes; what it wanted to say may be lost with it, but not what is said later.
-    def interrupt() -> None:
-        raise Interrupt
-
     for run in at_every_step(Waiter.wake, interrupt):
         waiter = Waiter()
         try:
