@@ -11,13 +11,16 @@ from typing import Callable, TypeVar
 _T = TypeVar("_T")
 
 
-def surely(clean_up: Callable[[], None], tries: int = 5) -> None:
-    """Cleans up; again where that is interrupted, or fails: Ctrl-C may be pressed more than once."""
+def surely(clean_up: Callable[[], None]) -> None:
+    """Cleans up; again where that is interrupted, or fails."""
     try:
-        clean_up()
+        try:
+            clean_up()
+        except BaseException:
+            clean_up()
+            raise
     except BaseException:
-        if tries > 1:
-            surely(clean_up, tries - 1)
+        clean_up()
         raise
 
 
@@ -25,11 +28,16 @@ def cleaned_up(body: Callable[[], _T], clean_up: Callable[[], None]) -> _T:
     """Returns what `body` returns, and raises what it raises; whatever happens, `clean_up` has run to its end."""
     try:
         try:
-            return body()
-        finally:
+            try:
+                return body()
+            finally:
+                clean_up()
+        except BaseException:
+            # The interrupt may have come before the first line of `clean_up`, so even that is not enough to know.
             clean_up()
+            raise
     except BaseException:
-        # The interrupt may have come before the first line of `clean_up`, so even that is not enough to know.
+        # Two signals at once are two interrupts in a row: the second hits the very first step after the first.
         surely(clean_up)
         raise
 

@@ -50,19 +50,27 @@ def test_a_clean_up_interrupted_at_any_step_is_repeated() -> None:
         assert done[-2:] == ["first", "last"]
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
-def test_a_clean_up_interrupted_several_times(times: int) -> None:
-    done: List[str] = []
+@pytest.mark.parametrize("once", ["body", "clean up"])
+def test_two_interrupts_in_a_row(once: str) -> None:
+    """The first in the body, or in what cleans up after it; the second at any step after that."""
+    interrupted: List[str] = []
+    cleaned: List[bool] = []
+
+    def may_be_interrupted(where: str) -> None:
+        if where == once and not interrupted:
+            interrupted.append(where)
+            raise Interrupt
 
     def clean_up() -> None:
-        done.append("begun")
-        if len(done) <= times:
-            raise Interrupt
-        done.append("ended")
+        may_be_interrupted("clean up")
+        cleaned.append(True)
 
-    with pytest.raises(Interrupt):
-        cleaned_up(lambda: None, clean_up)
-    assert done[-1] == "ended"
+    for run in at_every_step(cleaned_up, interrupt):
+        interrupted.clear()
+        cleaned.clear()
+        with pytest.raises(Interrupt):
+            run(lambda: cleaned_up(lambda: may_be_interrupted("body"), clean_up))
+        assert cleaned or not interrupted
 
 
 def test_what_goes_wrong_is_raised() -> None:
