@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from typing import Iterator
+from typing import Generator, Iterator
 
 import hypothesis
+import pluggy
 import pytest
 
 from . import leaks
@@ -26,6 +27,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "leaks_allowed(reason): the test may leave threads, descriptors, children or temporary files behind"
     )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pluggy.Result[pytest.TestReport], None]:
+    outcome = yield
+    report = outcome.get_result()
+    # What was logged may hold half a surrogate pair, which cannot go from a worker of xdist to its controller.
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

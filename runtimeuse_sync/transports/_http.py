@@ -85,12 +85,18 @@ def ask(sock: socket.socket, request: bytes, wait: Wait) -> Tuple[bytes, bytes]:
     Raises:
         OpeningFailed: there is no answer.
     """
+    unsent: Optional[OpeningFailed] = None
     try:
         send_all(sock, request, wait)
     except OpeningFailed as failure:
         if not failure.retryable:
             raise
-    return read_answer(sock, wait)
+        unsent = failure
+    try:
+        return read_answer(sock, wait)
+    except OpeningFailed as failure:
+        # That the peer has reset the connection is told once, and then it looks closed.
+        raise unsent or failure from None
 
 
 def read_answer(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import select
 import socket
@@ -50,6 +51,19 @@ def test_a_server_that_refuses_and_is_gone_before_the_request_is_sent() -> None:
             assert gone.poll(PATIENCE * 1000)
             client.setblocking(False)
             assert ask(client, b"GET / HTTP/1.1\r\n\r\n", no_wait) == (b"HTTP/1.1 403 Forbidden\r\n\r\n", b"")
+
+
+def test_a_reset_that_only_the_send_is_told_of() -> None:
+    class Reset:
+        def send(self, _: bytes) -> int:
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+        def recv(self, _: int) -> bytes:
+            return b""
+
+    with pytest.raises(OpeningFailed, match="connection reset") as caught:
+        ask(Reset(), b"GET / HTTP/1.1\r\n\r\n", no_wait)  # type: ignore[arg-type]  # as much of a socket as is used
+    assert caught.value.retryable
 
 
 @pytest.mark.parametrize("kind", [ssl.SSLEOFError, ssl.SSLZeroReturnError])
