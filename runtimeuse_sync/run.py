@@ -22,6 +22,7 @@ from ._callbacks import Callbacks
 from ._cleanup import surely
 from ._exchange import Exchange
 from ._incoming import Received
+from ._one_shot_end import end_one_shot
 from ._outcomes import idle_error, outcome
 from ._protocol import Event
 from ._redaction import scrub
@@ -30,9 +31,6 @@ from ._turn import Ticket
 from .errors import (
     AgentRuntimeError,
     CancelledException,
-    ConnectionLostError,
-    RunTimeoutError,
-    RuntimeUseError,
     SessionStateError,
 )
 from .messages import StreamedMessage
@@ -86,7 +84,6 @@ class Run(Generic[ResultType]):
         self._error: Optional[BaseException] = None
         self._message_count = 0
         self._last_message_type: Optional[str] = None
-        self._late_failure: Optional[BaseException] = None
 
     def abort(self) -> None:
         """Ends the run: whoever waits for it gets `CancelledException`.
@@ -269,8 +266,10 @@ class Run(Generic[ResultType]):
             result = outcome(self._request, received.message, self._call.secrets)
         except AgentRuntimeError as raised:
             error = raised
-        if self._line.one_shot and self._request.options.on_artifact_upload_request is not None:
-            self._end_session(exchange, result, error)
+        options = self._request.options
+        if self._line.one_shot and options.on_artifact_upload_request is not None:
+            seconds = options.end_session_timeout
+            end_one_shot(exchange, self._call, self._callbacks, seconds, result, error, self._logger)
         if error is not None:
             raise error
         self._result = result
@@ -281,41 +280,6 @@ class Run(Generic[ResultType]):
         while exchange.uploads.can_be_served and self._error is None:
             self._call.check()
             exchange.uploads.serve_next(self._call, self._callbacks)
-
-    def _serve_late(self, exchange: Exchange) -> None:
-        try:
-            exchange.uploads.serve_next(self._call, self._callbacks)
-        except (CancelledException, RunTimeoutError):
-            raise
-        except Exception as error:
-            self._late_failure = self._late_failure or error
-
-    def _end_session(self, exchange: Exchange, result: Any, error: Optional[AgentRuntimeError]) -> None:
-        """Ends a one-shot's session; a run that failed raises its own error, whatever happens here."""
-        seconds = self._request.options.end_session_timeout
-        until = math.inf if seconds is None else self._call.now() + seconds
-        problem: Optional[BaseException] = None
-        try:
-            confirmed = exchange.end(self._call, until, lambda: self._serve_late(exchange))
-            if self._late_failure is not None:
-                problem = self._late_failure
-            elif not confirmed:
-                problem = RunTimeoutError(
-                    f"the runtime did not confirm the end of the session within {seconds:g} s; "
-                    "artifacts written late may be missing"
-                )
-        except CancelledException:
-            raise
-        except RuntimeUseError as failure:
-            problem = failure
-        if problem is None:
-            return
-        if error is not None:
-            self._logger.warning("late artifacts of a failed run may be missing: %s", type(problem).__name__)
-            return
-        if isinstance(problem, (RunTimeoutError, ConnectionLostError)):
-            problem.result = result
-        raise problem
 
 
 def _leave(line: Line, exchange: Optional[Exchange], call: Call, ticket: Ticket) -> None:

@@ -94,9 +94,11 @@ def ask(sock: socket.socket, request: bytes, wait: Wait) -> Tuple[bytes, bytes]:
         unsent = failure
     try:
         return read_answer(sock, wait)
-    except OpeningFailed as failure:
+    except OpeningFailed:
+        if unsent is None:
+            raise
         # That the peer has reset the connection is told once, and then it looks closed.
-        raise unsent or failure from None
+        raise unsent from None
 
 
 def read_answer(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:

@@ -166,8 +166,14 @@ def test_a_connection_lost_during_the_end_of_a_one_shot(serve: Serve) -> None:
     assert caught.value.result.results[0].command == "ls"
 
 
+@pytest.mark.parametrize("confirmed", [True, False])
 @pytest.mark.parametrize("terminal", [text("done"), error("failed")])
-def test_a_late_upload_that_fails_in_a_one_shot(serve: Serve, terminal: Any) -> None:
+def test_a_late_upload_that_fails_in_a_one_shot(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, terminal: Any, confirmed: bool
+) -> None:
+    monkeypatch.setattr("runtimeuse_sync._uploads.LATE_FILES", 0.2)
+    monkeypatch.setattr("runtimeuse_sync._uploads.RUNNING_UPLOADS", 0.2)
+
     def script(peer: Peer) -> None:
         peer.accept()
         peer.expect("invocation_message")
@@ -175,7 +181,8 @@ def test_a_late_upload_that_fails_in_a_one_shot(serve: Serve, terminal: Any) -> 
         peer.expect("end_session_message")
         peer.send(upload("/out/a"), upload("/out/b"))
         take_upload(peer, "/out/b")
-        peer.send(CONFIRM)
+        if confirmed:
+            peer.send(CONFIRM)
 
     def fails_once(request: Any) -> ArtifactUploadResult:
         if request.filename == "a":
@@ -184,7 +191,9 @@ def test_a_late_upload_that_fails_in_a_one_shot(serve: Serve, terminal: Any) -> 
 
     failed = terminal["message_type"] == "error_message"
     with pytest.raises(AgentRuntimeError if failed else Refused):
-        client_of(serve(script)).query("hi", artifacts_dir="/out", on_artifact_upload_request=fails_once)
+        client_of(serve(script)).query(
+            "hi", artifacts_dir="/out", on_artifact_upload_request=fails_once, end_session_timeout=None
+        )
 
 
 @pytest.mark.parametrize("body_fails", [False, True])
