@@ -94,8 +94,8 @@ def ask(sock: socket.socket, request: bytes, wait: Wait) -> Tuple[bytes, bytes]:
         unsent = failure
     try:
         return read_answer(sock, wait)
-    except OpeningFailed:
-        if unsent is None:
+    except OpeningFailed as failure:
+        if unsent is None or not failure.retryable:
             raise
         # That the peer has reset the connection is told once, and then it looks closed.
         raise unsent from None

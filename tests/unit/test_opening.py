@@ -8,7 +8,7 @@ import select
 import socket
 import ssl
 import struct
-from typing import Optional, Type
+from typing import Any, Optional, Type
 
 import pytest
 
@@ -53,17 +53,36 @@ def test_a_server_that_refuses_and_is_gone_before_the_request_is_sent() -> None:
             assert ask(client, b"GET / HTTP/1.1\r\n\r\n", no_wait) == (b"HTTP/1.1 403 Forbidden\r\n\r\n", b"")
 
 
-def test_a_reset_that_only_the_send_is_told_of() -> None:
-    class Reset:
-        def send(self, _: bytes) -> int:
-            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+class Alert(ssl.SSLError):
+    reason = "certificate required"
 
-        def recv(self, _: int) -> bytes:
-            return b""
 
-    with pytest.raises(OpeningFailed, match="connection reset") as caught:
-        ask(Reset(), b"GET / HTTP/1.1\r\n\r\n", no_wait)  # type: ignore[arg-type]  # as much of a socket as is used
-    assert caught.value.retryable
+class Reset:
+    """A socket whose peer has reset the connection, after it has said something or nothing."""
+
+    def __init__(self, said: Optional[Exception]) -> None:
+        self._said = said
+
+    def send(self, _: bytes) -> int:
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    def recv(self, _: int) -> bytes:
+        if self._said is not None:
+            raise self._said
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("said", "shown", "retryable"),
+    [(None, "connection reset", True), (Alert(), "certificate required", False)],
+)
+def test_what_a_peer_said_before_it_reset_the_connection(
+    said: Optional[Exception], shown: str, retryable: bool
+) -> None:
+    sock: Any = Reset(said)
+    with pytest.raises(OpeningFailed, match=shown) as caught:
+        ask(sock, b"GET / HTTP/1.1\r\n\r\n", no_wait)
+    assert caught.value.retryable is retryable
 
 
 @pytest.mark.parametrize("kind", [ssl.SSLEOFError, ssl.SSLZeroReturnError])
