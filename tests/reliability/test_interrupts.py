@@ -25,6 +25,17 @@ import psutil
 from runtimeuse_sync import RuntimeUseClient
 
 url, kind, count, seed, longest = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5])
+
+class Alarm(TimeoutError):
+    pass
+
+def ring(*_):
+    raise Alarm
+
+raised = KeyboardInterrupt
+if sys.argv[6] == "TimeoutError":
+    raised = Alarm
+    signal.signal(signal.SIGINT, ring)
 rnd = random.Random(seed)
 client = RuntimeUseClient(url, model="m")
 
@@ -78,7 +89,7 @@ def try_once(number):
             call(f"{number}/{turn}")
             turn += 1
             assert turn < 100000, "the interrupt was swallowed"
-    except KeyboardInterrupt:
+    except raised:
         seen.release()
     other.join()
     call(f"{number}/next")
@@ -103,16 +114,19 @@ print("all", count)
 """
 
 
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "TimeoutError"])
 @pytest.mark.parametrize(
     ("kind", "longest"),
     [("one_shot", 0.01), ("session", 0.004), ("streamed", 0.004), ("commands", 0.004), ("opened", 0.01)],
 )
-def test_sigint_at_random_instants(tally: Tally, kind: str, longest: float) -> None:
-    fault = "process: SIGINT at a random instant"
+def test_sigint_at_random_instants(tally: Tally, kind: str, longest: float, raised: str) -> None:
+    """Also with a handler that raises what could be taken for an error of the operating system."""
+    whose = "" if raised == "KeyboardInterrupt" else f", whose handler raises a {raised}"
+    fault = f"process: SIGINT at a random instant{whose}"
     count = tries(6, 100)
     tally.tried(fault, count)
     with FaultServer(streams) as server:
-        printed = children.run(CHILD, server.url, kind, str(count), f"{SEED}/{kind}", str(longest))
+        printed = children.run(CHILD, server.url, kind, str(count), f"{SEED}/{kind}", str(longest), raised)
     assert printed.split() == ["all", str(count)]
     tally.survived(fault, count)
 
