@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import math
 import os
@@ -217,3 +219,22 @@ def test_a_handler_that_wakes_in_the_middle_of_wake() -> None:
         run(waiters[-1].wake)
         returns_at_once(waiters[-1], None, False, False)
         waiters[-1].close()
+
+
+class Interrupted:
+    """A socket that is told of a signal while it sends, whose handler raises."""
+
+    def __init__(self, raised: OSError) -> None:
+        self._raised = raised
+
+    def send(self, _: bytes) -> int:
+        raise self._raised
+
+
+@pytest.mark.parametrize("raised", [TimeoutError("an alarm"), FileNotFoundError(errno.ENOENT, "a handler's own")])
+def test_what_a_signal_handler_raises_comes_out(monkeypatch: pytest.MonkeyPatch, raised: OSError) -> None:
+    waiter = Waiter()
+    with contextlib.closing(waiter), monkeypatch.context() as patch:
+        patch.setattr(waiter, "_outer", Interrupted(raised))
+        with pytest.raises(type(raised)):
+            waiter.wake()
