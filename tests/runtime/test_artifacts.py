@@ -28,14 +28,23 @@ def files(messages: List[Message]) -> List[str]:
     return sorted(message["filename"] for message in messages if message["message_type"] == REQUEST)
 
 
-def end_and_answer(wire: Wire, url: str) -> List[Message]:
-    """Ends the session and answers what is still announced."""
+def end_and_answer(wire: Wire, url: str, before: List[Message]) -> List[Message]:
+    """Ends the session and answers all that is announced; returns all that was received.
+
+    Args:
+        wire: The connection.
+        url: Where the files go.
+        before: What was received before: a command may take longer than its files to settle.
+    """
     wire.send("end_session_message")
-    received: List[Message] = []
+    received = before[:]
+    at = 0
     while not received or received[-1]["message_type"] != CONFIRM:
-        received.append(wire.receive())
-        if received[-1]["message_type"] == REQUEST:
-            wire.answer(received[-1], f"{url}/{received[-1]['filename']}?sig=x")
+        if at == len(received):
+            received.append(wire.receive())
+        if received[at]["message_type"] == REQUEST:
+            wire.answer(received[at], f"{url}/{received[at]['filename']}?sig=x")
+        at += 1
     return received
 
 
@@ -74,8 +83,8 @@ def test_a_file_that_keeps_changing_is_not_stable(talk: Connect, tmp_path: Path)
 def test_a_file_written_at_the_last_instant_is_not_lost(talk: Connect, storage: Storage) -> None:
     wire = talk(artifact_settle=0.5, end_session_delay=0.0)
     wire.commands("true", artifacts_dirs=["out"])
-    wire.commands("echo 1 > out/one; mkdir out/sub; echo 2 > out/sub/two")
-    received = end_and_answer(wire, storage.url)
+    ran = wire.commands("echo 1 > out/one; mkdir out/sub; echo 2 > out/sub/two")
+    received = end_and_answer(wire, storage.url, ran)
     assert files(received) == ["one", "two"]
     # Confirmed only when they have arrived.
     assert sorted(put.path for put in storage.received) == ["/one?sig=x", "/two?sig=x"]
@@ -83,16 +92,16 @@ def test_a_file_written_at_the_last_instant_is_not_lost(talk: Connect, storage: 
 
 def test_a_file_that_never_settles_is_announced_at_the_end(talk: Connect, storage: Storage) -> None:
     wire = talk(artifact_settle=0.3, end_session_delay=0.1)
-    wire.commands("(while echo x; do sleep 0.05; done) > out/growing 2> /dev/null &", artifacts_dirs=["out"])
-    received = end_and_answer(wire, storage.url)
+    ran = wire.commands("(while echo x; do sleep 0.05; done) > out/growing 2> /dev/null &", artifacts_dirs=["out"])
+    received = end_and_answer(wire, storage.url, ran)
     assert files(received) == ["growing"]
     assert len(storage.received) == 1
 
 
 def test_files_that_come_while_the_session_ends(talk: Connect, storage: Storage) -> None:
     wire = talk(artifact_settle=0.1, end_session_delay=0.8)
-    wire.commands("(sleep 0.3; echo late > out/late) > /dev/null 2>&1 &", artifacts_dirs=["out"])
-    assert files(end_and_answer(wire, storage.url)) == ["late"]
+    ran = wire.commands("(sleep 0.3; echo late > out/late) > /dev/null 2>&1 &", artifacts_dirs=["out"])
+    assert files(end_and_answer(wire, storage.url, ran)) == ["late"]
     assert storage.received[0].body == b"late\n"
 
 
@@ -104,8 +113,8 @@ def test_which_files_are_artifacts(wire: Wire, storage: Storage) -> None:
         mkfifo out/fifo; ln -s a.txt out/link; ln -s nowhere out/broken; ln -s /etc out/etc
     """
     wire.commands("true", artifacts_dirs=["out"])
-    wire.commands(script.replace(": > out/.artifactignore", "true"))
-    assert files(end_and_answer(wire, storage.url)) == ["a.txt", "b.txt", "link"]
+    ran = wire.commands(script.replace(": > out/.artifactignore", "true"))
+    assert files(end_and_answer(wire, storage.url, ran)) == ["a.txt", "b.txt", "link"]
 
 
 def test_rules_from_the_request_come_first(wire: Wire) -> None:
@@ -222,8 +231,7 @@ def test_an_unanswered_request_does_not_hold_up_the_end_for_ever(
 
 def test_a_failed_upload_is_tried_again(wire: Wire, storage: Storage) -> None:
     storage.answers = [500, 503]
-    wire.commands("echo x > out/x", artifacts_dirs=["out"])
-    end_and_answer(wire, storage.url)
+    end_and_answer(wire, storage.url, wire.commands("echo x > out/x", artifacts_dirs=["out"]))
     assert [put.body for put in storage.received] == [b"x\n"] * 3
 
 
@@ -233,16 +241,14 @@ def test_an_upload_that_fails_for_good_is_logged_without_the_signature(
 ) -> None:
     storage.answers = answers[:]
     with caplog.at_level(logging.DEBUG):
-        wire.commands("echo x > out/x", artifacts_dirs=["out"])
-        end_and_answer(wire, storage.url)
+        end_and_answer(wire, storage.url, wire.commands("echo x > out/x", artifacts_dirs=["out"]))
     assert len(storage.received) == tries
     assert f"/x?[REDACTED] failed: HTTP status {answers[0]}" in caplog.text
     assert "sig=x" not in "\n".join(str(r) for r in caplog.messages)
 
 
 def test_an_upload_to_nowhere_is_logged(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
-    wire.commands("echo x > out/x", artifacts_dirs=["out"])
-    end_and_answer(wire, "http://127.0.0.1:1")
+    end_and_answer(wire, "http://127.0.0.1:1", wire.commands("echo x > out/x", artifacts_dirs=["out"]))
     assert "failed: ConnectionError" in caplog.text
 
 
