@@ -17,10 +17,11 @@ until it is there or has been taken out. And `leave` may be repeated.
 
 import logging
 import math
-from typing import Callable, List, Optional
+from typing import List, Optional
 
 from . import _codec
 from ._call import Call
+from ._callbacks import Callbacks
 from ._connection import Connection, Outgoing
 from ._inbox import Batch
 from ._incoming import Received, interpret
@@ -31,7 +32,7 @@ from ._redaction import scrub
 from ._turn import Ticket, Turn
 from ._uploads import Uploads
 from ._wakeup import Wakeup
-from .errors import RunTimeoutError, SessionStateError
+from .errors import CancelledException, RunTimeoutError, SessionStateError
 
 _END_SESSION = _codec.encode(_codec.END_SESSION)
 
@@ -159,13 +160,14 @@ class Exchange:
         latest_first = dict.fromkeys(reversed(self._told + secrets))
         self._told = list(latest_first)[:MAX_TOLD][::-1]
 
-    def end(self, call: Call, until: float, serve: Callable[[], None]) -> bool:
+    def end(self, call: Call, until: float, callbacks: Callbacks, failures: List[BaseException]) -> bool:
         """Announces the end of the session, serves late uploads, and waits until the runtime confirms.
 
         Args:
             call: The call that waits.
             until: When to give up, on the call's clock.
-            serve: Answers the first of the `uploads`; must not raise for a failing callback.
+            callbacks: What serves late uploads.
+            failures: Gets what their callbacks raise; the others are served all the same.
 
         Returns:
             Whether the runtime has confirmed in time.
@@ -177,7 +179,12 @@ class Exchange:
         self.uploads.retry_failed()
         while True:
             while self.uploads.kept:
-                serve()
+                try:
+                    self.uploads.serve_next(call, callbacks)
+                except (CancelledException, RunTimeoutError):
+                    raise
+                except Exception as failure:
+                    failures.append(failure)
             if self.protocol.state is State.ENDED:
                 return True
             batch = self.next_batch(call, min(until, self.uploads.worth_waiting_until(call.now())))

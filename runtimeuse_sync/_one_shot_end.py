@@ -41,17 +41,8 @@ def end_one_shot(
         Exception: what an upload callback raised.
     """
     failures: List[BaseException] = []
-
-    def serve_late() -> None:
-        try:
-            exchange.uploads.serve_next(call, callbacks)
-        except (CancelledException, RunTimeoutError):
-            raise
-        except Exception as failure:
-            failures.append(failure)
-
     try:
-        confirmed = exchange.end(call, math.inf if seconds is None else call.now() + seconds, serve_late)
+        confirmed = exchange.end(call, math.inf if seconds is None else call.now() + seconds, callbacks, failures)
         # It does not confirm where an upload has failed.
         if not confirmed and not failures:
             failures.append(

@@ -25,8 +25,6 @@ from ._requests import Defaults, Request
 from ._turn import Ticket
 from .errors import (
     ArtifactUploadError,
-    CancelledException,
-    RunTimeoutError,
     RuntimeUseError,
     SessionStateError,
 )
@@ -173,18 +171,9 @@ class RuntimeUseSession(Calls):
         failures: List[BaseException] = []
         uploads = exchange.uploads
         callbacks = Callbacks(QueryOptions(), call, ticket)
-
-        def serve() -> None:
-            try:
-                uploads.serve_next(call, callbacks)
-            except (CancelledException, RunTimeoutError):
-                raise
-            except Exception as error:
-                failures.append(error)
-
         try:
             exchange.take_turn(call, ticket)
-            exchange.end(call, math.inf if uploads.expected else call.now() + _QUIET_END, serve)
+            exchange.end(call, math.inf if uploads.expected else call.now() + _QUIET_END, callbacks, failures)
         except RuntimeUseError as problem:
             # What was lost with it matters only where files may have been announced.
             if uploads.expected and not failures:
