@@ -10,10 +10,10 @@ import threading
 from typing import Any, List
 
 import psutil
-import pytest
 
 from runtimeuse_sync.runtime import LocalRuntime
 
+from ..packages import needs
 from ..servers import FaultServer
 from .helpers import InThread, Serve, Start, client_of, echo
 
@@ -218,16 +218,13 @@ def test_multiprocessing(serve: Serve) -> None:
     assert printed.splitlines() == [str([str(number) for number in range(6)]), "after"]
 
 
+@needs("gevent")
 def test_gevent(serve: Serve) -> None:
     printed = child(
         """
         import warnings
         warnings.simplefilter("ignore")  # those of gevent and what it patches
-        try:
-            import gevent
-        except ImportError:
-            print("no gevent")
-            sys.exit()
+        import gevent
         from gevent import monkey
         monkey.patch_all()
         c = client()
@@ -248,8 +245,6 @@ def test_gevent(serve: Serve) -> None:
         """,
         serve(echo_but_silence).url,
     )
-    if printed.strip() == "no gevent":
-        pytest.skip("gevent is not installed")
     assert printed.split() == ["True", "True", "True"]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 
+from ..packages import needs
 from . import children
 from .tally import SEED, Tally, tries
 
@@ -84,10 +84,7 @@ def shown(outputs: List[Dict[str, Any]]) -> List[str]:
     return [printed, *(output["data"]["text/plain"] for output in outputs if output["output_type"] != "stream")]
 
 
-@pytest.mark.skipif(
-    not (importlib.util.find_spec("nbclient") and importlib.util.find_spec("ipykernel")),
-    reason="nbclient and ipykernel are installed on the newest Python only, for the size of all that they need",
-)
+@needs("nbclient", "ipykernel")
 def test_the_notebook_in_a_kernel(tally: Tally, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = "worlds: a Jupyter kernel is interrupted in a call"
     count = tries(4, 100)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ import pytest
 
 from runtimeuse_sync import AssistantMessageInterface, CancelledException, RuntimeUseClient
 
+from ..packages import needs
 from ..promises.helpers import InThread, answer, client_of, error
 from ..servers import FaultServer, Peer, PeerGone
 from . import children
@@ -27,11 +27,6 @@ from .tally import SEED, Tally, tries
 
 #: For what must come in the end; only a failure waits for it.
 PATIENCE = 45.0
-
-
-def needs(*packages: str) -> pytest.MarkDecorator:
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} is installed on few Pythons, for its size")
 
 
 GEVENT = """

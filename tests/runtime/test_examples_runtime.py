@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+
+from ..packages import needs
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -56,11 +57,10 @@ def run(name: str, directory: Path, without: Optional[str] = None) -> subprocess
     )
 
 
-@pytest.mark.parametrize("name", sorted(PRINTS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs(NEEDS[name]) if name in NEEDS else ()) for name in sorted(PRINTS)]
+)
 def test_an_example(name: str, tmp_path: Path) -> None:
-    needed = NEEDS.get(name)
-    if needed is not None and importlib.util.find_spec(needed) is None:
-        pytest.skip(f"needs {needed}, Python 3.10 or later")
     ran = run(name, tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
     pattern = "\n".join(line[8:] for line in PRINTS[name].strip("\n").split("\n"))

@@ -1,0 +1,13 @@
+"""What is installed beside what every test needs."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+
+def needs(*packages: str) -> pytest.MarkDecorator:
+    """Marks a test that is skipped where a package is missing: the tests run on Pythons that have not all of them."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}, which the tests get on some Pythons")
