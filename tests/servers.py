@@ -76,12 +76,16 @@ class Peer:
         self.read_request()
         self.upgrade(*more_headers)
 
-    def upgrade(self, *more_headers: str) -> None:
-        """Accepts the handshake that has been read."""
+    def handshake(self, *more_headers: str) -> bytes:
+        """Returns what accepts the handshake that has been read."""
         digest = hashlib.sha1((self.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode())
         accept = base64.b64encode(digest.digest()).decode()
         lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", *more_headers]
-        self.raw("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", "", ""]).encode())
+        return "\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", "", ""]).encode()
+
+    def upgrade(self, *more_headers: str) -> None:
+        """Accepts the handshake that has been read."""
+        self.raw(self.handshake(*more_headers))
         self.upgraded = True
 
     def refuse(self, status: str, *headers: str) -> None:

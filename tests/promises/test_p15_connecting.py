@@ -17,7 +17,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
 )
 
-from ..servers import FaultServer, Peer, black_hole, free_port
+from ..servers import TEXT, FaultServer, Peer, black_hole, frame, free_port
 from .helpers import InThread, Serve, Stopwatch, answer, client_of, echo
 
 
@@ -212,13 +212,7 @@ def test_a_name_that_leads_nowhere(host: str) -> None:
 def test_a_first_message_in_the_same_piece_as_the_handshake(serve: Serve) -> None:
     def script(peer: Peer) -> None:
         peer.read_request()
-        send = peer.raw
-        pieces: List[bytes] = []
-        peer.raw = pieces.append  # type: ignore[method-assign, assignment]  # to hold back what would go out
-        peer.upgrade()
-        peer.send({"message_type": "hello"})
-        peer.raw = send  # type: ignore[method-assign]
-        peer.raw(b"".join(pieces))
+        peer.raw(peer.handshake() + frame(TEXT, b'{"message_type": "hello"}'))
         answer(peer, peer.receive())
 
     assert client_of(serve(script)).query("hi").text == "hi"

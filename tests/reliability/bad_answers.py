@@ -6,8 +6,6 @@ in a body.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from typing import Callable, Dict, Iterable, NamedTuple, Optional
 
 from ..servers import PATIENCE, Peer
@@ -67,10 +65,7 @@ def endless(pieces: Iterable[bytes]) -> Refusal:
 
 def handshake(peer: Peer) -> bytes:
     """Returns the answer that would be right."""
-    digest = hashlib.sha1((peer.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode())
-    accept = base64.b64encode(digest.digest()).decode()
-    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", "Server: some 1.0"]
-    return "\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", "", ""]).encode()
+    return peer.handshake("Server: some 1.0")
 
 
 def changed(old: bytes, new: bytes) -> Refusal:
