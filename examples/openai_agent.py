@@ -6,6 +6,7 @@ server on this machine plays the model, so that this can be tried offline and co
 Needs the OpenAI Agents SDK, on Python 3.10 or later: pip install "runtimeuse_sync[runtime,openai]"
 """
 
+import importlib.util
 import json
 import os
 import sys
@@ -77,9 +78,7 @@ def ask(environment: Dict[str, str], model: str) -> None:
 
 
 def main() -> int:
-    try:
-        import agents  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("agents") is None:
         print(
             'this example needs the OpenAI Agents SDK: pip install "runtimeuse_sync[runtime,openai]"', file=sys.stderr
         )

@@ -120,7 +120,7 @@ class _Helper(Generic[_T]):
 
     def __init__(self, callback: Callable[[], _T], call: Call, ticket: Ticket) -> None:
         self.done = False
-        self._returned: Optional[_T] = None
+        self._returned: _T
         self._error: Optional[BaseException] = None
         context = contextvars.copy_context()
         start_thread(
@@ -147,8 +147,7 @@ class _Helper(Generic[_T]):
     def result(self) -> _T:
         if self._error is not None:
             raise self._error
-        returned: Any = self._returned
-        return returned  # type: ignore[no-any-return]  # of type _T, unless it raised
+        return self._returned
 
 
 def _check_nothing_to_await(name: str, returned: Any) -> None:

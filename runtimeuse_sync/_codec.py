@@ -6,7 +6,7 @@ functions; no threads run here.
 
 import json
 import re
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from .messages import (
     ArtifactUploadRequestMessageInterface,
@@ -85,7 +85,7 @@ def decode(message: Wire) -> Any:
     return None if decoder is None else decoder(message)
 
 
-def _field(message: Wire, name: str, wanted: type, described: str, where: str = "") -> Any:
+def _field(message: Wire, name: str, wanted: Union[type, Tuple[type, ...]], described: str, where: str = "") -> Any:
     value = message.get(name)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         problem = f"must be {described}, not {_json_type(value)}" if name in message else "is missing"
@@ -130,7 +130,7 @@ def _command_output(message: Wire) -> CommandOutputMessageInterface:
 
 
 def _heartbeat(message: Wire) -> HeartbeatMessageInterface:
-    elapsed = _field(message, "elapsed_ms", (int, float), "a number")  # type: ignore[arg-type]  # isinstance takes both
+    elapsed = _field(message, "elapsed_ms", (int, float), "a number")
     if elapsed != elapsed or elapsed in (float("inf"), float("-inf")):
         raise MalformedMessage("heartbeat_message: elapsed_ms must be a finite number")
     return HeartbeatMessageInterface("heartbeat_message", _string(message, "phase"), int(elapsed))

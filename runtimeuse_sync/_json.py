@@ -5,16 +5,7 @@ most programs never turn an option or a result into JSON themselves. The wire ha
 because `from_dict` validates nothing. No threads run here.
 """
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Type, TypeVar, Union
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    from dataclasses_json import DataClassJsonMixin
-
-    class _Mixin(Protocol):
-        def __call__(self) -> Type[DataClassJsonMixin]: ...
-
+from typing import Any, Callable, Dict, Mapping, Optional, Type, TypeVar, Union
 
 _T = TypeVar("_T", bound="JsonMixin")
 
@@ -45,7 +36,7 @@ class JsonMixin:
 
     def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
         """Returns the fields as a dict of JSON values (with `encode_json`, ready for a plain `json.dumps`)."""
-        return dict(_mixin().to_dict(self, encode_json=encode_json))  # type: ignore[arg-type]  # any dataclass will do
+        return dict(_mixin().to_dict(self, encode_json=encode_json))
 
     @classmethod
     def from_dict(cls: Type[_T], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _T:
@@ -56,23 +47,23 @@ class JsonMixin:
             TypeError: a field has the wrong type (options check their fields).
             ValueError: a field has a value that is not allowed (options check their fields).
         """
-        method: Any = _mixin().from_dict
-        made: _T = method.__func__(cls, kvs, infer_missing=infer_missing)
+        made: _T = _mixin().from_dict.__func__(cls, kvs, infer_missing=infer_missing)
         return made
 
     def to_json(self, **dumps: Any) -> str:
         """Returns the fields as JSON text; keyword arguments are those of `json.dumps`."""
-        return _mixin().to_json(self, **dumps)  # type: ignore[arg-type]  # any dataclass will do
+        text: str = _mixin().to_json(self, **dumps)
+        return text
 
     @classmethod
     def from_json(cls: Type[_T], text: Union[str, bytes, bytearray], *, infer_missing: bool = False) -> _T:
         """Returns an instance made from what `to_json` returned; raises as `from_dict`, or `ValueError` for no JSON."""
-        method: Any = _mixin().from_json
-        made: _T = method.__func__(cls, text, infer_missing=infer_missing)
+        made: _T = _mixin().from_json.__func__(cls, text, infer_missing=infer_missing)
         return made
 
 
-def _mixin() -> "Type[DataClassJsonMixin]":
+def _mixin() -> Any:
+    # Not as the type that it is: its methods ask for instances of it, but take any dataclass.
     from dataclasses_json import DataClassJsonMixin
 
     return DataClassJsonMixin

@@ -157,7 +157,8 @@ class SafeRepr:
         secrets = self.secret_values()
         secrets += [repr(secret)[1:-1] for secret in secrets]
         shown = []
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # only dataclasses mix this in
+        kind: Type[Any] = type(self)
+        for field in dataclasses.fields(kind):
             value = getattr(self, field.name)
             if value is None or value == [] or not field.repr:
                 continue

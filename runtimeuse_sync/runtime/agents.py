@@ -93,11 +93,11 @@ def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]
             found = found()
         except Exception as error:
             raise TypeError(f"the agent {spec!r} cannot be made: {type(error).__name__}: {error}") from error
-    run = getattr(found, "run", None)
-    if callable(run):
-        return run  # type: ignore[no-any-return]  # what it takes and returns is checked when it runs
-    if callable(found):
-        return found  # type: ignore[no-any-return]
+    # What one takes and returns is checked when it runs.
+    for run in (getattr(found, "run", None), found):
+        if callable(run):
+            function: RunFunction = run
+            return function
     raise TypeError(f"{spec!r} is no agent: neither a function nor an object with a method `run`")
 
 
@@ -149,7 +149,7 @@ async def run_agent(run: RunFunction, invocation: Invocation, outbox: Outbox, wo
 def _is_async(run: Any) -> bool:
     while isinstance(run, functools.partial):
         run = run.func
-    return inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(getattr(run, "__call__", None))  # noqa: B004
+    return inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(type(run).__call__)
 
 
 async def _contained(running: Awaitable[Any]) -> Any:

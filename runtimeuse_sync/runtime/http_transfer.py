@@ -58,11 +58,11 @@ class Transfer:
 
         class Adapter(requests.adapters.HTTPAdapter):
             def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-                super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call,unused-ignore]
+                super().init_poolmanager(*args, **kwargs)
                 self.poolmanager.pool_classes_by_scheme = pools
 
             def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-                manager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call,unused-ignore]
+                manager = super().proxy_manager_for(*args, **kwargs)
                 manager.pool_classes_by_scheme = pools
                 return manager
 
@@ -77,22 +77,19 @@ class Transfer:
         _quieten_urllib3()
         remember = self._remember
 
+        def remembered(connection: Any) -> Any:
+            def connect(self: Any) -> None:
+                connection.connect(self)
+                remember(self.sock)
+
+            return type(connection.__name__, (connection,), {"connect": connect})
+
         # The pools' own connection classes, not urllib3's: they may have been replaced.
-        class Connection(HTTPConnectionPool.ConnectionCls):  # type: ignore[valid-type,misc]
-            def connect(self) -> None:
-                super().connect()
-                remember(self.sock)
-
-        class TlsConnection(HTTPSConnectionPool.ConnectionCls):  # type: ignore[valid-type,misc]
-            def connect(self) -> None:
-                super().connect()
-                remember(self.sock)
-
         class Pool(HTTPConnectionPool):
-            ConnectionCls = Connection
+            ConnectionCls = remembered(HTTPConnectionPool.ConnectionCls)
 
         class TlsPool(HTTPSConnectionPool):
-            ConnectionCls = TlsConnection
+            ConnectionCls = remembered(HTTPSConnectionPool.ConnectionCls)
 
         return {"http": Pool, "https": TlsPool}
 

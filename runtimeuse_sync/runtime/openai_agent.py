@@ -210,7 +210,7 @@ def _output_type(schema: Optional[Dict[str, Any]]) -> Any:
     wanted: Dict[str, Any] = schema
     from agents import AgentOutputSchemaBase, ModelBehaviorError
 
-    class Output(AgentOutputSchemaBase):  # type: ignore[misc,unused-ignore]  # without the SDK it is Any
+    class Output(AgentOutputSchemaBase):
         def is_plain_text(self) -> bool:
             return False
 
