@@ -35,7 +35,7 @@ def _abort(work: Work) -> float:
 
     def call() -> None:
         try:
-            run.result  # noqa: B018  # waits
+            _ = run.result  # waits
         except CancelledException:
             ended.append(time.perf_counter())
 

@@ -6,7 +6,7 @@ import copy
 import logging
 import pickle
 import queue
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
 
 import pytest
 
@@ -20,7 +20,9 @@ from runtimeuse_sync import (
     QueryOptions,
     RuntimeConnectionError,
     RuntimeEnvironmentDownloadableInterface,
+    RunTimeoutError,
     RuntimeUseClient,
+    RuntimeUseError,
     WebSocketTransport,
 )
 
@@ -150,16 +152,17 @@ def test_errors_of_real_calls_pickle_and_copy(serve: Serve) -> None:
             peer.cut()
 
     client = client_of(serve(script))
-    endings: Dict[str, Any] = {
-        "fails": {},
-        "error": {},
-        "cut": {},
-        "silent": {"timeout": 0.1},
-        "idle": {"idle_timeout": 0.1},
-    }
-    for kind, more in endings.items():
-        with pytest.raises(Exception) as caught:  # noqa: PT011  # one of five
+    endings: List[Tuple[str, Type[RuntimeUseError], Dict[str, Any]]] = [
+        ("fails", CommandFailedError, {}),
+        ("error", AgentRuntimeError, {}),
+        ("cut", ConnectionLostError, {}),
+        ("silent", RunTimeoutError, {"timeout": 0.1}),
+        ("idle", AgentRuntimeError, {"idle_timeout": 0.1}),
+    ]
+    for kind, wanted, more in endings:
+        with pytest.raises(wanted) as caught:
             client.execute_commands([kind], **more)
+        assert type(caught.value) is wanted
         for again in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value), copy.deepcopy(caught.value)):
             assert (type(again), str(again), again.__dict__) == (
                 type(caught.value),

@@ -115,10 +115,14 @@ def test_the_runtime_is_told(serve: Serve, in_session: bool) -> None:
 def test_leaving_a_session_by_an_interrupt(serve: Serve) -> None:
     """The interrupt comes out of the `with` block as it is, and the session ends properly."""
     server = serve(echo)
-    with pytest.raises(KeyboardInterrupt) as caught:  # noqa: PT012  # all of it is what is tried
+
+    def use() -> None:
         with client_of(server).session() as session:
             session.query("hi")
             raise KeyboardInterrupt("mine")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        use()
     assert str(caught.value) == "mine"
     server.wait_for("end_session_message")
 

@@ -70,11 +70,13 @@ def test_a_command_whose_last_act_writes_a_file(runtime: LocalRuntime, storage: 
 def test_the_files_of_a_run_that_failed(runtime: LocalRuntime, storage: Storage, how: str) -> None:
     client = client_of(runtime)
     options: Any = {"artifacts_dir": "out", "on_artifact_upload_request": storage.upload_result, "timeout": 30}
-    with pytest.raises(AgentRuntimeError) as caught:  # noqa: PT012  # all of it is what is tried
-        if how == "fails":
-            client.execute_commands(["sleep 0.1; echo log > out/log.txt; exit 3"], **options)
-        else:
-            client.query("sleep 0.1; echo log > out/log.txt; exit 3", **options)
+    script = "sleep 0.1; echo log > out/log.txt; exit 3"
+    call: Any = {
+        "fails": lambda: client.execute_commands([script], **options),
+        "agent fails": lambda: client.query(script, **options),
+    }[how]
+    with pytest.raises(AgentRuntimeError) as caught:
+        call()
     assert isinstance(caught.value, CommandFailedError) == (how == "fails")
     assert storage.received == {"/log.txt": b"log\n"}
 
@@ -217,11 +219,15 @@ def test_a_late_upload_that_fails_at_the_end_of_a_session(
         return put_anywhere(request)
 
     body = ValueError("the body's own")
-    with pytest.raises(ValueError if body_fails else ArtifactUploadError) as caught:  # noqa: PT012  # all of it is what is tried
+
+    def use() -> None:
         with client_of(serve(script)).session() as session:
             session.query("hi", artifacts_dir="/out", on_artifact_upload_request=refuses_a)
             if body_fails:
                 raise body
+
+    with pytest.raises(ValueError if body_fails else ArtifactUploadError) as caught:
+        use()
     if body_fails:
         assert caught.value is body
         assert [record.levelno for record in caplog.records] == [logging.WARNING]

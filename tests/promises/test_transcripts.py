@@ -180,10 +180,15 @@ def cancel_idle(session: RuntimeUseSession, replay: Replay) -> None:
 @play
 def cancel_ignored_by_agent(session: RuntimeUseSession, replay: Replay) -> None:
     run = session.stream("SLOW:2000", system_prompt="s", model="m")
-    with pytest.raises(CancelledException), run:  # noqa: PT012  # all of it is what is tried
-        wait(replay.cancel_is_due)
-        session.abort()
-        _ = run.result
+
+    def use() -> None:
+        with run:
+            wait(replay.cancel_is_due)
+            session.abort()
+            _ = run.result
+
+    with pytest.raises(CancelledException):
+        use()
     assert query(session, replay, 1).text == "next"
 
 

@@ -54,7 +54,8 @@ def _looked_at(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _mark_connections() -> None:
-    make: Callable[..., None] = WebSocketTransport.__init__
+    holder: Any = WebSocketTransport
+    make: Callable[..., None] = holder.__init__
 
     @functools.wraps(make)
     def marked(self: Any, ws_url: str, **settings: Any) -> None:
@@ -65,7 +66,7 @@ def _mark_connections() -> None:
             headers = {**(headers or {}), "X-Marked": mark("header")}
         make(self, ws_url, headers=headers, **settings)
 
-    setattr(WebSocketTransport, "__init__", marked)  # noqa: B010  # assigned, it would be an error to mypy
+    holder.__init__ = marked
 
 
 def _mark_environment(holder: Any, name: str) -> None:

@@ -161,8 +161,11 @@ def test_timeouts(start: StartRuntime) -> None:
 
 
 def test_heartbeats_do_no_harm(start: StartRuntime) -> None:
-    query = lambda client: client.query(prompt="sleep 0.3; echo done", options=options())  # noqa: E731
-    assert ask(start(heartbeat_interval=0.05), query).data.text == "done\n"
+    async def use(client: Any) -> None:
+        result = await client.query(prompt="sleep 0.3; echo done", options=options())
+        assert result.data.text == "done\n"
+
+    ask(start(heartbeat_interval=0.05), use)
 
 
 def test_downloads(start: StartRuntime, storage: Storage) -> None:

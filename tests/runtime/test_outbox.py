@@ -40,7 +40,8 @@ def written(transport: Transport, *messages: Any) -> List[bytes]:
     """Returns what reaches the socket of messages in pieces, all written in one round of the loop."""
 
     async def write() -> None:
-        outbox = Outbox(Connection(transport))  # type: ignore[arg-type]  # as much of one as is used
+        connection: Any = Connection(transport)
+        outbox = Outbox(connection)
         for pieces in messages:
             outbox.write(*pieces)
         await asyncio.sleep(0)

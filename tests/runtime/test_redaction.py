@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtimeuse_sync.runtime import Invocation, Sender
 from runtimeuse_sync.runtime.redaction import _PIECE, RedactingLogger, Redactor, StreamRedactor
 
 from .conftest import Connect
@@ -120,9 +121,9 @@ def test_a_secret_split_over_two_chunks_of_output_does_not_leak(wire: Wire) -> N
 
 
 def test_results_errors_and_assistant_messages_are_masked(talk: Connect) -> None:
-    def agent(invocation: object, sender: object) -> str:
-        sender.send_assistant_message(["my SECRET", "none"])  # type: ignore[attr-defined]
-        sender.send_error_message("SECRET!", {"k": ["SECRET"]})  # type: ignore[attr-defined]
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        sender.send_assistant_message(["my SECRET", "none"])
+        sender.send_error_message("SECRET!", {"k": ["SECRET"]})
         raise ValueError("SECRET " + "x" * 3990 + " SECRET")
 
     wire = talk(agent)

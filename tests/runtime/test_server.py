@@ -122,7 +122,7 @@ def test_large_requests_are_taken_up_to_the_limit(start: StartRuntime) -> None:
 def test_start_and_stop(tmp_path: Path) -> None:
     runtime = LocalRuntime("echo", root=str(tmp_path))
     with pytest.raises(RuntimeError, match="has not been started"):
-        runtime.ws_url  # noqa: B018
+        _ = runtime.ws_url
     runtime.stop()
     assert runtime.start() is runtime
     assert any(thread.name == "runtimeuse-runtime" for thread in threading.enumerate())

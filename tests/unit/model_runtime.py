@@ -443,8 +443,8 @@ class World:
         assert self.exchange.protocol.state is State.FREE
         assert self.connection.in_flight is None
 
-    def _queued_items(self) -> List[str]:
-        return [item for batch in self.connection.inbox._batches for item in batch.items[batch.position :]]  # type: ignore[misc]  # texts only
+    def _queued_items(self) -> List[Any]:
+        return [item for batch in self.connection.inbox._batches for item in batch.items[batch.position :]]
 
 
 def _command_of(result: Any) -> str:

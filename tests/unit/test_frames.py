@@ -89,14 +89,16 @@ _CONTROL = st.one_of(
 @st.composite
 def _messages(draw: st.DrawFn) -> Tuple[bytes, List[Parsed]]:
     """Any conversation from a server, as bytes, with what must come out of it."""
-    data, wanted = b"", []
+    data = b""
+    wanted: List[Parsed] = []
     for _ in range(draw(st.integers(0, 5))):
         if draw(st.booleans()):
             text = draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=draw(st.sampled_from([3, 200]))))
-            opcode, payload, message = TEXT, text.encode(), text
+            opcode, payload = TEXT, text.encode()
+            message: Parsed = text
         else:
             opcode, payload = BINARY, draw(st.binary(max_size=200))
-            message = Binary(payload)  # type: ignore[assignment]
+            message = Binary(payload)
         cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=4)))
         pieces = [payload[a:b] for a, b in zip([0, *cuts], [*cuts, len(payload)])]
         for index, piece in enumerate(pieces):
@@ -106,11 +108,11 @@ def _messages(draw: st.DrawFn) -> Tuple[bytes, List[Parsed]]:
                 wanted.append(message)
             for control, parsed in draw(st.lists(_CONTROL, max_size=2)):
                 data += control
-                wanted.append(parsed)  # type: ignore[arg-type]
+                wanted.append(parsed)
     if draw(st.booleans()):
         data += server_frame(CLOSE, struct.pack("!H", 1000) + b"bye") + draw(st.binary(max_size=10))
-        wanted.append(Close(1000, "bye"))  # type: ignore[arg-type]
-    return data, wanted  # type: ignore[return-value]
+        wanted.append(Close(1000, "bye"))
+    return data, wanted
 
 
 @hypothesis.given(_messages(), st.lists(st.integers(0, 2000), max_size=20))

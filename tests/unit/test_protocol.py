@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import queue
@@ -304,16 +305,14 @@ class InterruptsBetweenSteps(RequestsAndRuntime):
     interrupt_between = True
 
 
-class TestNoAnswerIsMixedUp(RequestsAndRuntime.TestCase):  # type: ignore[valid-type,misc]  # made at run time
-    settings = _SETTINGS
+TestNoAnswerIsMixedUp = RequestsAndRuntime.TestCase
+TestNoAnswerIsMixedUp.settings = _SETTINGS
 
+TestNoAnswerIsMixedUpIfACancelMeetsTheBarrier = CancelEndsTheBarrier.TestCase
+TestNoAnswerIsMixedUpIfACancelMeetsTheBarrier.settings = _SETTINGS
 
-class TestNoAnswerIsMixedUpIfACancelMeetsTheBarrier(CancelEndsTheBarrier.TestCase):  # type: ignore[valid-type,misc]
-    settings = _SETTINGS
-
-
-class TestNoAnswerIsMixedUpByInterrupts(InterruptsBetweenSteps.TestCase):  # type: ignore[valid-type,misc]
-    settings = _SETTINGS
+TestNoAnswerIsMixedUpByInterrupts = InterruptsBetweenSteps.TestCase
+TestNoAnswerIsMixedUpByInterrupts.settings = _SETTINGS
 
 
 # The two cases of these that matter most, step by step.
@@ -382,7 +381,7 @@ def test_a_request_that_an_interrupt_kept_from_being_sent_is_owed_nothing(functi
         ticket = Ticket(call.wakeup)
         exchange.enter(call, ticket)
         try:
-            run(lambda begin=exchange.begin, call=call: begin(call, b"{}", "result_message", []))  # type: ignore[misc]
+            run(functools.partial(exchange.begin, call, b"{}", "result_message", []))
         except Interrupt:
             pass
         exchange.leave(call, ticket)

@@ -155,7 +155,7 @@ def test_many_threads_one_at_a_time_and_no_wake_up_lost() -> None:
                 inside.remove(-1)
                 turn.leave(ticket)
 
-    threads = [InThread(lambda number=number: caller(number)) for number in range(8)]  # type: ignore[misc]
+    threads = [InThread(functools.partial(caller, number)) for number in range(8)]
     threads.append(InThread(background))
     for thread in threads:
         thread.result()
