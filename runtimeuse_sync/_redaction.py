@@ -10,6 +10,8 @@ import re
 from typing import Any, Dict, Iterable, List, Optional, Tuple, Type
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ._validation import bracketed
+
 MASK = "[REDACTED]"
 
 #: Values of environment variables and headers that are shorter than this ("1", "on", "dev") are words, not secrets:
@@ -72,7 +74,7 @@ def url_origin(url: str) -> str:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return MASK
-    return f"{parts.scheme}://{'[' + host + ']' if ':' in host else host}{port}"
+    return f"{parts.scheme}://{bracketed(host)}{port}"
 
 
 def url_secrets(url: str) -> List[str]:

@@ -180,7 +180,11 @@ def host_in_url(host: str) -> str:
 
     What listens on all addresses is reached by loopback, too.
     """
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return bracketed({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))
+
+
+def bracketed(host: str) -> str:
+    """Returns a host as URLs and HTTP have it (RFC 3986 §3.2.2): an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 

@@ -27,7 +27,7 @@ from ._http import (
     os_failure,
     parse_status,
 )
-from ._proxy import Proxy, proxy_for, tunnel
+from ._proxy import Proxy, host_and_port, proxy_for, tunnel
 
 #: What the client calls itself, unless the user says otherwise.
 USER_AGENT = "runtimeuse_sync"
@@ -93,7 +93,7 @@ def _connect_to_proxy(proxy: Proxy, host: str, port: int, wait: Wait, resolve: R
             raise
     except OpeningFailed as failure:
         reason = scrub(str(failure), proxy.secrets())
-        through = f"through the proxy {proxy.hostname}:{proxy.port or 80}: {reason}"
+        through = f"through the proxy {host_and_port(proxy.hostname, proxy.port or 80)}: {reason}"
         raise OpeningFailed(through, retryable=failure.retryable, status=failure.status) from None
     return sock
 

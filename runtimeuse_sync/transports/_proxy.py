@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from .._redaction import url_origin
-from .._validation import is_loopback
+from .._validation import bracketed, is_loopback
 from ._http import RETRYABLE_STATUS, OpeningFailed, Wait, ask, basic_authorization, parse_status
 
 
@@ -54,7 +54,7 @@ def proxy_for(url: Optional[str], host: str, port: int, secure: bool) -> Optiona
 
 def host_and_port(host: str, port: int) -> str:
     """Returns host and port as a URL has them (RFC 3986 §3.2)."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{bracketed(host)}:{port}"
 
 
 def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, wait: Wait) -> None:
