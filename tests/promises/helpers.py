@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import signal
 import threading
 import time
@@ -93,30 +92,6 @@ def client_of(server: Any, **settings: Any) -> RuntimeUseClient:
     """A client of a fault server or an embedded runtime."""
     url = server.url if isinstance(server, FaultServer) else server.ws_url
     return RuntimeUseClient(url, model="m", **settings)
-
-
-class InThread(threading.Thread):
-    """Runs a function in a thread, and hands over what it returns or raises."""
-
-    def __init__(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> None:
-        super().__init__(name="helper", daemon=True)
-        self._work = functools.partial(function, *args, **keywords)
-        self._result: Any = None
-        self.error: Optional[BaseException] = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self._result = self._work()
-        except BaseException as error:
-            self.error = error
-
-    def result(self) -> Any:
-        self.join(PATIENCE)
-        assert not self.is_alive(), "it never ended"
-        if self.error is not None:
-            raise self.error
-        return self._result
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ from runtimeuse_sync import (
 )
 
 from ..servers import PATIENCE, Peer, black_hole, free_port
+from ..threads import InThread
 from .helpers import (
     CANCELLED,
-    InThread,
     Serve,
     Stopwatch,
     answer,

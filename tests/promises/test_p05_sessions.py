@@ -16,7 +16,8 @@ from runtimeuse_sync import AgentRuntimeError, CancelledException, RunTimeoutErr
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..servers import PATIENCE
-from .helpers import InThread, Start, client_of, recorder, wait
+from ..threads import InThread
+from .helpers import Start, client_of, recorder, wait
 
 
 class BadAgent:

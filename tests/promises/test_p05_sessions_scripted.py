@@ -19,10 +19,10 @@ from runtimeuse_sync import (
 )
 
 from ..servers import Peer
+from ..threads import InThread
 from .helpers import (
     BUSY,
     CANCELLED,
-    InThread,
     Serve,
     Stopwatch,
     answer,

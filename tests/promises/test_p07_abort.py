@@ -12,19 +12,8 @@ import pytest
 from runtimeuse_sync import CancelledException, RuntimeUseClient
 
 from ..servers import Peer, black_hole, free_port
-from .helpers import (
-    InThread,
-    Serve,
-    Stopwatch,
-    answer,
-    assistant,
-    client_of,
-    echo,
-    end,
-    on_alarm,
-    text,
-    wait,
-)
+from ..threads import InThread
+from .helpers import Serve, Stopwatch, answer, assistant, client_of, echo, end, on_alarm, text, wait
 
 #: What "promptly" may come to on a busy machine, in seconds.
 PROMPT = 1.0

@@ -15,7 +15,8 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..packages import needs
 from ..servers import FaultServer
-from .helpers import InThread, Serve, Start, client_of, echo
+from ..threads import InThread
+from .helpers import Serve, Start, client_of, echo
 
 
 def test_a_hundred_threads_share_one_client(serve: Serve) -> None:

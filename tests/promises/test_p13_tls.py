@@ -14,8 +14,9 @@ import trustme
 from runtimeuse_sync import ArtifactUploadResult, RuntimeConnectionError, RuntimeUseClient
 
 from ..servers import TEXT, Peer, frame
+from ..threads import InThread
 from ..tls import client_context, server_context
-from .helpers import CONFIRM, InThread, Serve, Stopwatch, assistant, client_of, echo, text, upload
+from .helpers import CONFIRM, Serve, Stopwatch, assistant, client_of, echo, text, upload
 
 
 @pytest.fixture(scope="module")

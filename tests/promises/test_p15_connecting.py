@@ -18,7 +18,8 @@ from runtimeuse_sync import (
 )
 
 from ..servers import TEXT, FaultServer, Peer, black_hole, frame, free_port
-from .helpers import InThread, Serve, Stopwatch, answer, client_of, echo
+from ..threads import InThread
+from .helpers import Serve, Stopwatch, answer, client_of, echo
 
 
 def after(failures: int, fail: Callable[[Peer], None]) -> Callable[[Peer], None]:

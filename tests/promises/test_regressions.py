@@ -29,7 +29,8 @@ from runtimeuse_sync import (
 )
 
 from ..servers import Peer, free_port
-from .helpers import CANCELLED, InThread, Serve, answer, assistant, client_of, echo, end, error, ran, text, upload, wait
+from ..threads import InThread
+from .helpers import CANCELLED, Serve, answer, assistant, client_of, echo, end, error, ran, text, upload, wait
 
 
 def test_an_interrupt_on_the_way_into_a_run_leaves_the_session_usable(serve: Serve) -> None:

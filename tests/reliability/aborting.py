@@ -18,7 +18,7 @@ import pytest
 
 from runtimeuse_sync import CancelledException
 
-from ..promises.helpers import InThread
+from ..threads import InThread
 
 CALLERS = 4
 

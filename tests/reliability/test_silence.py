@@ -16,8 +16,9 @@ from runtimeuse_sync import (
     RuntimeUseError,
 )
 
-from ..promises.helpers import InThread, Serve, Stopwatch, client_of, echo, wait
+from ..promises.helpers import Serve, Stopwatch, client_of, echo, wait
 from ..servers import PATIENCE, Peer
+from ..threads import InThread
 from .frozen import FrozenRuntime
 from .tally import Tally, seeded, tries
 

@@ -14,8 +14,9 @@ import trustme
 
 from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 
-from ..promises.helpers import CONFIRM, InThread, Stopwatch, assistant, echo, text
+from ..promises.helpers import CONFIRM, Stopwatch, assistant, echo, text
 from ..servers import PATIENCE, TEXT, FaultServer, Peer, frame
+from ..threads import InThread
 from ..tls import client_context, server_context
 from .tally import Tally, seeded, tries
 

@@ -19,8 +19,9 @@ import pytest
 from runtimeuse_sync import AssistantMessageInterface, CancelledException, RuntimeUseClient
 
 from ..packages import needs
-from ..promises.helpers import InThread, answer, client_of, error
+from ..promises.helpers import answer, client_of, error
 from ..servers import FaultServer, Peer, PeerGone
+from ..threads import InThread
 from . import children
 from .moods import hangs_on_demand
 from .tally import SEED, Tally, tries

@@ -11,7 +11,7 @@ from typing import List
 
 import psutil
 
-from .wire import PATIENCE
+from ..servers import PATIENCE
 
 #: The same number on every architecture; Python has a function for it only from 3.9 on.
 _PIDFD_OPEN = 434

@@ -13,8 +13,9 @@ import pytest
 from runtimeuse_sync.results import StructuredOutputResult, TextResult
 from runtimeuse_sync.runtime import AsyncSender, Invocation, LocalRuntime, RequestFailedError, Sender
 
+from ..servers import PATIENCE
 from .conftest import Connect, StartRuntime
-from .wire import CANCELLED, PATIENCE, wire_to
+from .wire import CANCELLED, wire_to
 
 SCHEMA = (
     '{"type": "json_schema", "schema": {"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}}}'

@@ -15,8 +15,9 @@ import responses
 from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
 from runtimeuse_sync.runtime.scanner import Scanner
 
+from ..servers import PATIENCE
 from .conftest import Connect, StartRuntime
-from .wire import CANCELLED, PATIENCE, Message, Storage, Wire, named, wire_to
+from .wire import CANCELLED, Message, Storage, Wire, named, wire_to
 
 REQUEST = "artifact_upload_request_message"
 RESULT = "command_execution_result_message"

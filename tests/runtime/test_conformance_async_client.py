@@ -11,8 +11,9 @@ import pytest
 
 from runtimeuse_sync.runtime import AsyncSender, Invocation, LocalRuntime
 
+from ..servers import PATIENCE
 from .conftest import StartRuntime
-from .wire import PATIENCE, Storage
+from .wire import Storage
 
 reference = pytest.importorskip("runtimeuse_client", reason="needs runtimeuse-client, Python 3.11 or later")
 

@@ -15,8 +15,9 @@ from runtimeuse_sync.runtime.archives import extract
 from runtimeuse_sync.runtime.downloads import file_name
 from runtimeuse_sync.runtime.http_transfer import TransferAbortedError
 
+from ..servers import PATIENCE
 from .conftest import Connect
-from .wire import CANCELLED, PATIENCE, Storage, Wire
+from .wire import CANCELLED, Storage, Wire
 
 
 def archive(*members: Tuple[str, bytes, int], method: int = zipfile.ZIP_DEFLATED) -> bytes:

@@ -12,8 +12,9 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from ..servers import PATIENCE
 from .processes import Pipe, wait_until_ended
-from .wire import CANCELLED, PATIENCE, Wire, assert_closed
+from .wire import CANCELLED, Wire, assert_closed
 
 COMMAND = [sys.executable, "-m", "runtimeuse_sync.runtime"]
 

@@ -12,8 +12,8 @@ import requests
 from runtimeuse_sync import RuntimeUseClient
 from runtimeuse_sync.artifacts import s3_uploads
 
+from ..servers import PATIENCE
 from .conftest import StartRuntime
-from .wire import PATIENCE
 
 boto3 = pytest.importorskip("boto3", reason="needs boto3, Python 3.10 or later")
 moto_server = pytest.importorskip("moto.server", reason="needs moto and flask, Python 3.10 or later")

@@ -18,8 +18,9 @@ from runtimeuse_sync.artifacts import UploadDirectory
 from runtimeuse_sync.runtime import Invocation, LocalRuntime, Sender
 from tests.network import has_ipv6
 
+from ..servers import PATIENCE
 from .conftest import StartRuntime
-from .wire import CANCELLED, PATIENCE, assert_closed, wire_to
+from .wire import CANCELLED, assert_closed, wire_to
 
 
 def refused_with(runtime: LocalRuntime, query: str = "", *headers: Tuple[str, str]) -> int:

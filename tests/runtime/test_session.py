@@ -9,8 +9,9 @@ import pytest
 
 from runtimeuse_sync.runtime import Invocation, Sender
 
+from ..servers import PATIENCE
 from .conftest import Connect, StartRuntime
-from .wire import BUSY, CANCELLED, PATIENCE, Wire, assert_closed, wire_to
+from .wire import BUSY, CANCELLED, Wire, assert_closed, wire_to
 
 
 class Slow:

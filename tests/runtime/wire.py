@@ -13,14 +13,13 @@ from websockets.sync.connection import Connection
 
 from runtimeuse_sync.runtime import LocalRuntime
 
+from ..servers import PATIENCE
+
 Message = Dict[str, Any]
 
 TERMINALS = ("result_message", "command_execution_result_message", "error_message")
 CANCELLED = {"message_type": "error_message", "error": "Request cancelled", "metadata": {}}
 BUSY = "Received request while another is in flight!"
-
-#: How long anything that is expected may take, in seconds; only a failure waits for it.
-PATIENCE = 15.0
 
 
 class Wire:

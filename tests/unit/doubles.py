@@ -11,10 +11,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from runtimeuse_sync._connection import Connection
 
-Message = Dict[str, Any]
+from ..servers import PATIENCE
+from ..threads import InThread
 
-#: How long a test waits for another thread before it fails: far more than any of them takes.
-PATIENCE = 4.0
+Message = Dict[str, Any]
 
 
 class FakeClock:
@@ -110,42 +110,6 @@ class NeverOpened:
     def connect(self) -> MemoryTransport:
         self.opened = True
         raise AssertionError("a transport was opened for a call whose arguments cannot be")
-
-
-class InThread:
-    """Runs a function in a thread, and hands its result or exception to the test."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-        self._result: Any = None
-        self._error: Optional[BaseException] = None
-        self._thread = threading.Thread(target=self._run, name="runtimeuse-test-caller", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._result = self._function()
-        except BaseException as error:
-            self._error = error
-
-    @property
-    def running(self) -> bool:
-        return self._thread.is_alive()
-
-    def join(self) -> None:
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive(), "the thread has not ended"
-
-    def result(self) -> Any:
-        self.join()
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-    def error(self) -> BaseException:
-        self.join()
-        assert self._error is not None, f"it returned {self._result!r}"
-        return self._error
 
 
 class Interrupt(BaseException):

@@ -19,7 +19,9 @@ from runtimeuse_sync._connection import Connection
 from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.errors import CancelledException, ConnectionLostError, RuntimeConnectionError, RunTimeoutError
 
-from .doubles import PATIENCE, InThread, MemoryTransport, MemoryTransports, Message
+from ..servers import PATIENCE
+from ..threads import InThread
+from .doubles import MemoryTransport, MemoryTransports, Message
 
 RESULT: Message = {"message_type": "result_message", "data": {"type": "text", "text": "4"}}
 DONE: Message = {

@@ -24,7 +24,8 @@ from runtimeuse_sync._callbacks import Callbacks
 from runtimeuse_sync._turn import Ticket, Turn
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 
-from .doubles import PATIENCE, FakeClock
+from ..servers import PATIENCE
+from .doubles import FakeClock
 
 ASSISTANT = AssistantMessageInterface("assistant_message", ["hi"])
 OUTPUT = CommandOutputMessageInterface("command_output_message", "stdout", "x", "ls")

@@ -16,7 +16,8 @@ from runtimeuse_sync._outcomes import connection_error
 from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.errors import ConnectionLostError, ProtocolError, RuntimeConnectionError, SessionStateError
 
-from .doubles import PATIENCE, FakeClock, IdleConnection
+from ..servers import PATIENCE
+from .doubles import FakeClock, IdleConnection
 
 REQUEST, OTHER, CANCEL = b'{"n": 1}', b'{"n": 2}', {"message_type": "cancel_message"}
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from runtimeuse_sync._inbox import Batch, Inbox, size
 from runtimeuse_sync._wakeup import Wakeup
 
-from .doubles import PATIENCE, Interrupt, InThread, at_every_step, interrupt
+from ..servers import PATIENCE
+from ..threads import InThread
+from .doubles import Interrupt, at_every_step, interrupt
 
 
 def is_full(inbox: Inbox) -> bool:

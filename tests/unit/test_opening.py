@@ -15,7 +15,7 @@ import pytest
 from runtimeuse_sync.transports._http import OpeningFailed, ask, os_failure
 from runtimeuse_sync.transports._opening import _start_tls
 
-from .doubles import PATIENCE
+from ..servers import PATIENCE
 
 
 def no_wait(sock: Optional[socket.socket], read: bool, write: bool) -> None:

@@ -28,17 +28,9 @@ from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult
 from runtimeuse_sync.runtime.redaction import Redactor
 
-from .doubles import (
-    PATIENCE,
-    FakeClock,
-    IdleConnection,
-    Interrupt,
-    InThread,
-    MemoryTransport,
-    MemoryTransports,
-    at_every_step,
-    interrupt,
-)
+from ..servers import PATIENCE
+from ..threads import InThread
+from .doubles import FakeClock, IdleConnection, Interrupt, MemoryTransport, MemoryTransports, at_every_step, interrupt
 from .model_runtime import SECRETS, CallbackFailure, Ending, ModelRuntime, World
 
 # The table.

@@ -11,7 +11,9 @@ import pytest
 from runtimeuse_sync._turn import Ticket, Turn
 from runtimeuse_sync._wakeup import Wakeup
 
-from .doubles import PATIENCE, Interrupt, InThread, at_every_step
+from ..servers import PATIENCE
+from ..threads import InThread
+from .doubles import Interrupt, at_every_step
 
 
 def make(count: int) -> List[Ticket]:

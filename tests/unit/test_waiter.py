@@ -18,7 +18,9 @@ import pytest
 
 from runtimeuse_sync.transports._waiter import Waiter
 
-from .doubles import PATIENCE, Interrupt, InThread, at_every_step, interrupt
+from ..servers import PATIENCE
+from ..threads import InThread
+from .doubles import Interrupt, at_every_step, interrupt
 
 
 @pytest.fixture(params=["poll", "select"])

@@ -14,7 +14,9 @@ import pytest
 
 from runtimeuse_sync._wakeup import Deadline, Wakeup
 
-from .doubles import PATIENCE, FakeClock, InThread
+from ..servers import PATIENCE
+from ..threads import InThread
+from .doubles import FakeClock
 
 
 @pytest.fixture
