@@ -6,7 +6,7 @@ import json
 import math
 import os
 import threading
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 import pytest
 
@@ -17,6 +17,7 @@ from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.errors import ConnectionLostError, ProtocolError, RuntimeConnectionError, SessionStateError
 
 from ..servers import PATIENCE
+from ..threads import InThread
 from .doubles import FakeClock, IdleConnection
 
 REQUEST, OTHER, CANCEL = b'{"n": 1}', b'{"n": 2}', {"message_type": "cancel_message"}
@@ -168,17 +169,26 @@ class ThreadedConnection(Connection):
         raise self.result
 
 
-def wait_until_closed(connection: Connection, listener: Wakeup) -> BaseException:
-    while connection.inbox.closed is None:
-        listener.wait(10 * PATIENCE)
+def wait_until(condition: Callable[[], bool], listener: Wakeup) -> None:
+    """Waits in another thread than the main one, whose waits end by themselves after a while."""
+
+    def wait() -> None:
+        while not condition():
+            # If nobody wakes it, this takes longer than the test has patience.
+            listener.wait(10 * PATIENCE)
+
+    InThread(wait).result()
+
+
+def wait_until_closed(connection: Connection, listener: Wakeup) -> Optional[BaseException]:
+    wait_until(lambda: connection.inbox.closed is not None, listener)
     return connection.inbox.closed
 
 
 def test_the_listener_learns_of_the_opening_and_of_the_end() -> None:
     connection, listener = ThreadedConnection(), Wakeup()
     connection.start(listener)
-    while not connection.is_open:
-        listener.wait(10 * PATIENCE)
+    wait_until(lambda: connection.is_open, listener)
     assert connection.inbox.closed is None
     connection.release.set()
     assert wait_until_closed(connection, listener) is connection.result

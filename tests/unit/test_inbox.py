@@ -136,7 +136,7 @@ def test_the_listener_is_woken() -> None:
     inbox.listener = wakeup
 
     def wait() -> Optional[Batch]:
-        wakeup.wait(PATIENCE)
+        wakeup.wait(10 * PATIENCE)
         return inbox.first()
 
     waiter = InThread(wait)
@@ -180,22 +180,25 @@ def test_one_thread_puts_and_one_takes() -> None:
             inbox.put([json.dumps(number)])
             most = max(most, len(inbox._batches))
             while inbox.full:
-                # Longer than the test has patience: a lost word of room would show.
+                # Longer than the test has patience: a lost wake-up would show, here and below.
                 room.wait(10 * PATIENCE)
         inbox.close(EOFError())
 
-    putter = InThread(put)
     taken: List[int] = []
-    while not inbox.exhausted:
-        batch = inbox.first()
-        if batch is None:
-            wakeup.wait(PATIENCE)
-            continue
-        taken += [json.loads(item) for item in batch.items if isinstance(item, str)]
-        batch.position = len(batch.items)
-        if inbox.done(batch):
-            room.wake()
-    putter.result()
+
+    def take() -> None:
+        while not inbox.exhausted:
+            batch = inbox.first()
+            if batch is None:
+                wakeup.wait(10 * PATIENCE)
+                continue
+            taken.extend(json.loads(item) for item in batch.items if isinstance(item, str))
+            batch.position = len(batch.items)
+            if inbox.done(batch):
+                room.wake()
+
+    for thread in (InThread(put), InThread(take)):
+        thread.result()
     assert taken == list(range(count))
     assert most < 100
 
