@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, Iterator, Optional, Type
 
-from ..servers import PATIENCE, free_port
+from ..processes import end
+from ..servers import free_port
 
 #: Names the directory to keep the suite in; without it the suite is not run.
 DIRECTORY = "RUNTIMEUSE_AUTOBAHN"
@@ -71,12 +72,7 @@ class Suite:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(PATIENCE)
+        end(self._process)
 
 
 def installed(directory: Path) -> str:

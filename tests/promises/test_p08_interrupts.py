@@ -14,6 +14,7 @@ import pytest
 
 from runtimeuse_sync.runtime import LocalRuntime
 
+from ..processes import killed_in_the_end
 from ..servers import PATIENCE, Peer, PeerGone
 from .helpers import CANCELLED, Serve, Stopwatch, answer, assistant, client_of, echo
 
@@ -63,14 +64,11 @@ def interrupted(name: str, url: str) -> str:
         stderr=subprocess.PIPE,
         text=True,
     )
-    with child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "started\n"
-            child.send_signal(signal.SIGINT)
-            printed, complaints = child.communicate(timeout=PATIENCE)
-        finally:
-            child.kill()
+    with killed_in_the_end(child):
+        assert child.stdout is not None
+        assert child.stdout.readline() == "started\n"
+        child.send_signal(signal.SIGINT)
+        printed, complaints = child.communicate(timeout=PATIENCE)
     assert (child.returncode, complaints) == (0, "")
     return printed
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 import textwrap
-from typing import Iterator, List, Tuple
+from typing import ContextManager, List, Tuple
+
+from ..processes import killed_in_the_end
 
 #: Seconds for a child that waits for nothing but its own work; only a failure takes that long.
 PATIENCE = 50.0
@@ -34,18 +35,14 @@ def run(script: str, *arguments: str, patience: float = PATIENCE, strict: bool =
     return printed
 
 
-@contextlib.contextmanager
-def started(script: str, *arguments: str, strict: bool = True) -> Iterator[subprocess.Popen[str]]:
-    """Yields the process of a script; it is killed if it still runs in the end."""
-    child = subprocess.Popen(
-        command(script, arguments, strict=strict),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def started(script: str, *arguments: str, strict: bool = True) -> ContextManager[subprocess.Popen[str]]:
+    """Returns a context with the process of a script; it is killed if it still runs in the end."""
+    return killed_in_the_end(
+        subprocess.Popen(
+            command(script, arguments, strict=strict),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     )
-    with child:
-        try:
-            yield child
-        finally:
-            child.kill()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Iterator
 
+from ..processes import killed_in_the_end
 from ..servers import PATIENCE
 
 
@@ -35,12 +36,9 @@ class FrozenRuntime:
 def runtime_process(root: Path, *arguments: str) -> Iterator[FrozenRuntime]:
     """Runs one; in the end it is thawed and asked to stop, so that it takes what it runs with it."""
     command = [sys.executable, "-m", "runtimeuse_sync.runtime", "--port", "0", "--root", str(root), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            runtime = FrozenRuntime(process)
-            yield runtime
-            runtime.thaw()
-            process.terminate()
-            assert process.wait(PATIENCE) == 0
-        finally:
-            process.kill()
+    with killed_in_the_end(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as process:
+        runtime = FrozenRuntime(process)
+        yield runtime
+        runtime.thaw()
+        process.terminate()
+        assert process.wait(PATIENCE) == 0

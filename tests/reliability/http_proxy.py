@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional, Type
 
 import psutil
 
+from ..processes import end
 from ..servers import PATIENCE
 
 PLUGINS = Path(__file__).with_name("proxy_plugins")
@@ -82,12 +83,7 @@ class HttpProxy:
     def _stop(self) -> None:
         # Its worker does not always end with it, and has nothing to finish.
         workers = psutil.Process(self._process.pid).children(recursive=True)
-        self._process.terminate()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(PATIENCE)
+        end(self._process)
         for worker in workers:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()

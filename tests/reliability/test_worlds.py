@@ -19,6 +19,7 @@ import pytest
 from runtimeuse_sync import AssistantMessageInterface, CancelledException, RuntimeUseClient
 
 from ..packages import needs
+from ..processes import killed_in_the_end
 from ..promises.helpers import answer, client_of, error
 from ..servers import FaultServer, Peer, PeerGone
 from ..threads import InThread
@@ -180,13 +181,11 @@ def test_under_gunicorn(tally: Tally, worker: str, tmp_path: Path) -> None:
         bind = ["--bind", f"fd://{listener.fileno()}", "--log-file", str(log), "--worker-tmp-dir", str(tmp_path)]
         command = [sys.executable, "-m", "gunicorn", *bind, *options, "tests.reliability.wsgi_app:application"]
         root = str(Path(__file__).resolve().parents[2])
-        with subprocess.Popen(command, cwd=root, env=environment, pass_fds=[listener.fileno()]) as gunicorn:
-            try:
-                said = _ask_all(port, count)
-                gunicorn.send_signal(signal.SIGTERM)
-                assert gunicorn.wait(PATIENCE) == 0, log.read_text()
-            finally:
-                gunicorn.kill()
+        process = subprocess.Popen(command, cwd=root, env=environment, pass_fds=[listener.fileno()])
+        with killed_in_the_end(process) as gunicorn:
+            said = _ask_all(port, count)
+            gunicorn.send_signal(signal.SIGTERM)
+            assert gunicorn.wait(PATIENCE) == 0, log.read_text()
     expected: Dict[str, Callable[[int], Tuple[int, str]]] = {
         "answer": lambda number: (200, f"answer {number}"),
         "fail": lambda number: (500, "the agent failed: it broke\n"),

@@ -9,8 +9,8 @@ from typing import Any, Dict, Optional, Tuple
 import psutil
 import pytest
 
+from ..processes import Pipe, wait_until_ended
 from .conftest import Connect, StartRuntime
-from .processes import Pipe, wait_until_ended
 from .wire import CANCELLED, Wire, output, wire_to
 
 

@@ -21,8 +21,8 @@ from websockets.sync.client import connect as connect_blocking
 from runtimeuse_sync.runtime._proc import processes_with
 from tests import leaks
 
+from ..processes import Pipe, end, wait_until_ended
 from .conftest import StartRuntime
-from .processes import Pipe, wait_until_ended
 from .test_main import running, url_of
 from .wire import BUSY, CANCELLED, TERMINALS, Storage, Wire, wire_to
 
@@ -168,8 +168,7 @@ def test_who_sends_without_end_and_never_reads_is_not_listened_to_any_more(start
 def process(tmp_path: Path) -> Iterator[Any]:
     with running("--root", str(tmp_path)) as process:
         yield process
-        process.terminate()
-        process.wait()
+        end(process)
 
 
 def peak_memory(process: Any) -> int:

@@ -1,33 +1,29 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator, List
+from typing import ContextManager, List
 
 import pytest
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from ..processes import Pipe, killed_in_the_end, wait_until_ended
 from ..servers import PATIENCE
-from .processes import Pipe, wait_until_ended
 from .wire import CANCELLED, Wire, assert_closed
 
 COMMAND = [sys.executable, "-m", "runtimeuse_sync.runtime"]
 
 
-@contextlib.contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def running(*arguments: str) -> ContextManager[subprocess.Popen[str]]:
+    return killed_in_the_end(
+        subprocess.Popen(
+            [*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    )
 
 
 def url_of(process: subprocess.Popen[str]) -> str:

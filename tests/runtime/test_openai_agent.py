@@ -11,10 +11,10 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
+from ..processes import Pipe, wait_until_ended
 from ..servers import PATIENCE
 from .conftest import StartRuntime
 from .model_server import ModelServer, Stalls, Turn, breaks_off, fails, runs, says
-from .processes import Pipe, wait_until_ended
 from .wire import CANCELLED, Message, Wire, wire_to
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}}

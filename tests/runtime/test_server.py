@@ -18,6 +18,7 @@ from runtimeuse_sync.artifacts import UploadDirectory
 from runtimeuse_sync.runtime import Invocation, LocalRuntime, Sender
 from tests.network import has_ipv6
 
+from ..processes import wait_until_ended
 from ..servers import PATIENCE
 from .conftest import StartRuntime
 from .wire import CANCELLED, assert_closed, wire_to
@@ -239,8 +240,6 @@ def test_a_missing_extra_is_named() -> None:
 
 
 def test_a_program_that_forgets_to_stop_leaves_no_process(tmp_path: Path) -> None:
-    from .processes import wait_until_ended
-
     code = f"""
 from runtimeuse_sync.runtime import LocalRuntime
 from websockets.sync.client import connect

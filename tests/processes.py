@@ -1,17 +1,19 @@
-"""Waits for what commands say and for their end, without looking again and again."""
+"""Processes: their end, brought about or waited for, and what commands say, without looking again and again."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
+import subprocess
 import sys
 from pathlib import Path
-from typing import List
+from typing import AnyStr, Iterator, List
 
 import psutil
 
-from ..servers import PATIENCE
+from .servers import PATIENCE
 
 #: The same number on every architecture; Python has a function for it only from 3.9 on.
 _PIDFD_OPEN = 434
@@ -42,3 +44,23 @@ def wait_until_ended(*pids: int) -> None:
             assert select.select([descriptor], [], [], PATIENCE)[0], f"of {pids}, {pid} still runs"
         finally:
             os.close(descriptor)
+
+
+def end(process: subprocess.Popen[AnyStr]) -> None:
+    """Asks a process to end, and sees to it that it does."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def killed_in_the_end(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
+    """Yields a process, which is killed if it still runs when the block is left."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
