@@ -64,6 +64,11 @@ CANCELLED = error("Request cancelled")
 def echo(peer: Peer) -> None:
     """Answers every request by its prompt, or its commands, and the end of the session."""
     peer.accept()
+    answer_all(peer)
+
+
+def answer_all(peer: Peer) -> None:
+    """Answers every request until the client has gone."""
     for message in peer.requests():
         answer(peer, message)
 
@@ -76,6 +81,14 @@ def answer(peer: Peer, message: Message) -> None:
         peer.send(ran(*(command["command"] for command in message["commands"])))
     elif kind == "end_session_message":
         peer.send(CONFIRM)
+
+
+def begin_until_cancelled(peer: Peer, said: str) -> None:
+    """Takes a query and says something, but not its end; returns when it is cancelled."""
+    peer.accept()
+    peer.expect("invocation_message")
+    peer.send(assistant(said))
+    peer.expect("cancel_message")
 
 
 def end(peer: Peer) -> None:

@@ -27,7 +27,7 @@ from runtimeuse_sync import (
 )
 
 from ..servers import TEXT, Peer
-from .helpers import CONFIRM, Serve, answer, client_of, echo, end, error, heartbeat, ran, recorder, text
+from .helpers import CONFIRM, Serve, answer_all, client_of, echo, end, error, heartbeat, ran, recorder, text
 
 
 def never(_: Any) -> ArtifactUploadResult:
@@ -273,8 +273,7 @@ def test_the_websocket_transport_may_be_wrapped(serve: Serve) -> None:
 
 def answering(peer: Peer) -> None:
     peer.accept()
-    for message in peer.requests():
-        answer(peer, message)
+    answer_all(peer)
 
 
 def test_streams(serve: Serve) -> None:

@@ -26,6 +26,7 @@ from .helpers import (
     Stopwatch,
     answer,
     assistant,
+    begin_until_cancelled,
     client_of,
     echo,
     end,
@@ -148,10 +149,7 @@ def test_inside_a_callback_the_runtime_is_told_at_once(serve: Serve, one_shot: b
     cancelled = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("a"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "a")
         cancelled.set()
         if not one_shot:
             peer.send(text("late"))
@@ -183,10 +181,7 @@ def test_inside_a_callback_with_a_timeout_of_its_own(serve: Serve) -> None:
     release = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("a"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "a")
 
     def stuck(_: Any) -> None:
         release.wait(PATIENCE)

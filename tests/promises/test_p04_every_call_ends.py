@@ -21,7 +21,7 @@ from runtimeuse_sync import (
 )
 
 from ..servers import CLOSE, PING, PONG, TEXT, Peer, frame
-from .helpers import Serve, Stopwatch, assistant, client_of, echo, text, wait
+from .helpers import Serve, Stopwatch, assistant, begin_until_cancelled, client_of, echo, text, wait
 
 
 def after_request(moves: Callable[[Peer], None]) -> Callable[[Peer], None]:
@@ -293,10 +293,7 @@ def test_a_session_that_is_forgotten_closes_its_connection(serve: Serve) -> None
 
 def test_a_run_that_is_forgotten_gives_its_turn_back(serve: Serve) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("a"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "a")
         peer.send(text("late"))
         for message in peer.requests():
             peer.send(text("next") if "user_prompt" in message else {"message_type": "end_session_confirm_message"})

@@ -25,8 +25,9 @@ from .helpers import (
     CANCELLED,
     Serve,
     Stopwatch,
-    answer,
+    answer_all,
     assistant,
+    begin_until_cancelled,
     client_of,
     end,
     error,
@@ -163,10 +164,7 @@ def test_the_next_call_gets_its_own_answer(
     serve: Serve, leave: Callable[[RuntimeUseSession], None], afterwards: Callable[[Peer], None]
 ) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("old"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "old")
         afterwards(peer)
         next_and_end(peer)
 
@@ -179,10 +177,7 @@ def test_the_next_call_gets_its_own_answer(
 
 def test_an_upload_request_of_the_old_call_is_kept_for_the_next(serve: Serve) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("old"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "old")
         asks_for_uploads(peer)
         peer.expect("invocation_message")
         for name in ("a", "b"):
@@ -307,10 +302,7 @@ def test_a_next_call_waits_within_its_own_deadline(serve: Serve) -> None:
     over = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("old"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "old")
         wait(over)
         peer.send(text("old"))
         next_and_end(peer)
@@ -334,8 +326,7 @@ def test_an_answer_that_cannot_be_is_a_protocol_error(serve: Serve, wrong: Any) 
         peer.accept()
         peer.expect("invocation_message")
         peer.send(wrong)
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     with client_of(serve(script)).session() as session:
         with pytest.raises(ProtocolError):
@@ -346,8 +337,7 @@ def test_an_answer_that_cannot_be_is_a_protocol_error(serve: Serve, wrong: Any) 
 def test_calls_of_both_kinds_in_turn(serve: Serve) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     with client_of(serve(script)).session() as session:
         threads: List[InThread] = []
@@ -366,8 +356,7 @@ def test_short_calls_one_after_another_do_not_keep_a_session_waiting(serve: Serv
         peer.accept()
         peer.expect("invocation_message")
         peer.expect("cancel_message")
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     with client_of(serve(script)).session() as session:
         with pytest.raises(RunTimeoutError):

@@ -22,8 +22,9 @@ from .helpers import (
     CONFIRM,
     Serve,
     Stopwatch,
-    answer,
+    answer_all,
     assistant,
+    begin_until_cancelled,
     client_of,
     heartbeat,
     output,
@@ -211,8 +212,7 @@ def test_abort_from_a_callback(serve: Serve, timeout: Any) -> None:
         peer.send(assistant("a"), assistant("b"))
         peer.expect("cancel_message")
         peer.send(text("late"))
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     with client_of(serve(script)).session() as session:
         seen: List[str] = []
@@ -231,13 +231,9 @@ def test_a_callback_that_outlives_its_call_is_forgotten(serve: Serve) -> None:
     release, done = threading.Event(), threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("a"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "a")
         peer.send(text("late"))
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     with client_of(serve(script)).session() as session:
 

@@ -13,7 +13,18 @@ from runtimeuse_sync import CancelledException, RuntimeUseClient
 
 from ..servers import Peer, black_hole, free_port
 from ..threads import InThread
-from .helpers import Serve, Stopwatch, answer, assistant, client_of, echo, end, on_alarm, text, wait
+from .helpers import (
+    Serve,
+    Stopwatch,
+    answer_all,
+    begin_until_cancelled,
+    client_of,
+    echo,
+    end,
+    on_alarm,
+    text,
+    wait,
+)
 
 #: What "promptly" may come to on a busy machine, in seconds.
 PROMPT = 1.0
@@ -47,8 +58,7 @@ def stubborn(asked: threading.Event) -> Callable[[Peer], None]:
             peer.until_gone()
             return
         peer.send(text("late"))
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     return script
 
@@ -132,10 +142,7 @@ def test_from_a_finalizer(serve: Serve) -> None:
             self._abort()
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("a"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "a")
 
     client = client_of(serve(script))
 
@@ -245,10 +252,7 @@ def test_the_cancel_leaves_while_the_caller_is_stuck_in_a_callback(serve: Serve,
     cancelled, inside = threading.Event(), threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("a"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "a")
         cancelled.set()
         if in_session:
             peer.send(text("late"))

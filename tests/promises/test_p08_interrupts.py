@@ -16,7 +16,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..processes import killed_in_the_end
 from ..servers import PATIENCE, Peer, PeerGone
-from .helpers import CANCELLED, Serve, Stopwatch, answer, assistant, client_of, echo
+from .helpers import CANCELLED, Serve, Stopwatch, answer, answer_all, assistant, client_of, echo
 
 CHILD = """
 import sys
@@ -96,8 +96,7 @@ def test_the_runtime_is_told(serve: Serve, in_session: bool) -> None:
         peer.expect("cancel_message")
         if in_session:
             peer.send(CANCELLED)
-            for message in peer.requests():
-                answer(peer, message)
+            answer_all(peer)
 
     client = client_of(serve(script))
     if not in_session:
@@ -175,8 +174,7 @@ def test_while_a_call_gives_back_what_it_took(serve: Serve, monkeypatch: pytest.
         peer.expect("cancel_message")
         if in_session:
             peer.send(CANCELLED)
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     client = client_of(serve(script))
     monkeypatch.setattr(Call, "cancel_on_runtime", cancel_and_interrupt)

@@ -28,7 +28,7 @@ from runtimeuse_sync import (
 from runtimeuse_sync._exchange import MAX_TOLD
 
 from ..servers import CLOSE, PATIENCE, Peer
-from .helpers import CONFIRM, Serve, answer, assistant, end, error, output, ran, text, upload
+from .helpers import CONFIRM, Serve, answer, answer_all, assistant, end, error, output, ran, text, upload
 
 #: Stands in everything that is secret, and nowhere else.
 MARK = "mArKeR"
@@ -339,8 +339,7 @@ def test_secrets_of_earlier_calls_of_a_session(
         peer.send(text("done"))
         peer.expect("invocation_message")
         peer.send(error(f"not uploaded: ?X-Amz-Signature={MARK}-presigned; {MARK}-redact in .env"))
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     with nothing_told(caplog, capfd) as told, RuntimeUseClient(serve(script).url, model="m").session() as session:
         assert session.query("hi", query_options()).text == "done"

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from ..servers import TEXT, Peer, frame
-from .helpers import Serve, answer, assistant, client_of, end, text, wait
+from .helpers import Serve, answer_all, assistant, begin_until_cancelled, client_of, end, text, wait
 
 MEBIBYTE = 1 << 20
 TOTAL = 60 * MEBIBYTE
@@ -94,14 +94,10 @@ def test_a_flood_that_nobody_reads_any_more(serve: Serve) -> None:
     flood = Flood(2000)
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(assistant("a"))
-        peer.expect("cancel_message")
+        begin_until_cancelled(peer, "a")
         flood.pour(peer)
         peer.send(text("late"))
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     process = psutil.Process()
     with client_of(serve(script), max_buffered=MEBIBYTE).session() as session:

@@ -30,7 +30,20 @@ from runtimeuse_sync import (
 
 from ..servers import Peer, free_port
 from ..threads import InThread
-from .helpers import CANCELLED, Serve, answer, assistant, client_of, echo, end, error, ran, text, upload, wait
+from .helpers import (
+    CANCELLED,
+    Serve,
+    answer_all,
+    assistant,
+    client_of,
+    echo,
+    end,
+    error,
+    ran,
+    text,
+    upload,
+    wait,
+)
 
 
 def test_an_interrupt_on_the_way_into_a_run_leaves_the_session_usable(serve: Serve) -> None:
@@ -84,8 +97,7 @@ def test_uploads_behind_one_whose_callback_leaves_the_run_are_kept_for_the_next(
     def script(peer: Peer) -> None:
         peer.accept()
         peer.send(upload("/a/first"), upload("/a/second"))
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     served: List[str] = []
 
@@ -127,8 +139,7 @@ def test_a_run_that_is_dropped_is_left(serve: Serve) -> None:
         peer.expect("invocation_message")
         peer.expect("cancel_message")
         peer.send(error("Request cancelled"))
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     with client_of(serve(script)).session() as session:
         run = session.stream("dropped")
@@ -251,8 +262,7 @@ def test_the_text_of_an_error_with_odd_metadata_is_not_lost(serve: Serve) -> Non
 def test_a_call_in_a_finalizer_at_the_interpreters_end_does_not_hang(serve: Serve, body: str) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     program = f"""
 import sys

@@ -15,7 +15,7 @@ import pytest
 
 from runtimeuse_sync import ProtocolError, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient, RuntimeUseError
 
-from ..promises.helpers import Serve, Stopwatch, answer, echo
+from ..promises.helpers import Serve, Stopwatch, answer_all, echo
 from ..servers import PATIENCE, FaultServer, Peer, black_hole, free_port
 from .bad_answers import MARK, Refusal, for_a_while, handshake, never, silent
 from .tally import Tally, seeded, tries
@@ -204,8 +204,7 @@ def test_one_byte_is_another(serve: Serve, tally: Tally, silence_about_secrets: 
         other = bytes([chance.randrange(256)])
         answers.append(right[:at] + chance.choice([other, b"", right[at : at + 1] + other]) + right[at + 1 :])
         peer.raw(answers[-1])
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     server = serve(script)
     client = client_at(server.port, connect_timeout=SOON / 2)

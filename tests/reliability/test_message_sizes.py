@@ -11,7 +11,7 @@ import pytest
 from runtimeuse_sync import ProtocolError, RuntimeUseError
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..promises.helpers import Serve, Stopwatch, answer, client_of, text
+from ..promises.helpers import Serve, Stopwatch, answer_all, client_of, text
 from ..servers import PATIENCE, TEXT, Peer, frame
 from .tally import FULL, Tally
 
@@ -51,8 +51,7 @@ def test_results(serve: Serve, tally: Tally, size: int, fragment: Optional[int])
                 end = at + fragment
                 peer.frame(CONTINUATION if at else TEXT, payload[at:end], fin=end >= len(payload))
         del payload
-        for message in peer.requests():
-            answer(peer, message)
+        answer_all(peer)
 
     tally.tried(fault)
     with client_of(serve(script)).session() as session:
