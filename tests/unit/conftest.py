@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import socket
+from typing import Iterator
+
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient
+from runtimeuse_sync.transports._link import WebSocketLink
 
 from .doubles import NeverOpened
+from .linked import Linked
 
 
 @pytest.fixture
 def client() -> RuntimeUseClient:
     """A client that fails the test if it sends anything, or even connects."""
     return RuntimeUseClient(transport=NeverOpened(), model="m")
+
+
+@pytest.fixture
+def linked() -> Iterator[Linked]:
+    """A link, and its peer's end of the connection."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    with ours, theirs:
+        yield WebSocketLink(ours, b"", 2**20), theirs
