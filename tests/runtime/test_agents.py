@@ -15,11 +15,7 @@ from runtimeuse_sync.runtime import AsyncSender, Invocation, LocalRuntime, Reque
 
 from ..servers import PATIENCE
 from .conftest import Connect, StartRuntime
-from .wire import CANCELLED, wire_to
-
-SCHEMA = (
-    '{"type": "json_schema", "schema": {"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}}}'
-)
+from .wire import CANCELLED, FORMAT, wire_to
 
 
 class PlainAgent:
@@ -75,7 +71,7 @@ def test_what_can_be_an_agent(talk: Connect, agent: Any, answer: str) -> None:
         ("no_such", ValueError, "echo, openai, shell, or module:attribute"),
         ("no_such_module_at_all:run", ImportError, "no_such_module_at_all"),
         (f"{__name__}:no_such", ImportError, "no_such"),
-        (f"{__name__}:SCHEMA", TypeError, "no agent"),
+        (f"{__name__}:FORMAT", TypeError, "no agent"),
         (3, TypeError, "no agent"),
         (Unmakable, TypeError, "cannot be made: RuntimeError: not today"),
     ],
@@ -124,7 +120,7 @@ def test_an_agent_gets_what_the_client_sent(talk: Connect, tmp_path: Path) -> No
         seen.append(invocation)
         return threading.current_thread().name
 
-    fields = {"secrets_to_redact": ["hush"], "agent_env": {"A": "b"}, "output_format_json_schema_str": SCHEMA}
+    fields = {"secrets_to_redact": ["hush"], "agent_env": {"A": "b"}, "output_format_json_schema_str": FORMAT}
     wire = talk(agent)
     assert wire.query("p", system_prompt="sp", model="gpt", **fields)[0]["data"]["text"] == "runtimeuse-agent"
     wire.query()
@@ -363,7 +359,7 @@ def test_with_a_schema_the_result_is_json(talk: Connect, agent: str, prefix: str
 
     def ask(text: str) -> Any:
         prompt = f"{prefix}'{text}'" if prefix else text
-        return wire.query(prompt, output_format_json_schema_str=SCHEMA)[-1]
+        return wire.query(prompt, output_format_json_schema_str=FORMAT)[-1]
 
     assert ask('{"n": 3}')["data"] == {"type": "structured_output", "structured_output": {"n": 3}}
     assert "is not JSON" in ask("hello")["error"]

@@ -15,10 +15,7 @@ from ..processes import Pipe, wait_until_ended
 from ..servers import PATIENCE
 from .conftest import StartRuntime
 from .model_server import ModelServer, Stalls, Turn, breaks_off, fails, runs, says
-from .wire import CANCELLED, Message, Wire, wire_to
-
-SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}}
-FORMAT = json.dumps({"type": "json_schema", "schema": SCHEMA})
+from .wire import CANCELLED, FORMAT, SCHEMA, Message, Wire, wire_to
 
 Ask = Callable[..., List[Message]]
 

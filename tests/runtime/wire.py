@@ -21,6 +21,10 @@ TERMINALS = ("result_message", "command_execution_result_message", "error_messag
 CANCELLED = {"message_type": "error_message", "error": "Request cancelled", "metadata": {}}
 BUSY = "Received request while another is in flight!"
 
+#: What an object with a number is, and an output format that asks for one.
+SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}}
+FORMAT = json.dumps({"type": "json_schema", "schema": SCHEMA})
+
 
 class Wire:
     """A client that says and hears exactly what a test writes down."""
