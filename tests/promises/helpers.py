@@ -10,17 +10,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Type
 
-from runtimeuse_sync import (
-    ArtifactUploadRequestMessageInterface,
-    ArtifactUploadResult,
-    RuntimeUseClient,
-)
+import pytest
+
+from runtimeuse_sync import ArtifactUploadRequestMessageInterface, ArtifactUploadResult, RuntimeUseClient
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..servers import PATIENCE, FaultServer, Message, Peer
 
 Serve = Callable[..., FaultServer]
 Start = Callable[..., LocalRuntime]
+
+#: No deadline may be late by more than this, however busy the machine, in seconds.
+LATE = 5.0
+
+#: For tests of both kinds of calls: `caller_of` returns the caller.
+BOTH = pytest.mark.parametrize("in_session", [False, True], ids=["one-shot", "session"])
 
 BUSY = "Received request while another is in flight!"
 
@@ -97,6 +101,14 @@ def end(peer: Peer) -> None:
     peer.send(CONFIRM)
 
 
+def next_and_end(peer: Peer) -> None:
+    """The next call, and the end."""
+    message = peer.expect("invocation_message")
+    assert message["user_prompt"] == "next", message
+    peer.send(text("next"))
+    end(peer)
+
+
 def wait(event: threading.Event) -> None:
     assert event.wait(PATIENCE), "it never happened"
 
@@ -105,6 +117,13 @@ def client_of(server: Any, **settings: Any) -> RuntimeUseClient:
     """A client of a fault server or an embedded runtime."""
     url = server.url if isinstance(server, FaultServer) else server.ws_url
     return RuntimeUseClient(url, model="m", **settings)
+
+
+@contextlib.contextmanager
+def caller_of(client: RuntimeUseClient, in_session: bool) -> Any:
+    """Yields the client itself, or a session of it."""
+    with client.session() if in_session else contextlib.nullcontext(client) as caller:
+        yield caller
 
 
 @contextlib.contextmanager

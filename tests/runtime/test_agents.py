@@ -1,3 +1,5 @@
+"""Agents of every form: what they are given, what they may return, what they send, and what becomes of their errors."""
+
 from __future__ import annotations
 
 import asyncio
@@ -13,9 +15,8 @@ import pytest
 from runtimeuse_sync.results import StructuredOutputResult, TextResult
 from runtimeuse_sync.runtime import AsyncSender, Invocation, LocalRuntime, RequestFailedError, Sender
 
-from ..servers import PATIENCE
-from .conftest import Connect, StartRuntime
-from .wire import CANCELLED, FORMAT, wire_to
+from .conftest import Connect
+from .wire import FORMAT
 
 
 class PlainAgent:
@@ -188,85 +189,6 @@ def test_an_exceptions_metadata_is_cut(talk: Connect) -> None:
     assert len(answer["metadata"]["stack"]) == len(answer["metadata"]["cause"]) == 4000
 
 
-def test_an_async_agents_task_is_cancelled(talk: Connect) -> None:
-    cleaned_up = threading.Event()
-
-    async def agent(invocation: Invocation, sender: AsyncSender) -> str:
-        await sender.send_assistant_message("running")
-        try:
-            await asyncio.sleep(60)
-        finally:
-            assert invocation.cancelled.is_set()
-            cleaned_up.set()
-        return "never"
-
-    wire = talk(agent)
-    wire.send_query()
-    wire.receive()
-    wire.cancel()
-    assert wire.receive() == CANCELLED
-    assert cleaned_up.is_set()
-
-
-def test_what_a_cancelled_agent_returns_does_not_count(talk: Connect) -> None:
-    async def agent(invocation: Invocation, sender: AsyncSender) -> str:
-        await sender.send_assistant_message("running")
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            return "all the same"
-        return "never"
-
-    wire = talk(agent)
-    wire.send_query()
-    wire.receive()
-    wire.cancel()
-    assert wire.receive() == CANCELLED
-    wire.assert_idle()
-
-
-def test_an_agent_that_cancels_itself_has_failed(talk: Connect) -> None:
-    async def agent(invocation: Invocation, sender: AsyncSender) -> str:
-        raise asyncio.CancelledError
-
-    assert talk(agent).query()[0]["error"] == "the agent cancelled itself"
-
-
-def test_a_sender_sends_nothing_after_its_run(talk: Connect) -> None:
-    senders: List[Sender] = []
-
-    def agent(invocation: Invocation, sender: Sender) -> str:
-        senders.append(sender)
-        return "done"
-
-    wire = talk(agent)
-    wire.query()
-    with pytest.raises(RuntimeError, match="the run has ended"):
-        senders[0].send_assistant_message("late")
-    wire.assert_idle()
-
-
-def test_a_sender_says_when_the_client_has_gone(start: StartRuntime) -> None:
-    failed: List[BaseException] = []
-    ended = threading.Event()
-
-    def agent(invocation: Invocation, sender: Sender) -> str:
-        sender.send_assistant_message("running")
-        assert invocation.cancelled.wait(PATIENCE)
-        try:
-            sender.send_assistant_message("anybody?")
-        except ConnectionError as error:
-            failed.append(error)
-        ended.set()
-        return ""
-
-    with wire_to(start(agent)) as wire:
-        wire.send_query()
-        wire.receive()
-    assert ended.wait(PATIENCE)
-    assert len(failed) == 1
-
-
 def test_agents_log_without_secrets(talk: Connect, caplog: pytest.LogCaptureFixture) -> None:
     def agent(invocation: Invocation, sender: Sender) -> str:
         invocation.logger.warning("using %s and %s", "hunter2", invocation.env["KEY"])
@@ -277,94 +199,6 @@ def test_agents_log_without_secrets(talk: Connect, caplog: pytest.LogCaptureFixt
     [record] = [record for record in caplog.records if record.name == "runtimeuse_sync.runtime"]
     assert record.getMessage() == "using [REDACTED] and [REDACTED]"
     assert record.filename == "test_agents.py"
-
-
-@pytest.mark.leaks_allowed("an agent that never returns cannot be ended")
-def test_an_agent_that_never_returns_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
-    let_go = threading.Event()
-    running = threading.Event()
-    errors: List[BaseException] = []
-
-    def agent(invocation: Invocation, sender: Sender) -> str:
-        running.set()
-        assert let_go.wait(PATIENCE)
-        try:
-            sender.send_assistant_message("anybody?")
-        except ConnectionError as error:
-            errors.append(error)
-        running.clear()
-        return ""
-
-    with LocalRuntime(agent, stop_timeout=0.1) as runtime, wire_to(runtime) as wire:
-        wire.send_query()
-        assert running.wait(PATIENCE)
-        runtime.stop()
-    assert "Left behind" in caplog.text
-    let_go.set()
-    for thread in threading.enumerate():
-        if thread.name == "runtimeuse-agent":
-            thread.join(PATIENCE)
-    assert len(errors) == 1
-
-
-@pytest.mark.leaks_allowed("tasks that ignore their cancel cannot be ended")
-def test_nor_is_an_async_agent_waited_for_that_ignores_its_cancel(caplog: pytest.LogCaptureFixture) -> None:
-    async def agent(invocation: Invocation, sender: AsyncSender) -> str:
-        await sender.send_assistant_message("running")
-        while True:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                continue
-
-    runtime = LocalRuntime(agent, stop_timeout=0.1, kill_grace=0.1)
-    with runtime, wire_to(runtime) as wire:
-        wire.send_query()
-        wire.receive()
-        stopping = threading.Thread(target=runtime.stop)
-        stopping.start()
-        stopping.join(PATIENCE)
-        assert not stopping.is_alive()
-    assert "Left behind" in caplog.text
-
-
-def test_the_shell_agent_streams_lines_and_returns_all(talk: Connect) -> None:
-    messages = talk().query('echo "$A"; printf "two\\nthree"; echo oops >&2', agent_env={"A": "one"})
-    assert [message["text_blocks"] for message in messages[:-1]] == [["one"], ["two"], ["three"]]
-    assert messages[-1]["data"] == {"type": "text", "text": "one\ntwo\nthree"}
-
-
-def test_the_shell_agent_reports_a_failure(talk: Connect) -> None:
-    [answer] = talk().query("echo my SECRET problem >&2; exit 3", secrets_to_redact=["SECRET"])
-    assert answer["error"] == "the script failed with exit code: 3"
-    assert answer["metadata"]["error_details"] == "my [REDACTED] problem\n"
-
-
-def test_the_shell_agent_masks_secrets_of_several_lines(talk: Connect) -> None:
-    messages = talk().query("echo a; echo b; echo c", secrets_to_redact=["a\nb"])
-    assert [message["text_blocks"] for message in messages[:-1]] == [["[REDACTED]"], ["c"]]
-
-
-def test_the_shell_agent_is_cancelled(talk: Connect) -> None:
-    wire = talk()
-    wire.send_query("echo running; sleep 60; echo never")
-    assert wire.receive()["text_blocks"] == ["running"]
-    wire.cancel()
-    assert wire.receive() == CANCELLED
-
-
-@pytest.mark.parametrize(("agent", "prefix"), [("shell", "echo "), ("echo", "")])
-def test_with_a_schema_the_result_is_json(talk: Connect, agent: str, prefix: str) -> None:
-    wire = talk(agent)
-
-    def ask(text: str) -> Any:
-        prompt = f"{prefix}'{text}'" if prefix else text
-        return wire.query(prompt, output_format_json_schema_str=FORMAT)[-1]
-
-    assert ask('{"n": 3}')["data"] == {"type": "structured_output", "structured_output": {"n": 3}}
-    assert "is not JSON" in ask("hello")["error"]
-    assert "$.n: " in ask('{"n": "x"}')["error"]
-    assert "schema" in ask("[]")["error"]
 
 
 def test_the_agents_module_is_imported_from_the_path(
@@ -435,24 +269,3 @@ def test_what_cannot_be_sent_is_the_senders_error(talk: Connect) -> None:
     for agent in (plain, asynchronous):
         [answer] = talk(agent).query()
         assert answer["data"]["text"] == "done"
-
-
-def test_a_plain_agent_that_waits_for_its_client_is_told_that_it_has_gone(start: StartRuntime) -> None:
-    failed: List[BaseException] = []
-    ended = threading.Event()
-
-    def agent(invocation: Invocation, sender: Sender) -> str:
-        try:
-            while True:
-                sender.send_assistant_message("x" * 100_000)
-        except ConnectionError as error:
-            failed.append(error)
-        ended.set()
-        return ""
-
-    with wire_to(start(agent)) as wire:
-        wire.send_query()
-        wire.receive()
-        wire.connection.socket.shutdown(2)
-    assert ended.wait(PATIENCE)
-    assert len(failed) == 1
