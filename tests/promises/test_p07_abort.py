@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import gc
 import threading
+import time
 from typing import Any, Callable, List
 
 import pytest
 
-from runtimeuse_sync import CancelledException, RuntimeUseClient
+from runtimeuse_sync import CancelledException, RuntimeUseClient, _wakeup
 
-from ..servers import Peer, black_hole, free_port
+from ..servers import PATIENCE, Peer, black_hole, free_port
 from ..threads import InThread
 from .helpers import (
     Serve,
@@ -27,7 +28,7 @@ from .helpers import (
 )
 
 #: What "promptly" may come to on a busy machine, in seconds.
-PROMPT = 1.0
+PROMPT = 3.0
 
 
 class Clock:
@@ -46,31 +47,46 @@ class Clock:
         assert self._watch[0].seconds < PROMPT
 
 
-def stubborn(asked: threading.Event) -> Callable[[Peer], None]:
-    """A runtime that ignores the cancel of what it was asked first."""
+class Stubborn:
+    """A runtime that ignores the cancel of what it was asked first, and answers it long after.
 
-    def script(peer: Peer) -> None:
+    Attributes:
+        asked: It has been asked.
+        ended: Set by the test when its call has ended, which must not wait for this runtime.
+    """
+
+    def __init__(self, *, in_session: bool) -> None:
+        self.asked = threading.Event()
+        self.ended = threading.Event()
+        self._in_session = in_session
+
+    def __call__(self, peer: Peer) -> None:
         peer.accept()
         peer.receive()
-        asked.set()
+        self.asked.set()
         peer.expect("cancel_message")
-        if peer.readable(0.2):
-            peer.until_gone()
-            return
-        peer.send(text("late"))
+        if self._in_session:
+            wait(self.ended)
+            peer.send(text("late"))
         answer_all(peer)
 
-    return script
+
+def soon(abort: Clock) -> None:
+    # Long enough for the caller to wait; if it was not, the test still holds.
+    time.sleep(0.1)
+    abort()
 
 
 @pytest.mark.parametrize("kind", ["client", "session", "run", "session run"])
-def test_from_another_thread(serve: Serve, kind: str) -> None:
-    asked = threading.Event()
-    client = client_of(serve(stubborn(asked)))
+def test_from_another_thread(serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    # Else the main thread, which waits in slices, would notice an abort that does not wake it.
+    monkeypatch.setattr(_wakeup, "SIGNAL_SLICE", PATIENCE)
+    runtime = Stubborn(in_session="session" in kind)
+    client = client_of(serve(runtime))
     if kind == "client":
         abort = Clock(client.abort)
         call = InThread(client.query, "hi")
-        wait(asked)
+        wait(runtime.asked)
         abort()
         with pytest.raises(CancelledException):
             call.result()
@@ -80,37 +96,42 @@ def test_from_another_thread(serve: Serve, kind: str) -> None:
         run: Any = client.stream("hi")
         abort = Clock(run.abort)
         with run:
-            wait(asked)
-            InThread(abort)
+            wait(runtime.asked)
+            aborter = InThread(soon, abort)
             with pytest.raises(CancelledException):
                 next(run)
         abort.assert_prompt()
+        aborter.result()
         return
     with client.session() as session:
         run = session.stream("hi")
         abort = Clock(session.abort if kind == "session" else run.abort)
         with run:
-            wait(asked)
-            InThread(abort)
+            wait(runtime.asked)
+            aborter = InThread(soon, abort)
             with pytest.raises(CancelledException):
                 _ = run.result
         abort.assert_prompt()
+        aborter.result()
+        runtime.ended.set()
         assert session.query("next", timeout=10).text == "next"
 
 
 @pytest.mark.parametrize("kind", ["session", "run"])
 def test_from_a_signal_handler(serve: Serve, kind: str) -> None:
-    with client_of(serve(stubborn(threading.Event()))).session() as session:
+    runtime = Stubborn(in_session=True)
+    with client_of(serve(runtime)).session() as session:
         run = session.stream("hi")
         abort = Clock({"session": session.abort, "run": run.abort}[kind])
         with on_alarm(0.3, abort), pytest.raises(CancelledException), run:
             _ = run.result
         abort.assert_prompt()
+        runtime.ended.set()
         assert session.query("next", timeout=10).text == "next"
 
 
 def test_of_a_one_shot_from_a_signal_handler(serve: Serve) -> None:
-    client = client_of(serve(stubborn(threading.Event())))
+    client = client_of(serve(Stubborn(in_session=False)))
     abort = Clock(client.abort)
     with on_alarm(0.3, abort), pytest.raises(CancelledException):
         client.query("hi")
@@ -176,10 +197,10 @@ def test_before_the_connection_is_up(serve: Serve) -> None:
 
 def test_while_waiting_for_the_turn(serve: Serve) -> None:
     """A run's abort ends it while it waits; a session's ends only the call that has the turn."""
-    asked = threading.Event()
-    with client_of(serve(stubborn(asked))).session() as session:
+    runtime = Stubborn(in_session=True)
+    with client_of(serve(runtime)).session() as session:
         first = InThread(session.query, "first")
-        wait(asked)
+        wait(runtime.asked)
         second = session.stream("second")
         abort = Clock(second.abort)
         with on_alarm(0.2, abort), pytest.raises(CancelledException):
@@ -190,6 +211,7 @@ def test_while_waiting_for_the_turn(serve: Serve) -> None:
         session.abort()
         with pytest.raises(CancelledException):
             first.result()
+        runtime.ended.set()
         assert third.result().text == "third"
 
 
