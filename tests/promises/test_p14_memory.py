@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from typing import Any, List
+from typing import Any, Dict, List
 
 import psutil
 import pytest
@@ -17,6 +17,12 @@ MEBIBYTE = 1 << 20
 TOTAL = 60 * MEBIBYTE
 #: What the two sockets may hold between them, whatever their buffers grow to.
 SOCKETS = 20 * MEBIBYTE
+
+
+#: A peer that is silent for longer than both together is lost: far longer than one may be held up on a busy machine.
+PINGS: Dict[str, Any] = {"ping_interval": 0.2, "ping_timeout": 0.6}
+#: Far longer than that, in seconds.
+SILENCE = 1.2
 
 
 class Flood:
@@ -72,14 +78,13 @@ def test_a_slow_callback_under_a_flood(serve: Serve, size: int, in_session: bool
     def slow_at_first(message: Any) -> None:
         seen[0] += 1
         if seen[0] == 1:
-            # Far longer than the pings allow a silent peer.
             wait(flood.pushed_back)
-            assert not threading.Event().wait(0.5)
+            assert not threading.Event().wait(SILENCE)
             assert flood.sent < 2 * MEBIBYTE + 8 * MEBIBYTE + SOCKETS
         if seen[0] % 1000 == 1:
             grown.append(process.memory_info().rss - before)
 
-    client = client_of(serve(script), max_buffered=2 * MEBIBYTE, ping_interval=0.1, ping_timeout=0.2)
+    client = client_of(serve(script), max_buffered=2 * MEBIBYTE, **PINGS)
     if in_session:
         with client.session() as session:
             assert session.query("hi", on_assistant_message=slow_at_first).text == "done"
@@ -117,9 +122,10 @@ def test_a_slow_iteration_pushes_back(serve: Serve) -> None:
         flood.pour(peer)
         peer.send(text("done"))
 
-    with client_of(serve(script), max_buffered=MEBIBYTE, ping_interval=0.1, ping_timeout=0.2).stream("hi") as run:
+    with client_of(serve(script), max_buffered=MEBIBYTE, **PINGS).stream("hi") as run:
         next(run)
         wait(flood.pushed_back)
+        assert not threading.Event().wait(SILENCE)
         assert flood.sent < 8 * MEBIBYTE + SOCKETS
         assert sum(1 for _ in run) == flood.count - 1
         assert run.result.text == "done"

@@ -163,7 +163,7 @@ def test_the_last_failure_is_told_when_time_is_up(serve: Serve) -> None:
     for call in calls:
         watch = Stopwatch()
         with pytest.raises(RuntimeConnectionError, match="503 Still Booting") as caught:
-            call(client_of(server, connect_timeout=0.5))
+            call(client_of(server, connect_timeout=1.0))
         assert caught.value.status == 503
         # It gives up when the next attempt would be too late, at the earliest.
         assert watch.seconds < 8

@@ -51,7 +51,7 @@ def test_a_plain_function_as_transport() -> None:
         send_queue.get(timeout=PATIENCE)
         return iter([DONE])
 
-    assert make_client(transport).execute_commands(["ls"], timeout=1).results[0].stdout == "x"
+    assert make_client(transport).execute_commands(["ls"], timeout=PATIENCE).results[0].stdout == "x"
 
 
 def test_json_texts_from_a_transport() -> None:
