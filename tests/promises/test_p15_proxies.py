@@ -115,3 +115,9 @@ def test_no_proxy_with_a_port(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(RuntimeConnectionError, match="resolved"):
             RuntimeUseClient(f"ws://runtime.invalid:{server.port}", model="m", connect_timeout=0.2).query("hi")
         assert proxy.requests == []
+
+
+def test_a_proxy_at_an_ipv6_address_is_named_as_in_a_url() -> None:
+    client = RuntimeUseClient("ws://runtime.invalid", model="m", proxy="http://[::1]:1", connect_timeout=0.2)
+    with pytest.raises(RuntimeConnectionError, match=r"through the proxy \[::1\]:1: "):
+        client.query("hi")
