@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
+from ._json_parser import loads
 from .messages import (
     ArtifactUploadRequestMessageInterface,
     AssistantMessageInterface,
@@ -25,7 +26,6 @@ from .results import CommandResultItem, StructuredOutputResult, TextResult
 
 Wire = Dict[str, Any]
 
-_raw_decode = json.JSONDecoder().raw_decode
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _MESSAGE_TYPE = re.compile(r'"message_type"\s*:\s*"(\w{1,40})"')
@@ -44,26 +44,15 @@ def parse(item: Any) -> Wire:
     Raises:
         MalformedMessage: it is not JSON, not an object, nested too deeply, or has no `message_type`.
     """
-    message = _loads(item) if isinstance(item, str) else item
+    try:
+        message = loads(item) if isinstance(item, str) else item
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"not JSON ({type(error).__name__})") from None
     if not isinstance(message, dict):
         raise MalformedMessage(f"a JSON object was expected, not {type(message).__name__}")
     if not isinstance(message.get("message_type"), str):
         raise MalformedMessage("message_type is missing or not a string")
     return message
-
-
-def _loads(text: str) -> Any:
-    try:
-        try:
-            # Without what `json.loads` does around this, which takes as long as this itself for a short message.
-            value, end = _raw_decode(text)
-            if end == len(text):
-                return value
-        except ValueError:
-            pass  # It does not begin by a value, but perhaps by white space.
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise MalformedMessage(f"not JSON ({type(error).__name__})") from None
 
 
 def unparsed_type(item: Any) -> str:
