@@ -11,10 +11,11 @@ from typing import Any, Deque, List, Optional, Tuple
 
 from . import _frames
 
-# How much is read at once: the more comes, the more. Large buffers are dear to allocate for a small message.
+# How much is read at once: the more comes, the more. Large buffers are dear to allocate for a small message; but a read
+# lets the interpreter go, so a large one is made while the caller's thread is busy with what came before.
 _LEAST_READ = 16 * 1024
-_MOST_READ = 256 * 1024
-_READS_AT_ONCE = 4
+_MOST_READ = 1024 * 1024
+_SENT_AT_ONCE = 256 * 1024
 _FLUSH_SIZE = 1024 * 1024
 
 # Pings that may wait for their answers: of more than these, the oldest stay without, as RFC 6455 §5.5.3 allows. To
@@ -92,7 +93,7 @@ class WebSocketLink:
                 self.wants_write = True
                 break
             # On TLS a send that could not be done must be tried again with the very same bytes: hence views.
-            chunk = self._out[0][:_MOST_READ]
+            chunk = self._out[0][:_SENT_AT_ONCE]
             try:
                 sent = self.sock.send(chunk)
             except (BlockingIOError, ssl.SSLWantWriteError):
@@ -114,28 +115,26 @@ class WebSocketLink:
         return progress
 
     def read(self) -> Tuple[List[str], bool]:
-        """Reads what has arrived, a MiB at most.
+        """Reads what has arrived, two MiB at most.
 
         Returns:
             The complete messages, and whether anything at all was received. Pings are answered on the way; if this was
             the end of the connection, `disconnected` says so.
         """
         messages: List[str] = []
-        received = False
-        for _ in range(_READS_AT_ONCE):
-            if self._read_all:
-                break
+        received = 0
+        while received < _MOST_READ and not self._read_all:
             data = self._first or self._read_some()
             if not data:
                 break
             whole_read = not self._first and len(data) == self._read_size
             self._first = b""
             self._adapt(len(data))
-            received = True
+            received += len(data)
             self._parse(data, messages)
             if not whole_read and not self._secure:
                 break
-        return messages, received
+        return messages, received > 0
 
     def _adapt(self, received: int) -> None:
         if received == self._read_size:

@@ -135,3 +135,28 @@ def test_our_ping(linked: Linked) -> None:
     assert opcode == PING
     theirs.send(server_frame(PONG, payload))
     assert link.read() == ([], True)
+
+
+class EndlessSocket:
+    """Gives as many bytes as are asked for, of one message after the other."""
+
+    def __init__(self) -> None:
+        self.asked_for: List[int] = []
+        self._data = server_frame(TEXT, b"x" * 14)
+
+    def recv(self, size: int) -> bytes:
+        at = sum(self.asked_for) % len(self._data)
+        self.asked_for.append(size)
+        return (self._data * (size // len(self._data) + 2))[at : at + size]
+
+
+def test_a_stream_that_never_pauses_is_read_in_ever_larger_pieces_but_not_without_end() -> None:
+    sock = EndlessSocket()
+    link = WebSocketLink(sock, b"", 2**20)
+    first, _ = link.read()
+    assert sock.asked_for == [16384 << doubled for doubled in range(7)]
+    assert len(first) == sum(sock.asked_for) // 16
+    second, _ = link.read()
+    assert sock.asked_for[7:] == [2**20]
+    assert set(first + second) == {"x" * 14}
+    assert len(first + second) == sum(sock.asked_for) // 16
