@@ -7,9 +7,12 @@ cancelled, the whole group has.
 
 import asyncio
 import codecs
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
+import sys
 import uuid
 from typing import IO, Any, Awaitable, Callable, List, Mapping, Optional, Set, Tuple, cast
 
@@ -25,6 +28,11 @@ MARK = "RUNTIMEUSE_RUNTIME_MARK"
 
 #: How much of a command's output is read before it is handed on, in bytes.
 _READ_AHEAD = 128 * 1024
+#: What Linux gives a pipe, in bytes, and what one gets whose command fills it faster than it is read: the larger it is,
+#: the less often the two wait for each other. Python names the operation only from 3.10 on.
+_PIPE_SIZE = 64 * 1024
+_LARGE_PIPE_SIZE = MEBIBYTE
+_SET_PIPE_SIZE = 1031
 #: The most that the shell itself can have left in a pipe and its reader; what comes beyond it, once the shell has
 #: exited, is its background children's.
 _LEFT_IN_PIPE = 4 * MEBIBYTE
@@ -148,6 +156,7 @@ class _Pump(asyncio.Protocol):
         self._read: List[bytes] = []
         self._read_size = 0
         self._ended = False
+        self._widened = False
         self._wake = asyncio.Event()
         self.reading = False
         self.taken = 0
@@ -158,10 +167,19 @@ class _Pump(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._read.append(data)
         self._read_size += len(data)
+        if len(data) >= _PIPE_SIZE and not self._widened:
+            self._widen()
         if self._read_size >= _READ_AHEAD and self._transport is not None:
             # While the client is slow, the pipe fills and the command is held up.
             self._transport.pause_reading()
         self._wake.set()
+
+    def _widen(self) -> None:
+        self._widened = True
+        if sys.platform == "linux":
+            # Refused to a user whose pipes hold much already: as it is, it will do.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._pipe.fileno(), _SET_PIPE_SIZE, _LARGE_PIPE_SIZE)
 
     def eof_received(self) -> None:
         self.end()

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import signal
+import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import IO, Any, Dict, List, Optional, Tuple
 
 import psutil
 import pytest
+
+from runtimeuse_sync.runtime.processes import _Pump
 
 from ..processes import Pipe, wait_until_ended
 from .conftest import Connect, StartRuntime
@@ -226,3 +231,43 @@ def test_the_shell_agents_text_is_limited_likewise(talk: Connect) -> None:
     messages = talk(max_stdout=6).query("echo my SECRET", secrets_to_redact=["SECRET"])
     assert messages[0]["text_blocks"] == ["my [REDACTED]"]
     assert messages[-1]["data"]["text"] == "my [RE\n[cut: 6 of 10 characters]"
+
+
+async def widened(pipe: IO[bytes], *reads: int) -> int:
+    """Returns how much the pipe of a pump holds that has read so much at once."""
+
+    async def ignore(stream: str, text: str) -> None:
+        raise AssertionError((stream, text))
+
+    pump = _Pump("stdout", pipe, ignore)
+    for size in reads:
+        pump.data_received(b"x" * size)
+    return fcntl.fcntl(pipe.fileno(), 1032)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets pipes be made larger")
+def test_the_pipe_of_a_command_that_fills_it_is_made_larger() -> None:
+    reader, writer = os.pipe()
+    with open(writer, "wb"), open(reader, "rb") as pipe:
+        before = fcntl.fcntl(reader, 1032)
+        assert asyncio.run(widened(pipe, 100, 4096, before - 1)) == before
+        assert asyncio.run(widened(pipe, 100, before, before)) == 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets pipes be made larger")
+def test_a_pipe_that_may_not_be_made_larger_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = fcntl.fcntl
+    tried: List[int] = []
+
+    def refuse(pipe: int, operation: int, size: int = 0) -> int:
+        if operation == 1032:
+            return plain(pipe, operation)
+        tried.append(size)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("runtimeuse_sync.runtime.processes.fcntl.fcntl", refuse)
+    reader, writer = os.pipe()
+    with open(writer, "wb"), open(reader, "rb") as pipe:
+        before = plain(reader, 1032)
+        assert asyncio.run(widened(pipe, before, before)) == before
+    assert tried == [2**20]

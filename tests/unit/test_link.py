@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import List
 
 from runtimeuse_sync.transports._link import WebSocketLink
 
