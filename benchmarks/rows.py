@@ -26,12 +26,14 @@ async def _ignore_async(_: Any) -> None:
 
 def streams(work: Work, rounds: int) -> Iterator[Row]:
     """Messages per second, with a callback for each; and megabytes per second, in large chunks."""
-    names = {"output": "on_command_output", "assistant": "on_assistant_message"}
+    names = {"output": "on_command_output", "lines": "on_command_output", "assistant": "on_assistant_message"}
     plan: List[Tuple[str, str, int, int, float]] = [
         ("20,000 command outputs of 40 B", "output", 40, 20_000, 2.5),
         ("20,000 assistant messages of 40 B", "assistant", 40, 20_000, 2.5),
         ("chunks of 64 KB", "output", 64_000, 1_000, 1.2),
         ("chunks of 900 KB", "output", 900_000, 100, 1.2),
+        ("chunks of 64 KB in lines", "lines", 64_000, 1_000, 1.2),
+        ("chunks of 900 KB in lines", "lines", 900_000, 100, 1.2),
     ]
     for title, kind, size, count, bar in plan:
         path = f"/stream/{kind}/{size}/{count}"

@@ -23,6 +23,8 @@ _READ_SIZE = 256 * 1024
 
 #: What is sent at once is made of whole frames of about this size.
 _BLOCK = 1024 * 1024
+#: A line of a command's output: its end is what JSON must escape.
+_LINE = "tests/unit/test_parser.py::test_a_frame_in_two_pieces PASSED [ 42%]\n"
 
 
 def frame(payload: bytes) -> bytes:
@@ -57,8 +59,8 @@ def reply(path: str) -> "tuple[memoryview, ...]":
     if kind == "answer":
         return (memoryview(_result("done")),)
     what, size, count = arguments[0], int(arguments[1]), int(arguments[2])
-    text = "x" * size
-    if what == "output":
+    text = (_LINE * (size // len(_LINE) + 1))[:size] if what == "lines" else "x" * size
+    if what in ("output", "lines"):
         one = _message(message_type="command_output_message", stream="stdout", text=text, command="c")
     else:
         one = _message(message_type="assistant_message", text_blocks=[text])
