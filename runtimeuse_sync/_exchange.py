@@ -21,7 +21,6 @@ from typing import List, Optional
 
 from . import _codec
 from ._call import Call
-from ._callbacks import Callbacks
 from ._connection import Connection, Outgoing
 from ._inbox import Batch
 from ._incoming import Received, interpret
@@ -32,9 +31,7 @@ from ._redaction import scrub
 from ._turn import Ticket, Turn
 from ._uploads import Uploads
 from ._wakeup import Wakeup
-from .errors import CancelledException, RunTimeoutError, SessionStateError
-
-_END_SESSION = _codec.encode(_codec.END_SESSION)
+from .errors import RunTimeoutError, SessionStateError
 
 #: How many secrets of earlier calls are still masked in later ones.
 MAX_TOLD = 256
@@ -90,7 +87,7 @@ class Exchange:
     def wait_until_open(self, call: Call) -> None:
         """Waits for the connection to be open; raises as `enter`."""
         while not self.connection.is_open:
-            self._check_connection(call)
+            self.check_connection(call)
             self._wait(call)
 
     def take_turn(self, call: Call, ticket: Ticket) -> None:
@@ -131,7 +128,7 @@ class Exchange:
                     return batch
                 self.connection.used_up(batch)
                 continue
-            self._check_connection(call)
+            self.check_connection(call)
             if call.now() >= idle_until:
                 return None
             self._wait(call, idle_until)
@@ -159,38 +156,6 @@ class Exchange:
         # Each stands where it was told last, so that what is forgotten is what was told the longest time ago.
         latest_first = dict.fromkeys(reversed(self._told + secrets))
         self._told = list(latest_first)[:MAX_TOLD][::-1]
-
-    def end(self, call: Call, until: float, callbacks: Callbacks, failures: List[BaseException]) -> bool:
-        """Announces the end of the session, serves late uploads, and waits until the runtime confirms.
-
-        Args:
-            call: The call that waits.
-            until: When to give up, on the call's clock.
-            callbacks: What serves late uploads.
-            failures: Gets what their callbacks raise; the others are served all the same.
-
-        Returns:
-            Whether the runtime has confirmed in time.
-
-        Raises: as `next_batch`.
-        """
-        self.protocol.end()
-        self.connection.submit(_END_SESSION)
-        self.uploads.retry_failed()
-        while True:
-            while self.uploads.kept:
-                try:
-                    self.uploads.serve_next(call, callbacks)
-                except (CancelledException, RunTimeoutError):
-                    raise
-                except Exception as failure:
-                    failures.append(failure)
-            if self.protocol.state is State.ENDED:
-                return True
-            batch = self.next_batch(call, min(until, self.uploads.worth_waiting_until(call.now())))
-            if batch is None:
-                return False
-            self.use_next(batch)
 
     # Whoever has the turn.
 
@@ -221,11 +186,11 @@ class Exchange:
         inbox = self.connection.inbox
         timer = self._probe_timer
         while True:
-            self._use_all_queued()
+            self.use_all_queued()
             if self.protocol.state in (State.ENDING, State.ENDED):
                 raise SessionStateError("the session has ended")
             self._rest()
-            self._check_connection(call)
+            self.check_connection(call)
             if inbox.first() is None and not self.protocol.stale:
                 return
             due_at = timer.due_at(call.now(), refused=self.protocol.state is State.REFUSED)
@@ -237,7 +202,8 @@ class Exchange:
             else:
                 call.wait(due_at)
 
-    def _use_all_queued(self) -> None:
+    def use_all_queued(self) -> None:
+        """Moves the protocol on by all that has come, for a caller that it cannot be for; keeps upload requests."""
         inbox = self.connection.inbox
         batch = inbox.first()
         while batch is not None:
@@ -279,7 +245,7 @@ class Exchange:
         if self.protocol.state in (State.ENDING, State.ENDED) or not self.turn.try_take(self._own_ticket):
             return
         try:
-            self._use_all_queued()
+            self.use_all_queued()
             self._rest()
         finally:
             self.turn.leave(self._own_ticket)
@@ -295,7 +261,8 @@ class Exchange:
             why = scrub(self.connection.last_failure, self.secrets)
             raise RunTimeoutError(f"{error}: no connection to {self._origin} yet, the last attempt: {why}") from None
 
-    def _check_connection(self, call: Call) -> None:
+    def check_connection(self, call: Call) -> None:
+        """Raises as `next_batch` if the connection is over, and all that it brought is used up."""
         inbox = self.connection.inbox
         if inbox.exhausted:
             raise connection_error(inbox.closed, self._origin, call.kind, call.secrets)

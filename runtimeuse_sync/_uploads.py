@@ -48,25 +48,39 @@ class Uploads:
         return bool(self.kept) or self.options is not None
 
     def serve_next(self, call: Call, callbacks: Callbacks) -> None:
-        """Answers the first request by the upload callback that was given last.
+        """Answers the first request by the upload callback that was given last; raises as `ask_next`."""
+        self.answer_next(self.ask_next(callbacks), call)
+
+    def ask_next(self, callbacks: Callbacks) -> bytes:
+        """Returns the answer to the first request, which stays the first.
 
         Raises:
-            ArtifactUploadError: none was ever given.
+            ArtifactUploadError: no callback was ever given.
             Exception: whatever the callback raises. In either case the request is tried once more at the end.
         """
         request = self.kept[0]
         try:
             if self.options is None:
                 raise ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath])
-            response = callbacks.upload(request, self.options)
+            return callbacks.upload(request, self.options)
         except BaseException:
             self.failed.append(request)
             self.kept.popleft()
             raise
+
+    def answer_next(self, response: bytes, call: Call) -> None:
+        """Sends the answer to the first request, which is done with then."""
         self._submit(response)
         self._answered_at = call.now()
         # Last, here as above: an interrupt may come before any step, and rather has it served twice than never.
         self.kept.popleft()
+
+    def give_up(self) -> List[str]:
+        """Takes all that have not been answered for failed; returns their paths in the sandbox."""
+        paths = [request.filepath for request in self.kept]
+        self.failed += self.kept
+        self.kept.clear()
+        return paths
 
     def retry_failed(self) -> None:
         """Puts those that failed before the others, to be served again."""

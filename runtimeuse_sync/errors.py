@@ -164,11 +164,13 @@ class ArtifactUploadError(RuntimeUseError):
 
     Attributes:
         filepaths: Their paths inside the sandbox.
+        result: What the call would have returned, where it is a one-shot's; else `None`.
     """
 
-    def __init__(self, message: str, filepaths: "Optional[List[str]]" = None) -> None:
+    def __init__(self, message: str, filepaths: "Optional[List[str]]" = None, *, result: Any = None) -> None:
         super().__init__(message)
         self.filepaths: List[str] = filepaths if filepaths is not None else []
+        self.result = result
 
 
 class SessionStateError(RuntimeUseError, RuntimeError):

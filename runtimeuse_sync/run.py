@@ -22,11 +22,11 @@ from ._callbacks import Callbacks
 from ._cleanup import surely
 from ._exchange import Exchange
 from ._incoming import Received
-from ._one_shot_end import end_one_shot
 from ._outcomes import idle_error, outcome
 from ._protocol import Event
 from ._redaction import scrub
 from ._requests import Request
+from ._session_end import end_one_shot
 from ._turn import Ticket
 from .errors import (
     AgentRuntimeError,

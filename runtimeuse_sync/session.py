@@ -22,6 +22,7 @@ from ._connection import Connection
 from ._exchange import Exchange
 from ._redaction import scrub
 from ._requests import Defaults, Request
+from ._session_end import end_session
 from ._turn import Ticket
 from .errors import (
     ArtifactUploadError,
@@ -173,7 +174,8 @@ class RuntimeUseSession(Calls):
         callbacks = Callbacks(QueryOptions(), call, ticket)
         try:
             exchange.take_turn(call, ticket)
-            exchange.end(call, math.inf if uploads.expected else call.now() + _QUIET_END, callbacks, failures)
+            until = math.inf if uploads.expected else call.now() + _QUIET_END
+            end_session(exchange, call, until, callbacks, failures)
         except RuntimeUseError as problem:
             # What was lost with it matters only where files may have been announced.
             if uploads.expected and not failures:
