@@ -4,7 +4,7 @@ Runs in the calling thread, which has the turn. Nothing that was announced may b
 uploaded, or was not confirmed, is told to who ends the session (`session.py`); of a one-shot, whose session ends with
 its only run, it is raised by the run, unless that has failed by itself: then it is logged.
 
-A runtime waits for answers only so long (PROTOCOL.md, "Artifacts"), then it confirms all the same. So what has come in is
+A runtime waits for answers only so long (PROTOCOL.md, "Artifacts"), then it confirms all the same. So what has come is
 looked at before and after each callback: an answer that comes after the confirmation is one for nobody.
 """
 

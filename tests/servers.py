@@ -164,6 +164,11 @@ class Peer:
                 return
             yield message
 
+    def until_read(self) -> None:
+        """Returns when the client has read all that was sent, and says nothing else before it says so."""
+        self.frame(PING, b"read")
+        assert self._frame() == (PONG, b"read")
+
     def readable(self, seconds: float) -> bool:
         """Returns whether the client says something, or closes, within a time."""
         return bool(self._rest) or bool(select.select([self.sock], [], [], seconds)[0])
