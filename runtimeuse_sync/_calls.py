@@ -95,4 +95,7 @@ def complete(run: "Run[ResultType]") -> ResultType:
         run.start(until_open=False)
         return run.result
 
-    return cleaned_up(start_and_wait, run.close)
+    try:
+        return cleaned_up(start_and_wait, run.close)
+    finally:
+        run.forget()

@@ -181,7 +181,9 @@ class Connection:
         self.poke()
 
     def join(self) -> None:
-        """Waits for the connection's thread to end, unless it is held up where nobody can reach it."""
+        """Waits for the connection's thread to end, unless it is held up where nobody can reach it, or is this one."""
+        if self.runs_this:
+            return
         until = time.monotonic() + self.join_timeout
         while self._thread.is_alive() and self.belongs_to_this_process and not self.held_up:
             left = until - time.monotonic()
@@ -189,6 +191,11 @@ class Connection:
             if left <= 0 or sys.is_finalizing():
                 return
             self._thread.join(min(left, 0.1))
+
+    @property
+    def runs_this(self) -> bool:
+        """Whether the connection's own thread asks: one that collects garbage finalizes whatever it finds."""
+        return threading.get_ident() == self._thread.ident
 
     @property
     def belongs_to_this_process(self) -> bool:

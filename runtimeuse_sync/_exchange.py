@@ -17,6 +17,7 @@ until it is there or has been taken out. And `leave` may be repeated.
 
 import logging
 import math
+import threading
 from typing import List, Optional
 
 from . import _codec
@@ -150,6 +151,13 @@ class Exchange:
         self.turn.leave(ticket)
         if self._persistent and (self.connection.paused or self.connection.inbox.first() is not None):
             self.connection.poke()
+
+    def leave_all_of_this_thread(self) -> None:
+        """Has the run that this thread has begun, and not left, left: who ends the session will not go on with it."""
+        call, ticket = self.active, self.turn.first
+        if call is not None and ticket is not None and threading.get_ident() in ticket.threads:
+            call.abort()
+            self.leave(call, ticket)
 
     def _remember(self, secrets: List[str]) -> None:
         """Has the next calls mask what the runtime was told in this one, too: it may come up later."""

@@ -147,4 +147,8 @@ def end_one_shot(
         return
     if isinstance(problem, (ArtifactUploadError, RunTimeoutError, ConnectionLostError)):
         problem.result = result
-    raise problem
+    try:
+        raise problem
+    finally:
+        # Its traceback knows this frame: they would keep each other, and the result.
+        del problem, failures

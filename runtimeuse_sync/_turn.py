@@ -40,7 +40,7 @@ class Turn:
 
     def has(self, ticket: Ticket) -> bool:
         """Returns whether it is the ticket's turn."""
-        return self._first() is ticket
+        return self.first is ticket
 
     def try_take(self, ticket: Ticket) -> bool:
         """Takes the turn if nobody has it or waits for it; else leaves the queue as it was."""
@@ -58,7 +58,7 @@ class Turn:
             self._queue.remove(ticket)
         except ValueError:
             pass  # It was not queued.
-        first = self._first()
+        first = self.first
         if first is not None:
             first.wakeup.wake()
 
@@ -67,7 +67,9 @@ class Turn:
         ident = threading.get_ident()
         return any(ident in ticket.threads for ticket in list(self._queue))
 
-    def _first(self) -> Optional[Ticket]:
+    @property
+    def first(self) -> Optional[Ticket]:
+        """The ticket whose turn it is, if it is anybody's."""
         try:
             return self._queue[0]
         except IndexError:

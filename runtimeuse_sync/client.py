@@ -15,13 +15,14 @@ from ._calls import Calls
 from ._cleanup import cleaned_up
 from ._connection import Connection
 from ._exchange import Exchange
+from ._line import Line
 from ._outcomes import connection_error
 from ._requests import Defaults, Request
 from ._wakeup import Deadline
 from .errors import RunTimeoutError
 from .keywords import Unpack, WebSocketKeywords
 from .options import END_SESSION_TIMEOUT
-from .run import Line, Run
+from .run import Run
 from .session import RuntimeUseSession
 from .transports.base import PersistentTransport, Transport
 from .transports.websocket import DEFAULT_MAX_BUFFERED, WebSocketTransport

@@ -1,27 +1,29 @@
 """A run: one request from its start to its result. `query` and `execute_commands` are made of it.
 
-Threads: a `Run` belongs to the thread that starts it, which reads its messages, calls its callbacks and gets its
-result; only `abort` is for everybody. Behind it stand the connection's thread and the turn of the session
-(`_exchange.py`).
+Threads: a `Run` is read by one thread at a time, which gets its messages, calls its callbacks and gets its result;
+`abort` is for everybody, and `close` while another thread reads is no more than that. Behind it stand the connection's
+thread and the turn of the session (`_exchange.py`).
 
 States: new → started → ended (with a result or an error) or left (early, which cancels). Everything taken on the way
 (the turn, a one-shot's connection) is given back by `_release`, which may be repeated and is the last thing in every
 state.
 """
 
+import copy
 import functools
 import logging
 import math
 import threading
 import weakref
 from types import TracebackType
-from typing import Any, Callable, Generic, Iterator, NamedTuple, Optional, Type, TypeVar
+from typing import Any, Generic, Iterator, Optional, Type, TypeVar
 
 from ._call import Call
 from ._callbacks import Callbacks
 from ._cleanup import surely
 from ._exchange import Exchange
 from ._incoming import Received
+from ._line import Line, leave
 from ._outcomes import idle_error, outcome
 from ._protocol import Event
 from ._redaction import scrub
@@ -31,6 +33,7 @@ from ._turn import Ticket
 from .errors import (
     AgentRuntimeError,
     CancelledException,
+    RuntimeUseError,
     SessionStateError,
 )
 from .messages import StreamedMessage
@@ -39,22 +42,6 @@ from .results import CommandExecutionResult, QueryResult
 _logger = logging.getLogger("runtimeuse_sync")
 
 ResultType = TypeVar("ResultType", QueryResult, CommandExecutionResult)
-
-
-class Line(NamedTuple):
-    """The connection that a run goes over.
-
-    Attributes:
-        open: Returns the exchange; for a one-shot, makes it, with a connection that is not yet started.
-        one_shot: Whether the connection is the run's own, and ends with it.
-        started: Told of the call when the run starts, so that `abort` finds it.
-        ended: Told of it when the run is over.
-    """
-
-    open: Callable[[Call], Exchange]
-    one_shot: bool
-    started: Callable[[Call], None]
-    ended: Callable[[Call], None]
 
 
 class Run(Generic[ResultType]):
@@ -79,6 +66,8 @@ class Run(Generic[ResultType]):
         self._exchange: Optional[Exchange] = None
         self._started = False
         self._joined = False
+        # The thread that is reading, while one is.
+        self._reader: Optional[int] = None
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
         self._result: Optional[ResultType] = None
         self._error: Optional[BaseException] = None
@@ -107,7 +96,7 @@ class Run(Generic[ResultType]):
         try:
             self.start()
             # Not a `__del__`: that would run for every run, and swallow the Ctrl-C that hits it.
-            self._finalizer = weakref.finalize(self, _leave, self._line, self._exchange, self._call, self._ticket)
+            self._finalizer = weakref.finalize(self, leave, self._line, self._exchange, self._call, self._ticket)
             self._finalizer.atexit = False
         except BaseException:
             self.close()
@@ -120,8 +109,21 @@ class Run(Generic[ResultType]):
         self.close()
 
     def close(self) -> None:
-        """Leaves the run; one that has not ended is cancelled. May be repeated."""
+        """Leaves the run; one that has not ended is cancelled. May be repeated.
+
+        While another thread is reading it, this is as `abort`: that thread leaves it.
+        """
+        if self._reader not in (None, threading.get_ident()):
+            self._call.abort()
+            return
         surely(self._release)
+        if isinstance(self._error, RuntimeUseError):
+            # The one that was raised knows the run, by its traceback: what it carries would be kept by that circle.
+            self._error = copy.copy(self._error)
+
+    def forget(self) -> None:
+        """Lets go of how it ended, for a run that nobody will ask: the error, and the run, could keep each other."""
+        self._error = None
 
     def __iter__(self) -> Iterator[StreamedMessage]:
         return self
@@ -197,7 +199,7 @@ class Run(Generic[ResultType]):
         """Gives back all that was taken; may be repeated."""
         if self._result is None and self._error is None:
             self._error = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
-        _leave(self._line, self._exchange, self._call, self._ticket)
+        leave(self._line, self._exchange, self._call, self._ticket)
         connection = self._call.connection
         if self._line.one_shot and connection is not None and not self._joined:
             self._joined = True
@@ -215,11 +217,22 @@ class Run(Generic[ResultType]):
             return None
         if self._exchange is None:
             raise SessionStateError("a run must be entered first: with client.stream(…) as run: …")
+        outer, ident = self._reader, threading.get_ident()
+        if outer not in (None, ident):
+            raise SessionStateError("another thread is reading this run: one that waits for its callback, perhaps")
+        threads = self._ticket.threads
+        known = ident in threads
         try:
+            self._reader = ident
+            threads.add(ident)
             return self._read(self._exchange, to_the_end)
         except BaseException as error:
             self._error = error
             raise
+        finally:
+            if not known:
+                threads.discard(ident)
+            self._reader = outer
 
     def _read(self, exchange: Exchange, to_the_end: bool) -> Optional[StreamedMessage]:
         call, deadline = self._call, self._call.deadline
@@ -267,11 +280,14 @@ class Run(Generic[ResultType]):
         except AgentRuntimeError as raised:
             error = raised
         options = self._request.options
-        if self._line.one_shot and options.on_artifact_upload_request is not None:
-            seconds = options.end_session_timeout
-            end_one_shot(exchange, self._call, self._callbacks, seconds, result, error, self._logger)
-        if error is not None:
-            raise error
+        try:
+            if self._line.one_shot and options.on_artifact_upload_request is not None:
+                seconds = options.end_session_timeout
+                end_one_shot(exchange, self._call, self._callbacks, seconds, result, error, self._logger)
+            if error is not None:
+                raise error
+        finally:
+            error = None  # Its traceback knows this frame: the two would keep each other.
         self._result = result
 
     # Artifacts.
@@ -280,13 +296,3 @@ class Run(Generic[ResultType]):
         while exchange.uploads.can_be_served and self._error is None:
             self._call.check()
             exchange.uploads.serve_next(self._call, self._callbacks)
-
-
-def _leave(line: Line, exchange: Optional[Exchange], call: Call, ticket: Ticket) -> None:
-    """Gives back what a run has taken; never blocks, and may be repeated."""
-    if exchange is not None:
-        exchange.leave(call, ticket)
-    # An interrupt may have come between the making of a one-shot's connection and that of its exchange.
-    if line.one_shot and call.connection is not None:
-        call.connection.close()
-    line.ended(call)

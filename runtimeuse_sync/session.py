@@ -20,6 +20,7 @@ from ._calls import Calls
 from ._cleanup import cleaned_up, surely
 from ._connection import Connection
 from ._exchange import Exchange
+from ._line import Line
 from ._redaction import scrub
 from ._requests import Defaults, Request
 from ._session_end import end_session
@@ -30,7 +31,7 @@ from .errors import (
     SessionStateError,
 )
 from .options import END_SESSION_TIMEOUT, QueryOptions
-from .run import Line, Run
+from .run import Run
 
 #: Seconds to wait for the end to be confirmed where no artifacts were asked for: nothing can be lost then.
 _QUIET_END = 5.0
@@ -101,6 +102,9 @@ class RuntimeUseSession(Calls):
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
+        if self._exchange is not None:
+            # A generator's, say, that nobody will resume: it must not keep the session from being ended.
+            self._exchange.leave_all_of_this_thread()
         try:
             self.close()
         except Exception as problem:
@@ -161,6 +165,12 @@ class RuntimeUseSession(Calls):
         connection = exchange.connection
         if not connection.belongs_to_this_process:
             self._closed = True
+            return
+        if connection.runs_this:
+            # Collected as garbage here, of all threads: it cannot wait for itself.
+            self._closed = True
+            connection.close()
+            warnings.warn(f"{self!r} was left by the garbage collector", ResourceWarning, stacklevel=2, source=self)
             return
         if exchange.turn.used_by_this_thread():
             raise SessionStateError("a session cannot be closed from inside its own callback or run")

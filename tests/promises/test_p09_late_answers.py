@@ -58,12 +58,13 @@ def run(
 @BOTH
 @pytest.mark.parametrize("kept_waiting", ["b", "c"])
 def test_files_that_the_runtime_did_not_wait_for(serve: Serve, in_session: bool, kept_waiting: str) -> None:
-    given_up = threading.Event()
+    asking, given_up = threading.Event(), threading.Event()
 
     def script(peer: Peer) -> None:
         announce(peer)
         for _ in range("abc".index(kept_waiting)):
             peer.expect("artifact_upload_response_message")
+        wait(asking)
         peer.send(CONFIRM)
         peer.until_read()
         given_up.set()
@@ -74,6 +75,7 @@ def test_files_that_the_runtime_did_not_wait_for(serve: Serve, in_session: bool,
     def answer(request: Any) -> ArtifactUploadResult:
         asked.append(request.filename)
         if request.filename == kept_waiting:
+            asking.set()
             wait(given_up)
         return put_anywhere(request)
 
@@ -121,8 +123,9 @@ def test_a_limit_that_passes_between_late_uploads(serve: Serve, in_session: bool
             threading.Event().wait(1.0 - watch.seconds)
         return put_anywhere(request)
 
+    limits: Any = {limit: 0.9}
     with pytest.raises(RunTimeoutError):
-        run(client_of(serve(script)), answer, in_session, **{limit: 0.9})
+        run(client_of(serve(script)), answer, in_session, **limits)
     assert asked == ["a"]
 
 
@@ -138,7 +141,8 @@ def test_an_abort_between_late_uploads(serve: Serve, in_session: bool) -> None:
 
     def answer(request: Any) -> ArtifactUploadResult:
         asked.append(request.filename)
-        for aborted in sessions or [client]:
+        abortable: List[Any] = [*sessions] or [client]
+        for aborted in abortable:
             aborted.abort()
         return put_anywhere(request)
 

@@ -22,12 +22,13 @@ from runtimeuse_sync import run as run_module
 from runtimeuse_sync._call import Call
 from runtimeuse_sync._calls import complete
 from runtimeuse_sync._exchange import Exchange
+from runtimeuse_sync._line import Line
 from runtimeuse_sync._protocol import BUSY_ERROR, State
 from runtimeuse_sync._requests import Defaults, commands_request, query_request
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult, CommandExecutionResult, QueryResult
-from runtimeuse_sync.run import Line, Run
+from runtimeuse_sync.run import Run
 
 from .doubles import FakeClock, IdleConnection
 

@@ -1,0 +1,241 @@
+"""P4, P5, P14: runs that another thread reads or closes, or nobody to the end; and what is left of failed ones."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import warnings
+import weakref
+from typing import Any, Iterator, List, Type
+
+import pytest
+
+from runtimeuse_sync import (
+    AgentRuntimeError,
+    CancelledException,
+    CommandFailedError,
+    RunTimeoutError,
+    RuntimeUseClient,
+    RuntimeUseSession,
+    SessionStateError,
+)
+from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, command_output, command_results, text_result
+from runtimeuse_sync.testing import error as fake_error
+
+from ..servers import Peer
+from ..threads import InThread
+from .helpers import BOTH, Serve, begin_until_cancelled, client_of, end, next_and_end, text, wait
+
+
+def connection_threads() -> List[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("runtimeuse-connection")]
+
+
+@BOTH
+def test_closed_by_another_thread_while_one_reads(serve: Serve, in_session: bool) -> None:
+    def script(peer: Peer) -> None:
+        begin_until_cancelled(peer, "hello")
+        if in_session:
+            peer.send(text("late"))
+            next_and_end(peer)
+
+    client = client_of(serve(script))
+    session = client.session().open() if in_session else None
+    run = (session or client).stream("hi")
+    reading = threading.Event()
+
+    def read() -> None:
+        with run:
+            for _ in run:
+                reading.set()
+
+    reader = InThread(read)
+    wait(reading)
+    run.close()
+    assert isinstance(reader.error(), CancelledException)
+    if session is not None:
+        assert session.query("next").text == "next"
+        session.close()
+
+
+def test_only_one_thread_reads_a_run() -> None:
+    client = RuntimeUseClient(transport=FakeRuntime([[assistant_message("hello"), *text_result("done")]]), model="m")
+    asked: List[BaseException] = []
+
+    def ask(_: Any) -> None:
+        asked.append(InThread(lambda: run.result).error())
+
+    with client.stream("hi", on_assistant_message=ask) as run:
+        assert run.result.text == "done"
+    assert [type(error) for error in asked] == [SessionStateError]
+    assert "another thread" in str(asked[0])
+
+
+def test_a_callback_with_a_timeout_cannot_wait_for_its_own_run() -> None:
+    client = RuntimeUseClient(transport=FakeRuntime([[assistant_message("hello"), *text_result("done")]]), model="m")
+
+    def read_on(_: Any) -> None:
+        list(run)
+
+    with client.stream("hi", on_assistant_message=read_on, assistant_callback_timeout=60) as run:
+        with pytest.raises(SessionStateError, match="another thread"):
+            list(run)
+
+
+def test_a_run_that_another_thread_reads_than_the_one_that_began_it() -> None:
+    replies = [[assistant_message("hello"), *text_result("done")], text_result("next")]
+    refused: List[BaseException] = []
+    with RuntimeUseClient(transport=FakeRuntime(replies), model="m").session() as session:
+
+        def ask_again(_: Any) -> None:
+            with pytest.raises(SessionStateError, match="its own callback") as caught:
+                session.query("again")
+            refused.append(caught.value)
+
+        with session.stream("hi", on_assistant_message=ask_again) as run:
+            assert InThread(lambda: run.result.text).result() == "done"
+        assert len(refused) == 1
+        assert session.query("next").text == "next"
+
+
+def words(session: RuntimeUseSession) -> Iterator[str]:
+    with session.stream("hi") as run:
+        for message in run:
+            yield getattr(message, "text_blocks", [""])[0]
+
+
+@pytest.mark.parametrize("body_fails", [False, True])
+def test_a_session_left_while_a_generator_holds_its_run(serve: Serve, body_fails: bool) -> None:
+    def script(peer: Peer) -> None:
+        begin_until_cancelled(peer, "hello")
+        end(peer)
+
+    body = ValueError("the body's own")
+    session = client_of(serve(script)).session()
+    held: List[Iterator[str]] = []
+
+    def use() -> None:
+        with session:
+            held.append(words(session))
+            assert next(held[0]) == "hello"
+            if body_fails:
+                raise body
+
+    if body_fails:
+        with pytest.raises(ValueError, match="own") as caught:
+            use()
+        assert caught.value is body
+    else:
+        use()
+    assert "closed" in repr(session)
+    assert connection_threads() == []
+    with pytest.raises(CancelledException):
+        next(held[0])
+
+
+class Closing(logging.Handler):
+    """Closes what it is given when something is logged in a connection's thread, as a garbage collection there may."""
+
+    def __init__(self, closed: Any) -> None:
+        super().__init__()
+        self._closed = closed
+        self.raised: List[BaseException] = []
+        self.done = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.threadName is None or not record.threadName.startswith("runtimeuse-connection"):
+            return
+        try:
+            self._closed.close()
+        except BaseException as error:
+            self.raised.append(error)
+        self.done.set()
+
+
+def test_a_session_closed_by_its_connections_own_thread(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.until_gone()
+
+    session = client_of(serve(script)).session().open()
+    closing = Closing(session)
+    logger = logging.getLogger("test_p04.closing")
+    monkeypatch.setattr(logger, "handlers", [closing])
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(AgentRuntimeError, match="closed"):
+            session.query("hi", logger=logger)
+    assert closing.raised == []
+    assert [warning.category for warning in warned] == [ResourceWarning]
+    assert "closed" in repr(session)
+    exchange: Any = session._exchange
+    exchange.connection.join()
+    assert connection_threads() == []
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="only CPython counts references")
+@pytest.mark.parametrize(
+    ("how", "wanted"),
+    [
+        ("commands", CommandFailedError),
+        ("stream", CommandFailedError),
+        ("query", AgentRuntimeError),
+        ("callback", AgentRuntimeError),
+        ("idle", AgentRuntimeError),
+        ("deadline", RunTimeoutError),
+    ],
+)
+def test_what_a_failed_call_has_got_is_given_back_with_its_error(how: str, wanted: Type[Exception]) -> None:
+    """A large result must not wait for the cyclic garbage collector."""
+
+    def fail(_: Any) -> None:
+        raise AgentRuntimeError("the callback's own")
+
+    replies: Any = {
+        "commands": command_results(1),
+        "stream": command_results(1),
+        "query": fake_error("failed"),
+        "callback": [command_output("x")],
+        "idle": HANG,
+        "deadline": HANG,
+    }
+    client = RuntimeUseClient(transport=FakeRuntime([replies[how]]), model="m")
+
+    def call() -> None:
+        if how == "query":
+            client.query("hi")
+        elif how == "stream":
+            with client.stream_commands(["c"]) as run:
+                list(run)
+        else:
+            limits: Any = {"idle": {"idle_timeout": 0.01}, "deadline": {"timeout": 0.01}}
+            client.execute_commands(["c"], on_command_output=fail, **limits.get(how, {}))
+
+    def failed() -> weakref.ref[BaseException]:
+        try:
+            call()
+        except wanted as error:
+            return weakref.ref(error)
+        raise AssertionError("it did not fail")
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert failed()() is None
+    finally:
+        gc.enable()
+
+
+def test_a_run_that_was_left_still_tells_how_it_ended() -> None:
+    client = RuntimeUseClient(transport=FakeRuntime([command_results(3)]))
+    with client.stream_commands(["c"]) as run:
+        with pytest.raises(CommandFailedError) as caught:
+            list(run)
+    with pytest.raises(CommandFailedError) as again:
+        print(run.result)
+    assert again.value.exit_code == 3
+    assert again.value.results == caught.value.results
+    assert again.value.args == caught.value.args
