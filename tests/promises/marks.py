@@ -97,7 +97,8 @@ def telling(message: Any) -> Callable[[Peer], None]:
         for received in peer.requests():
             if received["message_type"] == "end_session_message":
                 peer.send(upload("/out/late"))
-                peer.expect("artifact_upload_response_message")
+                while peer.expect("artifact_upload_response_message")["filepath"] != "/out/late":
+                    pass  # of one that was announced before
                 peer.send(CONFIRM)
             elif received["message_type"].endswith("upload_response_message"):
                 query = peer.messages[0]["message_type"] == "invocation_message"

@@ -134,14 +134,19 @@ def test_a_secret_in_the_source_id(
 def test_a_secret_in_the_path_of_an_artifact(
     serve: Serve, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    failed = threading.Event()
+
     def script(peer: Peer) -> None:
         peer.accept()
         peer.expect("invocation_message")
         peer.send(text("done"))
         peer.expect("end_session_message")
-        peer.send(upload(f"/out/{MARK}-redact"), CONFIRM)
+        peer.send(upload(f"/out/{MARK}-redact"))
+        assert failed.wait(PATIENCE)
+        peer.send(CONFIRM)
 
     def fail(_: Any) -> ArtifactUploadResult:
+        failed.set()
         raise OSError("the disk is full")
 
     with nothing_told(caplog, capfd) as told:
