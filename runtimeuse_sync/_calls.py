@@ -35,6 +35,7 @@ class Calls(abc.ABC):
             RunTimeoutError: the deadline passed (also a `TimeoutError`).
             RuntimeConnectionError: the runtime could not be reached; `ConnectionLostError`: it was lost meanwhile.
             ProtocolError: the runtime sent something that cannot be its protocol.
+            ArtifactUploadError: a one-shot's runtime ended before all callbacks for late artifacts had answered.
             SessionStateError: the session is not open, or was opened in another process, or this is its own callback.
             TypeError, ValueError: an argument cannot be; nothing has been sent.
             Exception: whatever a callback raised.

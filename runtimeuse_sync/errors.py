@@ -160,7 +160,7 @@ class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
 
 
 class ArtifactUploadError(RuntimeUseError):
-    """Files that the runtime announced late could not be uploaded; raised when the session is left.
+    """Files that the runtime announced late could not be uploaded; raised when the session, or the one-shot, ends.
 
     Attributes:
         filepaths: Their paths inside the sandbox.

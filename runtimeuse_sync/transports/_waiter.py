@@ -65,7 +65,8 @@ class Waiter:
         if not hasattr(select, "poll"):
             reads = [self._inner] + ([sock] if sock is not None and read else [])
             writes = [sock] if sock is not None and write else []
-            ready = select.select(reads, writes, writes, None if seconds == math.inf else max(0.0, seconds))
+            limit = None if seconds == math.inf else min(max(0.0, seconds), _LONGEST)
+            ready = select.select(reads, writes, writes, limit)
             return sock in ready[0], sock in ready[1] or sock in ready[2], self._inner in ready[0]
         poll = self._poller_of(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         # Rounded up: a wait that ends a fraction early would only be begun again.
