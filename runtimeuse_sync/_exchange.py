@@ -152,7 +152,7 @@ class Exchange:
         if self._persistent and (self.connection.paused or self.connection.inbox.first() is not None):
             self.connection.poke()
 
-    def leave_all_of_this_thread(self) -> None:
+    def leave_run_of_this_thread(self) -> None:
         """Has the run that this thread has begun, and not left, left: who ends the session will not go on with it."""
         call, ticket = self.active, self.turn.first
         if call is not None and ticket is not None and threading.get_ident() in ticket.threads:

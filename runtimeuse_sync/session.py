@@ -104,7 +104,7 @@ class RuntimeUseSession(Calls):
     ) -> None:
         if self._exchange is not None:
             # A generator's, say, that nobody will resume: it must not keep the session from being ended.
-            self._exchange.leave_all_of_this_thread()
+            self._exchange.leave_run_of_this_thread()
         try:
             self.close()
         except Exception as problem:
