@@ -8,7 +8,9 @@ import logging
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, Dict, List
+from urllib.parse import urlsplit
 
+from .._validation import is_loopback
 from ._extras import needs_extra
 
 if TYPE_CHECKING:
@@ -65,6 +67,13 @@ class Transfer:
                 manager = super().proxy_manager_for(*args, **kwargs)
                 manager.pool_classes_by_scheme = pools
                 return manager
+
+            def send(self, request: "requests.PreparedRequest", *args: Any, **kwargs: Any) -> "requests.Response":
+                # Here, where redirects come by, too. For other hosts `requests` has read the environment's rules.
+                if is_loopback(urlsplit(request.url or "").hostname or ""):
+                    kwargs["proxies"] = {}
+                    request.headers.pop("Proxy-Authorization", None)
+                return super().send(request, *args, **kwargs)
 
         session = requests.Session()
         session.mount("http://", Adapter())
