@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
@@ -96,3 +97,30 @@ def test_a_redirect_to_this_machine_leaves_the_proxy_and_its_password(
     storage.handlers["/file"] = answer(200, "Proxy-Authorization", seen)
     download(client, "http://elsewhere.invalid/file")
     assert seen == ["Basic dXNlcjp3b3Jk", None]
+
+
+def test_nothing_of_netrc_is_sent(
+    client: Client, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hush\ndefault login me password hush\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    seen: List[Any] = []
+    storage.handlers["/first"] = answer(302, "Authorization", seen, Location="/second")
+    storage.handlers["/second"] = answer(200, "Authorization", seen)
+    download(client, storage.url + "/first")
+    upload(client, storage.url + "/up")
+    assert seen == [None, None]
+    assert "Authorization" not in storage.received[0].headers
+
+
+def test_what_a_url_says_of_user_and_password_is_for_its_host_alone(client: Client, storage: Storage) -> None:
+    seen: List[Any] = []
+    elsewhere = storage.url.replace("127.0.0.1", "localhost") + "/third"
+    storage.handlers["/first"] = answer(302, "Authorization", seen, Location="/second")
+    storage.handlers["/second"] = answer(302, "Authorization", seen, Location=elsewhere)
+    storage.handlers["/third"] = answer(200, "Authorization", seen)
+    url = storage.url.replace("//", "//user:word@")
+    download(client, url + "/first")
+    upload(client, url + "/up")
+    assert seen == ["Basic dXNlcjp3b3Jk", "Basic dXNlcjp3b3Jk", None]
+    assert storage.received[0].headers["Authorization"] == "Basic dXNlcjp3b3Jk"
