@@ -7,7 +7,7 @@ that waits for the other side, so every socket that is opened is remembered, and
 import logging
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from urllib.parse import urlsplit
 
 from .._validation import is_loopback
@@ -15,6 +15,11 @@ from ._extras import needs_extra
 
 if TYPE_CHECKING:
     import requests
+
+#: How many redirects of one request are followed.
+_MOST_REDIRECTS = 10
+#: Those that ask for the same request at another place (RFC 9110 §15.4); all others turn a PUT into a GET.
+_SAME_AGAIN = frozenset((307, 308))
 
 
 class TransferAbortedError(Exception):
@@ -76,6 +81,12 @@ class Transfer:
                 return super().send(request, *args, **kwargs)
 
         class Session(requests.Session):
+            def get_redirect_target(self, resp: "requests.Response") -> Optional[str]:
+                if resp.request.method != "GET" and resp.status_code not in _SAME_AGAIN:
+                    return None  # a page that can be got says nothing of whether the file was taken
+                target: Optional[str] = super().get_redirect_target(resp)  # type: ignore[no-untyped-call,unused-ignore]
+                return target
+
             def rebuild_auth(self, prepared_request: "requests.PreparedRequest", response: "requests.Response") -> None:
                 asked, told = response.request.url or "", prepared_request.url or ""
                 if self.should_strip_auth(asked, told):  # type: ignore[no-untyped-call,unused-ignore]
@@ -83,6 +94,7 @@ class Transfer:
 
         session = Session()
         session.auth = _of_the_url_alone
+        session.max_redirects = _MOST_REDIRECTS
         session.mount("http://", Adapter())
         session.mount("https://", Adapter())
         return session

@@ -6,7 +6,7 @@ Each upload is a task on the event loop and one worker thread (`runtimeuse-uploa
 import asyncio
 import os
 import stat
-from typing import IO, Set
+from typing import IO, Iterator, Set
 
 from .._redaction import mask_url
 from ._extras import needs_extra
@@ -19,6 +19,8 @@ from .workers import Workers
 _AT_ONCE = 4
 _TRIES = 4
 _RETRIED_STATUS = frozenset((408, 429))
+#: How much of a file is read at a time where nothing else says so, in bytes.
+_PIECE = 64 * 1024
 
 
 class Uploads:
@@ -75,7 +77,10 @@ class _UploadError(Exception):
 
 
 class _Body:
-    """A file's content, of the size that was promised, given up when the transfer is aborted."""
+    """A file's content, of the size that was promised, given up when the transfer is aborted.
+
+    It has what `requests` wants of a body to send it anew after a redirect.
+    """
 
     def __init__(self, file: "IO[bytes]", transfer: Transfer) -> None:
         self._file = file
@@ -94,6 +99,16 @@ class _Body:
             raise OSError("the file became shorter while it was uploaded")
         self._left -= len(data)
         return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(_PIECE), b"")
+
+    def tell(self) -> int:
+        return self._size - self._left
+
+    def seek(self, position: int) -> None:
+        self._file.seek(position)
+        self._left = self._size - position
 
 
 def _open(path: str) -> "IO[bytes]":

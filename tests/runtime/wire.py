@@ -120,13 +120,15 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 class Storage:
     """An HTTP server on loopback: GETs get what is in `files`, PUTs are kept in `received`.
 
-    `answers` holds statuses for the next PUTs; `handlers` may take over GETs of a path.
+    `answers` holds statuses for the next PUTs, `redirects` the `Location` for PUTs to a path; `handlers` may take over
+    GETs of a path.
     """
 
     def __init__(self) -> None:
         self.files: Dict[str, bytes] = {}
         self.handlers: Dict[str, Answer] = {}
         self.answers: List[int] = []
+        self.redirects: Dict[str, str] = {}
         self.received: List[Received] = []
         self.changed = threading.Condition()
         storage = self
@@ -146,10 +148,12 @@ class Storage:
                     status = storage.answers.pop(0) if storage.answers else 200
                     storage.received.append(Received("PUT", self.path, dict(self.headers.items()), body))
                     storage.changed.notify_all()
-                self.respond(status, b"")
+                self.respond(status, b"", storage.redirects.get(self.path))
 
-            def respond(self, status: int, content: bytes) -> None:
+            def respond(self, status: int, content: bytes, location: Optional[str] = None) -> None:
                 self.send_response(status)
+                if location is not None:
+                    self.send_header("Location", location)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
