@@ -62,13 +62,17 @@ class ShellAgent:
         # Masked before it is cut into lines, as a secret may have several.
         redactor = Redactor(invocation.secrets)
         masking = {"stdout": StreamRedactor(redactor), "stderr": StreamRedactor(redactor)}
-        line = ""
+        # The line that has not ended yet, in pieces: there may be any number of them before it does.
+        begun: List[str] = []
 
         async def send_lines(text: str) -> None:
-            nonlocal line
-            *lines, line = (line + text).split("\n")
-            for complete in lines:
-                await sender.send_assistant_message([complete])
+            *lines, rest = text.split("\n")
+            for end in lines:
+                line = "".join([*begun, end])
+                begun.clear()
+                await sender.send_assistant_message([line])
+            if rest:
+                begun.append(rest)
 
         async def on_output(stream: str, text: str) -> None:
             if stream == "stdout":
@@ -80,8 +84,8 @@ class ShellAgent:
 
         exit_code = await self._processes.run(invocation.user_prompt, None, invocation.env, on_output)
         await send_lines(masking["stdout"].flush())
-        if line:
-            await sender.send_assistant_message([line])
+        if begun:
+            await sender.send_assistant_message(["".join(begun)])
         if exit_code != 0:
             raise RequestFailedError(
                 f"the script failed with exit code: {exit_code}", "".join(errors) + masking["stderr"].flush()
