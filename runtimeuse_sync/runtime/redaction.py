@@ -141,10 +141,13 @@ class RedactingLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # gener
         self.redactor = redactor or Redactor()
 
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
-        """Logs as `logging.Logger.log` does; text, arguments and traceback are put together first, then masked."""
+        """Logs as `logging.Logger.log` does; text, arguments and traceback are put together first, then masked.
+
+        What cannot be put together is said without its arguments: no log record is a reason to end a run.
+        """
         if not self.isEnabledFor(level):
             return
-        text = str(msg) % args if args else str(msg)
+        text = _text_of(msg, args)
         error = kwargs.pop("exc_info", None)
         if error:
             if not isinstance(error, BaseException):
@@ -153,3 +156,13 @@ class RedactingLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # gener
                 text += "\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + _OWN_FRAMES
         self.logger.log(level, "%s", self.redactor.text(text), **kwargs)
+
+
+def _text_of(msg: object, args: Tuple[object, ...]) -> str:
+    try:
+        # By logging's own rules, such as that for a dict as the only argument.
+        return logging.LogRecord("", logging.INFO, "", 0, msg, args, None).getMessage()
+    except Exception as error:  # what the `__str__` of a message or an argument raises may be anything
+        # Not the arguments' `repr`: a secret may look different there, and would not be known again.
+        said = msg if isinstance(msg, str) else type(msg).__name__
+        return f"{said} (its arguments cannot be put into it: {type(error).__name__})"
