@@ -91,7 +91,7 @@ def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]
     if inspect.isclass(found):
         try:
             found = found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TypeError(f"the agent {spec!r} cannot be made: {type(error).__name__}: {error}") from error
     # What one takes and returns is checked when it runs.
     for run in (getattr(found, "run", None), found):

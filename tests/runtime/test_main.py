@@ -87,6 +87,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
         (["--agent", "broken_agent:run"], "'broken_agent' cannot be imported: ValueError: it has two lines"),
         (["--agent", "unmakable_agent:Agent"], "cannot be made: RuntimeError: not today"),
         (["--agent", "leaving_agent:run"], "'leaving_agent' cannot be imported: SystemExit: 7"),
+        (["--agent", "unmakable_agent:Leaving"], "cannot be made: SystemExit: 7"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2(
@@ -96,7 +97,8 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(
     (tmp_path / "broken_agent.py").write_text("raise ValueError('it has\\ntwo lines')")
     (tmp_path / "leaving_agent.py").write_text("import sys; sys.exit(7)")
     (tmp_path / "unmakable_agent.py").write_text(
-        "class Agent:\n    def __init__(self): raise RuntimeError('not today')"
+        "class Agent:\n    def __init__(self): raise RuntimeError('not today')\n"
+        "class Leaving:\n    def __init__(self): raise SystemExit(7)\n"
     )
     failed = run(*arguments)
     assert failed.returncode == 2
