@@ -18,7 +18,8 @@ _logger = logging.getLogger("runtimeuse_sync.runtime")
 _DESCRIPTION = """\
 Run an agent runtime that clients of RuntimeUse connect to by WebSocket.
 
-It runs what clients send with your rights: it is no sandbox. Ctrl-C, or SIGTERM, cancels what runs and ends it."""
+It runs what clients send with your rights: it is no sandbox. Ctrl-C, SIGTERM, or the end of its terminal cancels what
+runs and ends it."""
 
 _EXAMPLES = """\
 examples:
@@ -144,11 +145,15 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
 
     def asked_to_stop() -> None:
         stop.set()
+        # Who asks twice wants it sooner.
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop)
+    # Not under nohup. Of a terminal that is closed, the kernel and the shell may both tell: once is meant.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     print(f"Runtime is listening on {ws_url}", flush=True)
     try:
         await stop.wait()

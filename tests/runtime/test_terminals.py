@@ -1,0 +1,47 @@
+"""The runtime as a process whose terminal, or whatever reads its output, goes away."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+from websockets.sync.client import connect
+
+from .processes import wait_until_ended
+from .test_main import COMMAND, running, url_of
+from .wire import CANCELLED, PATIENCE, Wire, output
+
+
+def test_a_closed_terminal_may_say_so_twice() -> None:
+    with running("--kill-grace", "0.5") as process, connect(url_of(process)) as connection:
+        wire = Wire(connection)
+        wire.send_commands("trap 'echo stopping' TERM; echo $$; for i in 1 2 3; do sleep 20; done")
+        pid = int(wire.receive()["text"])
+        process.send_signal(signal.SIGHUP)
+        while wire.receive()["text"] != "stopping\n":
+            continue  # what the shell has to say of it
+        # Now it is stopping, and waits for a command that does not end of itself.
+        process.send_signal(signal.SIGHUP)
+        assert wire.receive_until()[-1] == CANCELLED
+        assert process.communicate(timeout=PATIENCE) == ("", "")
+        assert process.returncode == 0
+    wait_until_ended(pid)
+
+
+def test_what_nohup_started_outlives_its_terminal() -> None:
+    with subprocess.Popen(
+        ["nohup", *COMMAND, "--port", "0"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            with connect(url_of(process)) as connection:
+                process.send_signal(signal.SIGHUP)
+                assert output(Wire(connection).commands("echo still here")) == "still here\n"
+            process.terminate()
+            assert process.communicate(timeout=PATIENCE) == ("", "")
+            assert process.returncode == 0
+        finally:
+            process.kill()
