@@ -154,12 +154,23 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
     # Not under nohup. Of a terminal that is closed, the kernel and the shell may both tell: once is meant.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, stop.set)
-    print(f"Runtime is listening on {ws_url}", flush=True)
     try:
+        try:
+            print(f"Runtime is listening on {ws_url}", flush=True)
+        except OSError as error:
+            _forget_stdout()
+            return _fail(f"cannot say on stdout where it listens: {error.strerror or error}")
         await stop.wait()
     finally:
         await server.stop()
     return 0
+
+
+def _forget_stdout() -> None:
+    # What could not be written is tried again at the interpreter's end, which then complains.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _fail(reason: str) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
+from typing import List
 
+import pytest
 from websockets.sync.client import connect
 
 from .processes import wait_until_ended
@@ -45,3 +49,21 @@ def test_what_nohup_started_outlives_its_terminal() -> None:
             assert process.returncode == 0
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("options", [[], ["-W", "error"]])
+def test_without_anybody_to_tell_where_it_listens_it_does_not_start(options: List[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        failed = subprocess.run(
+            [sys.executable, *options, *COMMAND[1:], "--port", "0"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+    assert failed.stderr == "runtimeuse_sync.runtime: cannot say on stdout where it listens: Broken pipe\n"
+    assert failed.returncode == 2
