@@ -79,7 +79,8 @@ def _fetch(url: str, directory: str, transfer: Transfer, settings: RuntimeSettin
                         size += len(chunk)
                         _check_size(size, settings)
                         file.write(chunk)
-            except requests.RequestException as error:
+            # A URL that only shows to be none when it is used, or was redirected to, is a `ValueError` of any library.
+            except (requests.RequestException, ValueError) as error:
                 transfer.check()
                 # Without the cause: its text has the whole URL, and URLs are signed.
                 raise RequestFailedError(f"Download failed: {type(error).__name__} at {mask_url(url)}") from None

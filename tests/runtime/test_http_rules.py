@@ -124,3 +124,12 @@ def test_what_a_url_says_of_user_and_password_is_for_its_host_alone(client: Clie
     upload(client, url + "/up")
     assert seen == ["Basic dXNlcjp3b3Jk", "Basic dXNlcjp3b3Jk", None]
     assert storage.received[0].headers["Authorization"] == "Basic dXNlcjp3b3Jk"
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 300, "[::1", "h:99999"])
+def test_what_is_no_url_is_a_failed_download(client: Client, storage: Storage, host: str) -> None:
+    storage.handlers["/file"] = answer(302, "Host", [], Location=f"http://{host}/file?sig=hidden")
+    for url in (f"http://{host}/file?sig=hidden", storage.url + "/file?sig=hidden"):
+        with pytest.raises(AgentRuntimeError, match="Download failed: ") as caught:
+            download(client, url)
+        assert "hidden" not in caught.value.error
