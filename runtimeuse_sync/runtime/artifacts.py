@@ -5,10 +5,12 @@ One task on the event loop looks at the directories in turn; the looks themselve
 """
 
 import asyncio
+import itertools
 import os
 import time
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
+from .._redaction import MASK
 from .messages import UploadResponse
 from .outbox import ClientGoneError, Outbox, encode
 from .redaction import RedactingLogger
@@ -43,6 +45,7 @@ class Artifacts:
         self._watching: Optional[asyncio.Task[None]] = None
         # Announced and not answered: by the path as it was sent, where a secret may have been masked, the real paths.
         self._unanswered: Dict[str, List[str]] = {}
+        self._names = _MaskedNames()
         self._all_answered = asyncio.Event()
         self._all_answered.set()
 
@@ -167,7 +170,34 @@ class Artifacts:
             "filename": os.path.basename(path),
             "filepath": path,
         }
-        shown = self._outbox.redactor.message(message)
+        shown = self._names.distinct(path, self._outbox.redactor.message(message))
         self._unanswered.setdefault(shown["filepath"], []).append(path)
         self._all_answered.clear()
         await self._outbox.send_text(encode(shown))
+
+
+class _MaskedNames:
+    """Keeps files apart whose paths differ only in what is masked: clients tell files by their announced paths."""
+
+    def __init__(self) -> None:
+        # Whose the announced paths are that have a mask in them. Never forgotten: when a file has gone, what a client
+        # made of it may still be where its path says.
+        self._owners: Dict[str, str] = {}
+
+    def distinct(self, path: str, shown: Dict[str, Any]) -> Dict[str, Any]:
+        """Returns a file's announcement, with a number in its name if another file has been announced by the same."""
+        # What has no mask is a real path, and so no other file's.
+        if MASK not in shown["filepath"]:
+            return shown
+        named = shown
+        for number in itertools.count(2):
+            if self._owners.setdefault(named["filepath"], path) == path:
+                break
+            named = {**shown, **{name: _numbered(shown[name], number) for name in ("filename", "filepath")}}
+        return named
+
+
+def _numbered(name: str, number: int) -> str:
+    # Before the extension, which says what kind of file it is.
+    stem, extension = os.path.splitext(name)
+    return f"{stem}-{number}{extension}"
