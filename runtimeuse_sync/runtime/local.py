@@ -115,6 +115,7 @@ class LocalRuntime:
         # Set by the thread before it says that it has started, and used only as long as it runs.
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stop: Optional[asyncio.Event] = None
+        # Set and taken back by the thread: however it ends, nobody listens there any more.
         self._ws_url: Optional[str] = None
 
     @property
@@ -122,11 +123,14 @@ class LocalRuntime:
         """Where to connect to, such as `ws://127.0.0.1:41234`.
 
         Raises:
-            RuntimeError: the runtime has not been started.
+            RuntimeError: the runtime has not been started, or it has been stopped.
         """
-        if self._ws_url is None:
-            raise RuntimeError("the runtime has not been started: use it in a `with` statement, or call start()")
-        return self._ws_url
+        ws_url = self._ws_url
+        if ws_url is None:
+            raise RuntimeError(
+                "the runtime has not been started, or has been stopped: use it in a `with` statement, or call start()"
+            )
+        return ws_url
 
     def start(self) -> "LocalRuntime":
         """Starts the runtime; returns it once it listens.
@@ -141,12 +145,12 @@ class LocalRuntime:
         with self._lock:
             if self._thread is not None:
                 raise RuntimeError("the runtime runs already")
-            started: concurrent.futures.Future[str] = concurrent.futures.Future()
+            started: concurrent.futures.Future[None] = concurrent.futures.Future()
             self._pid = os.getpid()
             self._thread = threading.Thread(target=self._run, args=(started,), name="runtimeuse-runtime", daemon=True)
             self._thread.start()
         try:
-            self._ws_url = started.result()
+            started.result()
         except BaseException:
             self.stop()
             raise
@@ -191,9 +195,9 @@ class LocalRuntime:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<LocalRuntime {self._ws_url or 'not started'}>"
+        return f"<LocalRuntime {self._ws_url or 'not running'}>"
 
-    def _run(self, started: "concurrent.futures.Future[str]") -> None:
+    def _run(self, started: "concurrent.futures.Future[None]") -> None:
         server = RuntimeServer(self._agent, self._settings)
         try:
             _loop.run(self._serve(server, started), self._settings.kill_grace + 1)
@@ -202,13 +206,14 @@ class LocalRuntime:
                 raise
             started.set_exception(error)
         finally:
+            self._ws_url = None
             server.join_threads()
 
-    async def _serve(self, server: RuntimeServer, started: "concurrent.futures.Future[str]") -> None:
+    async def _serve(self, server: RuntimeServer, started: "concurrent.futures.Future[None]") -> None:
         stop = asyncio.Event()
         self._loop, self._stop = asyncio.get_running_loop(), stop
-        ws_url = await server.start()
-        started.set_result(ws_url)
+        self._ws_url = await server.start()
+        started.set_result(None)
         try:
             await stop.wait()
         finally:

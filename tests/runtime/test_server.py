@@ -130,8 +130,12 @@ def test_start_and_stop(tmp_path: Path) -> None:
     assert any(thread.name == "runtimeuse-runtime" for thread in threading.enumerate())
     with pytest.raises(RuntimeError, match="already"):
         runtime.start()
+    assert repr(runtime) == f"<LocalRuntime {runtime.ws_url}>"
     runtime.stop()
     runtime.stop()
+    with pytest.raises(RuntimeError, match="has been stopped"):
+        runtime.ws_url  # noqa: B018
+    assert repr(runtime) == "<LocalRuntime not running>"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("runtimeuse-")]
     with runtime, wire_to(runtime) as wire:
         wire.assert_idle()
