@@ -14,10 +14,18 @@ From the outside in: `local.py` and `__main__.py` run a `server.py`; it has a `s
 blocks is in the threads of `workers.py`.
 """
 
-from .agents import Invocation
+from .agents import Invocation, agent_environment
 from .cancellation import Cancelled
 from .failures import RequestFailedError
 from .local import LocalRuntime
 from .senders import AsyncSender, Sender
 
-__all__ = ["AsyncSender", "Cancelled", "Invocation", "LocalRuntime", "RequestFailedError", "Sender"]
+__all__ = [
+    "AsyncSender",
+    "Cancelled",
+    "Invocation",
+    "LocalRuntime",
+    "RequestFailedError",
+    "Sender",
+    "agent_environment",
+]

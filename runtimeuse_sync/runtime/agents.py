@@ -18,7 +18,7 @@ import inspect
 import logging
 import os
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from ..results import StructuredOutputResult, TextResult
 from .cancellation import Cancelled
@@ -27,7 +27,10 @@ from .senders import AsyncSender, Sender
 from .workers import WorkerExit, Workers
 
 #: A logger that masks the request's secrets.
-AgentLogger = Union[logging.Logger, "logging.LoggerAdapter[Any]"]
+if TYPE_CHECKING:
+    AgentLogger = Union[logging.Logger, logging.LoggerAdapter[Any]]
+else:  # generic in stubs only before Python 3.11, where nobody could ask for the types of what names it
+    AgentLogger = Union[logging.Logger, logging.LoggerAdapter]
 
 RunFunction = Callable[[Any, Any], Any]
 #: What users hand over: a name, a function, an object with `run`, or a class of such objects.
