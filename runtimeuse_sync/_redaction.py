@@ -7,8 +7,8 @@ besides scheme, host and port.
 
 import dataclasses
 import re
-from typing import Any, Dict, Iterable, List, Optional, Tuple, Type
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple, Type
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from ._validation import bracketed
 
@@ -20,6 +20,32 @@ MIN_ENV_SECRET_LENGTH = 4
 
 #: The same for the segments of a URL's path.
 MIN_PATH_TOKEN = 8
+
+_HEADER = "host|range|content-(disposition|encoding|language|length|md5|type)|x-amz-(acl|content-sha256|date)"
+_HTTP_DATE = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?Z)?"
+_MEDIA_TYPE = "application/(gzip|json|octet-stream|pdf|xml|zip)|image/(gif|jpeg|png)|text/(csv|html|markdown|plain|xml)"
+
+#: What presigned URLs of S3, Google and Azure hold besides their secrets, by the parameter's name: words and numbers
+#: that stand in many a text, `localhost` for one. Only what is exactly of this form is left unmasked.
+_HARMLESS = {
+    "x-amz-algorithm": "AWS4-(HMAC|ECDSA-P256)-SHA256",
+    "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
+    "x-amz-date": r"\d{8}T\d{6}Z",
+    "x-amz-expires": r"\d{1,6}",
+    "x-amz-signedheaders": f"({_HEADER})(;({_HEADER}))*",
+    "x-id": "GetObject|PutObject|UploadPart",
+    "x-goog-algorithm": "GOOG4-(HMAC|RSA)-SHA256",
+    "x-goog-date": r"\d{8}T\d{6}Z",
+    "x-goog-expires": r"\d{1,6}",
+    "x-goog-signedheaders": f"({_HEADER})(;({_HEADER}))*",
+    "spr": "https?(,https?)?",
+    "sv": _HTTP_DATE,
+    "st": _HTTP_DATE,
+    "se": _HTTP_DATE,
+    "rsct": _MEDIA_TYPE,
+    "content-type": _MEDIA_TYPE,
+    "response-content-type": _MEDIA_TYPE,
+}
 
 
 def env_secrets(*environments: Optional[Dict[str, str]]) -> List[str]:
@@ -78,15 +104,39 @@ def url_origin(url: str) -> str:
 
 
 def url_secrets(url: str) -> List[str]:
-    """Returns the parts of a URL that may be secret: its query string and the values in it, user and password."""
+    """Returns the parts of a URL that may be secret: its query string and the values in it, user and password.
+
+    The names of parameters are none: `token` stands in many a text that has nothing to do with the URL.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
         return [url]
     found = [part for part in (parts.query, parts.username, parts.password) if part]
     found += [unquote(part) for part in (parts.username, parts.password) if part]
-    values = [value for _, value in parse_qsl(parts.query)] + re.split("[&=]", parts.query)
-    return found + [value for value in values if len(value) >= MIN_ENV_SECRET_LENGTH]
+    return found + [value for value in _query_values(parts.query) if len(value) >= MIN_ENV_SECRET_LENGTH]
+
+
+def _query_values(query: str) -> Set[str]:
+    """Returns the values of a query string that may be secret, each as it stands there and decoded."""
+    values: Set[str] = set()
+    for parameter in query.split("&"):
+        if _is_harmless(parameter):
+            continue
+        # A few servers take semicolons for separators, too.
+        for piece in {parameter, *parameter.split(";")}:
+            # What seems to be a name without a value may be a token by itself, in base64 with its padding.
+            value = piece.partition("=")[2] if piece.rstrip("=").count("=") else piece
+            # Also without the padding of base64, and what is the value of a parameter inside it.
+            for form in (value, value.rstrip("="), *value.split("=")[1:]):
+                values |= {form, unquote(form), unquote_plus(form)}
+    return values
+
+
+def _is_harmless(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    form = _HARMLESS.get(unquote(name).lower())
+    return form is not None and re.fullmatch(form, unquote(value), re.ASCII) is not None
 
 
 def path_secrets(url: str) -> List[str]:

@@ -1,0 +1,93 @@
+"""What of a URL is taken for a secret: values, however they are written, but not the names of parameters."""
+
+from __future__ import annotations
+
+from typing import List
+
+import pytest
+
+from runtimeuse_sync import AgentRuntimeError, CommandFailedError, RuntimeUseClient
+from runtimeuse_sync._redaction import MASK, scrub, url_secrets
+from runtimeuse_sync.runtime import LocalRuntime
+
+SIGNATURE = "f4e2c1a9b7d3"
+S3 = (
+    "https://bucket.s3.amazonaws.com/key?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20261123T120000Z"
+    "&X-Amz-Expires=3600&X-Amz-SignedHeaders=content-type%3Bhost&x-id=PutObject&response-content-type=text%2Fplain"
+    "&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD"
+)
+AZURE = "https://account.blob.core.windows.net/c/b?sv=2024-05-04&se=2026-11-23T12%3A00%3A00Z&sr=b&sp=rw&spr=https"
+
+
+def shown(text: str, *urls: str) -> str:
+    return scrub(text, [secret for url in urls for secret in url_secrets(url)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unexpected token < in JSON",
+        "ssh: connect to host localhost port 22",
+        "timed out after 3600 s",
+        "text/plain; AWS4-HMAC-SHA256; PutObject; content-type; 20261123T120000Z",
+        "https://example.com, version 2024-05-04",
+        "Signature and X-Amz-Signature",
+    ],
+)
+def test_names_and_what_is_no_secret_are_shown(text: str) -> None:
+    urls = [f"ws://host.test/?token={SIGNATURE}", f"{S3}&X-Amz-Signature={SIGNATURE}", f"{AZURE}&sig={SIGNATURE}"]
+    assert shown(text, *urls) == text
+    assert shown(f"{text} {SIGNATURE}", *urls) == f"{text} {MASK}"
+
+
+@pytest.mark.parametrize(
+    ("query", "leaks"),
+    [
+        ("token=abc%2Fdef+gh", ["abc%2Fdef+gh", "abc/def gh", "abc/def+gh"]),
+        ("abc%2Fdef", ["abc%2Fdef", "abc/def"]),
+        ("a=1&abcdef&b=2", ["abcdef"]),
+        ("key=YWJjZGVm==", ["YWJjZGVm==", "YWJjZGVm"]),
+        ("a=first;token=second", ["first", "second", "first;token=second"]),
+        ("next=/x?token=inner", ["/x?token=inner", "inner"]),
+        ("=nameless", ["nameless"]),
+        ("YWJjZGVm==", ["YWJjZGVm==", "YWJjZGVm"]),
+        ("a=1&YWJjZGVm=", ["YWJjZGVm=", "YWJjZGVm"]),
+    ],
+)
+def test_values_are_masked_in_each_form(query: str, leaks: List[str]) -> None:
+    for leak in leaks:
+        assert shown(f"<{leak}>", f"ws://host.test/?{query}") == f"<{MASK}>"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "token=host",
+        "X-Amz-SignedHeaders=host;hunter2",
+        "X-Amz-Expires=3600hunter2",
+        "X-Amz-Algorithm=hunter2",
+        "content-type=text/hunter2",
+        "X-Amz-Credential=hunter2",
+        "X-Amz-Security-Token=hunter2",
+        "X-Amz-Date=20261123T120000Z\N{ARABIC-INDIC DIGIT ONE}",
+        "sv=hunter2",
+    ],
+)
+def test_what_only_looks_like_a_presigned_url_is_masked(query: str) -> None:
+    value = query.split("=")[1]
+    assert shown(value, f"https://host.test/?{query}") == MASK
+
+
+def test_a_token_in_the_url_leaves_error_texts_readable() -> None:
+    said = "Unexpected token < in JSON"
+    with LocalRuntime(agent="shell", token="hunter2") as runtime:
+        client = RuntimeUseClient(f"{runtime.ws_url}/?token=hunter2", model="m")
+        with pytest.raises(CommandFailedError) as failed:
+            client.execute_commands([f"echo '{said}'; echo hunter2; exit 1"])
+        with pytest.raises(AgentRuntimeError) as raised:
+            client.query(f"echo '{said}' >&2; exit 1")
+    assert failed.value.command == f"echo '{said}'; echo {MASK}; exit 1"
+    assert said in failed.value.error
+    assert failed.value.metadata == {"command": failed.value.command, "exit_code": 1}
+    assert raised.value.metadata is not None
+    assert raised.value.metadata["error_details"].strip() == said
