@@ -8,9 +8,9 @@
     assert client.query("What is 2 + 2?").text == "4"
     assert fake.requests[0]["user_prompt"] == "What is 2 + 2?"
 
-It keeps to the protocol: one request at a time, cancelling, the barrier, the end of a session. For real processes and a
-real WebSocket there is `runtimeuse_sync.runtime.LocalRuntime`. Threads: it starts none; replies are made in the
-connection's sending thread.
+It keeps to the protocol: one request at a time, cancelling, the barrier, the end of a session, which it confirms once
+its upload requests are answered. For real processes and a real WebSocket there is
+`runtimeuse_sync.runtime.LocalRuntime`. Threads: it starts none; replies are made in the connection's sending thread.
 """
 
 import queue
@@ -129,6 +129,8 @@ class FakeConnection:
         self._runtime = runtime
         self._outgoing: queue.Queue[Optional[Message]] = queue.Queue()
         self._busy = False
+        self._ending = False
+        self._unanswered: List[str] = []
 
     def send(self, message: Message) -> None:
         """Takes a message of the client, and puts what the runtime sends for it where `receive` finds it."""
@@ -139,10 +141,13 @@ class FakeConnection:
                 self._runtime.cancelled += 1
                 self._send(error("Request cancelled"))
         elif kind == "end_session_message":
-            self._send([{"message_type": "end_session_confirm_message"}])
-            self._outgoing.put(None)
+            self._ending = True
+            self._confirm_the_end()
         elif kind == "artifact_upload_response_message":
             self._runtime.uploads.append(message)
+            if message["filepath"] in self._unanswered:
+                self._unanswered.remove(message["filepath"])
+            self._confirm_the_end()
         elif self._busy:
             self._send(error(BUSY_ERROR))
         elif kind == "command_execution_message" and not message["commands"]:
@@ -162,7 +167,14 @@ class FakeConnection:
 
     def _send(self, messages: Sequence[Message]) -> None:
         for message in messages:
+            if message["message_type"] == "artifact_upload_request_message":
+                self._unanswered.append(message["filepath"])
             self._outgoing.put(message)
+
+    def _confirm_the_end(self) -> None:
+        if self._ending and not self._unanswered:
+            self._outgoing.put({"message_type": "end_session_confirm_message"})
+            self._outgoing.put(None)
 
 
 _TERMINALS = ("result_message", "command_execution_result_message", "error_message")

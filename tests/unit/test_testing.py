@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.testing import (
     HANG,
+    FakeConnection,
     FakeRuntime,
     assistant_message,
     command_output,
@@ -24,6 +26,8 @@ from runtimeuse_sync.testing import (
     text_result,
     upload_request,
 )
+
+from .doubles import PATIENCE
 
 
 def client_of(fake: FakeRuntime) -> RuntimeUseClient:
@@ -82,6 +86,35 @@ def test_uploads() -> None:
     assert [(each["filepath"], each["presigned_url"]) for each in fake.uploads] == [
         ("/out/a.txt", "https://s.test/a.txt")
     ]
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+def test_late_uploads_are_answered_before_the_end_is_confirmed(in_session: bool) -> None:
+    end_asked_for = threading.Event()
+
+    class Connection(FakeConnection):
+        def send(self, message: Any) -> None:
+            super().send(message)
+            if message["message_type"] == "end_session_message":
+                end_asked_for.set()
+
+    class Runtime(FakeRuntime):
+        def connect(self) -> FakeConnection:
+            return Connection(self)
+
+    fake = Runtime([[*text_result("done"), upload_request("/out/a.txt"), upload_request("/out/b.txt")]])
+
+    def upload(request: Any) -> ArtifactUploadResult:
+        assert end_asked_for.wait(PATIENCE)
+        return ArtifactUploadResult(f"https://s.test/{request.filename}", "text/x")
+
+    options: Any = {"artifacts_dirs": ["/out"], "on_artifact_upload_request": upload}
+    if in_session:
+        with client_of(fake).session() as session:
+            session.query("write", **options)
+    else:
+        client_of(fake).query("write", **options)
+    assert [each["filepath"] for each in fake.uploads] == ["/out/a.txt", "/out/b.txt"]
 
 
 def test_misuse_is_told() -> None:
