@@ -16,14 +16,14 @@ its upload requests are answered. For real processes and a real WebSocket there 
 import queue
 import threading
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Union
 
 from ._protocol import BUSY_ERROR
 
 Message = Dict[str, Any]
 
-#: What is sent for one request, in order; or a function of the request that returns it.
-Reply = Union[Sequence[Message], Callable[[Message], Sequence[Message]]]
+#: What is sent for one request, in order; or a function of the request that returns it, or a generator function.
+Reply = Union[Iterable[Message], Callable[[Message], Iterable[Message]]]
 
 #: The reply of a runtime that does not end its request until it is cancelled.
 HANG: Sequence[Message] = ()
@@ -113,13 +113,14 @@ class FakeRuntime:
         """Opens a connection."""
         return FakeConnection(self)
 
-    def _reply_to(self, request: Message) -> Sequence[Message]:
+    def _reply_to(self, request: Message) -> List[Message]:
         with self._lock:
             self.requests.append(request)
             if not self._replies:
                 return error(f"FakeRuntime has no reply left for its request number {len(self.requests)}")
             reply = self._replies.popleft()
-        return reply(request) if callable(reply) else reply
+        # A list, for it is looked at twice, which a generator's messages cannot be.
+        return list(reply(request) if callable(reply) else reply)
 
 
 class FakeConnection:

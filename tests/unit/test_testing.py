@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 
@@ -115,6 +115,19 @@ def test_late_uploads_are_answered_before_the_end_is_confirmed(in_session: bool)
     else:
         client_of(fake).query("write", **options)
     assert [each["filepath"] for each in fake.uploads] == ["/out/a.txt", "/out/b.txt"]
+
+
+def test_a_reply_may_be_a_generator() -> None:
+    def reply(request: Any) -> Iterator[Any]:
+        yield assistant_message(request["user_prompt"])
+        yield from text_result("4")
+
+    said: list[Any] = []
+    fake = FakeRuntime([reply, (message for message in text_result("5"))])
+    client = client_of(fake)
+    result = client.query("2 + 2", timeout=5, on_assistant_message=lambda message: said.extend(message.text_blocks))
+    assert (result.text, said) == ("4", ["2 + 2"])
+    assert client.query("2 + 3", timeout=5).text == "5"
 
 
 def test_misuse_is_told() -> None:
