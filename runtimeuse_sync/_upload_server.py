@@ -138,6 +138,8 @@ class _Upload(BaseHTTPRequestHandler):
 
     def _receive(self, filepath: str) -> int:
         """Puts what is uploaded into its place, if that can be and it comes to its end; returns the answer's status."""
+        if os.sep != "/":
+            filepath = filepath.replace(os.sep, "/")
         partial = None
         try:
             path = self.server.directory / relative_path(filepath)

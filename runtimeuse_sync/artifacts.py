@@ -31,8 +31,11 @@ def content_type(filename: str) -> str:
 
 
 def relative_path(filepath: str) -> str:
-    """Returns a sandbox path as a relative one that leads nowhere else (no root, no `.`, no `..`)."""
-    parts = [part for part in filepath.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    """Returns a sandbox path as a relative one that leads nowhere else (no root, no `.`, no `..`).
+
+    Backslashes separate nothing in a sandbox: they may be part of a name there.
+    """
+    parts = [part for part in filepath.split("/") if part not in ("", ".", "..")]
     if not parts:
         raise ValueError("the artifact's path names no file")
     return "/".join(parts)

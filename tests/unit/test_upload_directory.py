@@ -54,6 +54,15 @@ def test_names_may_be_as_long_as_the_file_system_takes_them(tmp_path: Path, leng
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["n" * length]
 
 
+@pytest.mark.skipif(os.sep != "/", reason="backslashes separate here")
+def test_a_backslash_is_part_of_a_name(tmp_path: Path) -> None:
+    with UploadDirectory(tmp_path) as uploads:
+        assert upload(uploads, "/out/a\\b", b"1") == 200
+        assert upload(uploads, "/out/a/b", b"2") == 200
+    assert (tmp_path / "out" / "a\\b").read_bytes() == b"1"
+    assert (tmp_path / "out" / "a" / "b").read_bytes() == b"2"
+
+
 @pytest.mark.parametrize("paths", [("/o/a", "/o/a/b"), ("/o/a", "/o/a/b/c"), ("/o/a/b", "/o/a")])
 def test_a_file_and_a_directory_of_one_name_are_a_conflict(
     tmp_path: Path, paths: Tuple[str, str], capfd: pytest.CaptureFixture[str]
