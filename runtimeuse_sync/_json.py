@@ -5,7 +5,10 @@ most programs never turn an option or a result into JSON themselves. The wire ha
 because `from_dict` validates nothing. No threads run here.
 """
 
-from typing import Any, Callable, Dict, Mapping, Optional, Type, TypeVar, Union
+import dataclasses
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, Union
+
+from ._validation import check_type
 
 _T = TypeVar("_T", bound="JsonMixin")
 
@@ -60,6 +63,27 @@ class JsonMixin:
         """Returns an instance made from what `to_json` returned; raises as `from_dict`, or `ValueError` for no JSON."""
         made: _T = _mixin().from_json.__func__(cls, text, infer_missing=infer_missing)
         return made
+
+
+def made_of(kind: Type[_T], name: str, items: Any) -> List[_T]:
+    """Returns what a list in JSON stands for, its values as they are: dataclasses-json would make them fit.
+
+    What lacks a required field is left out, as dataclasses-json says so itself.
+
+    Raises:
+        TypeError: it is no list, or something in it is no object; the message names it.
+    """
+    check_type(name, items, (list, tuple), f"a list of {kind.__name__}")
+    made: List[_T] = []
+    for index, item in enumerate(items):
+        if isinstance(item, kind):
+            made.append(item)
+            continue
+        check_type(f"{name}[{index}]", item, Mapping, f"the fields of a {kind.__name__}")
+        fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # it is one
+        if all(field.name in item or field.default is not dataclasses.MISSING for field in fields.values()):
+            made.append(kind(**{each: value for each, value in item.items() if each in fields}))
+    return made
 
 
 def _mixin() -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
 from . import _validation as check
-from ._json import JsonMixin, json_field
+from ._json import JsonMixin, json_field, made_of
 from ._redaction import SafeRepr
 from .messages import (
     ArtifactUploadRequestMessageInterface,
@@ -67,6 +67,8 @@ class _OptionsJson(JsonMixin):
 
     @classmethod
     def from_dict(cls: Type[_Read], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _Read:
+        check.check_type("options in JSON", kvs, Mapping, "an object")
+        _check_json(kvs, cls)
         rest = {name: value for name, value in kvs.items() if name not in _ARTIFACT_FIELDS}
         options = super().from_dict(rest, infer_missing=infer_missing)
         for name in _ARTIFACT_FIELDS:
@@ -213,6 +215,13 @@ def _check_fields(options: Any, *, pairing: bool = True) -> None:
         check.check_artifact_pairing(options.artifacts_dirs, options.artifacts_dir, options.on_artifact_upload_request)
 
 
+def _check_json(kvs: Mapping[str, Any], kind: Type[Any]) -> None:
+    """Checks the fields before dataclasses-json makes them fit: of the string "abc" it makes a list of three."""
+    for name, value in kvs.items():
+        if (value is not None or name in _NEVER_NONE) and name in _CHECKS and name in kind.__dataclass_fields__:
+            _CHECKS[name](name, made_of(_ITEMS[name], name, value) if name in _ITEMS else value)
+
+
 def _check_logger(name: str, logger: Any) -> None:
     check.check_type(name, logger, (logging.Logger, logging.LoggerAdapter), "a logging.Logger")
 
@@ -268,6 +277,14 @@ _CHECKS: Dict[str, Callable[[str, Any], None]] = {
     "logger": _check_logger,
     "artifacts_dir": check.check_text,
     "check": _check_bool,
+}
+
+#: The options that are lists of other dataclasses.
+_ITEMS: Dict[str, Type[Any]] = {
+    "pre_agent_invocation_commands": CommandInterface,
+    "post_agent_invocation_commands": CommandInterface,
+    "pre_agent_downloadables": RuntimeEnvironmentDownloadableInterface,
+    "pre_execution_downloadables": RuntimeEnvironmentDownloadableInterface,
 }
 
 _NEVER_NONE = frozenset({"secrets_to_redact", "check"})

@@ -11,9 +11,10 @@ from typing import List
 import pytest
 from websockets.sync.client import connect
 
-from .processes import wait_until_ended
+from ..processes import wait_until_ended
+from ..servers import PATIENCE
 from .test_main import COMMAND, running, url_of
-from .wire import CANCELLED, PATIENCE, Wire, output
+from .wire import CANCELLED, Wire, output
 
 
 def test_a_closed_terminal_may_say_so_twice() -> None:
