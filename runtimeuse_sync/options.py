@@ -230,6 +230,12 @@ def _check_bool(name: str, value: Any) -> None:
     check.check_type(name, value, bool, "a bool")
 
 
+def _check_directories(name: str, directories: List[str]) -> None:
+    check.check_str_list(name, directories)
+    for index, directory in enumerate(directories):
+        check.check_text(f"{name}[{index}]", directory)
+
+
 def _check_commands(name: str, commands: List[CommandInterface]) -> None:
     check.check_list_of(name, commands, CommandInterface)
     for index, command in enumerate(commands):
@@ -259,7 +265,7 @@ _CHECKS: Dict[str, Callable[[str, Any], None]] = {
     "source_id": check.check_str,
     "agent_env": check.check_env,
     "secrets_to_redact": check.check_str_list,
-    "artifacts_dirs": check.check_str_list,
+    "artifacts_dirs": _check_directories,
     "artifacts_ignore_content": check.check_str,
     "pre_agent_invocation_commands": _check_commands,
     "post_agent_invocation_commands": _check_commands,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runtimeuse_sync import ArtifactUploadRequestMessageInterface
+from runtimeuse_sync import ArtifactUploadRequestMessageInterface, ExecuteCommandsOptions, QueryOptions
 from runtimeuse_sync.artifacts import UploadDirectory, content_type, relative_path, s3_uploads
 from tests.network import has_ipv6
 
@@ -115,3 +115,10 @@ def test_outside_its_context_it_has_no_answer(tmp_path: Path) -> None:
     # A URL of a server that is gone would lose the file without a word.
     with pytest.raises(RuntimeError, match="context manager"):
         uploads.callback(request_for("/a"))
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_directory_has_a_name(blank: str) -> None:
+    for kind in (QueryOptions, ExecuteCommandsOptions):
+        with pytest.raises(ValueError, match=r"artifacts_dirs\[1\] must not be empty"):
+            kind(artifacts_dirs=["/out", blank], on_artifact_upload_request=print)  # type: ignore[arg-type]  # never called
