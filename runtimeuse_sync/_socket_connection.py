@@ -13,6 +13,7 @@ import encodings.idna
 import encodings.punycode  # noqa: F401
 import math
 import socket
+import ssl
 import time
 from typing import Any, List, NamedTuple, Optional
 
@@ -77,7 +78,9 @@ class SocketConnection(Connection):
             self._opened()
             return self._serve(link)
         except OpeningFailed as error:
-            return ConnectionClosed(str(error), opening=True, status=error.status)
+            # What a certificate lacks is worth a look; other causes say no more than the text.
+            cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else None
+            return ConnectionClosed(str(error), opening=True, status=error.status, cause=cause)
         except OpeningInterrupted as error:
             return ConnectionClosed(str(error), opening=True)
         finally:

@@ -4,6 +4,7 @@ Threads: a client may be shared by any number of threads; it holds nothing that 
 flight, for `abort`. Each one-shot call starts one thread, the connection's, and has ended it when it returns.
 """
 
+import functools
 import logging
 import os
 from typing import Any, List, Optional, Set, Union
@@ -16,10 +17,8 @@ from ._cleanup import cleaned_up
 from ._connection import Connection
 from ._exchange import Exchange
 from ._line import Line
-from ._outcomes import connection_error
 from ._requests import Defaults, Request
 from ._wakeup import Deadline
-from .errors import RunTimeoutError
 from .keywords import Unpack, WebSocketKeywords
 from .options import END_SESSION_TIMEOUT
 from .run import Run
@@ -129,34 +128,20 @@ class RuntimeUseClient(Calls):
             RuntimeConnectionError: it never will: a certificate that is not valid, a refusal such as 401 or 404.
         """
         check.check_seconds("timeout", timeout)
+        from ._readiness import Readiness
+
         call = Call("waiting for the runtime", None)
         # The connection has the deadline: it knows how the last attempt failed, and says so when the time is over.
         deadline = Deadline(timeout)
-        connection = self._connection(deadline)
-        call.connection = connection
+        connect = functools.partial(self._connection, deadline)
+        repeat = not isinstance(self._transport, WebSocketTransport)
+        readiness = Readiness(call, connect, deadline, self._origin, self._secrets(), repeat=repeat)
 
         def wait() -> None:
             self._calls.add(call)
-            connection.start(call.wakeup)
-            while not connection.is_open:
-                call.check()
-                closed = connection.inbox.closed
-                if closed is not None:
-                    error = connection_error(closed, self._origin, call.kind, self._secrets())
-                    if deadline.passed():
-                        raise RunTimeoutError(f"the runtime was not ready within {timeout:g} s: {error}") from error
-                    raise error
-                # A WebSocket ends at the deadline by itself, and says how the last attempt failed.
-                if call.now() >= deadline.at + 0.5:
-                    raise RunTimeoutError(f"the runtime was not ready within {timeout:g} s")
-                call.wait(deadline.at + 0.5)
+            readiness.wait()
 
-        def give_back() -> None:
-            connection.close()
-            self._calls.discard(call)
-            connection.join()
-
-        cleaned_up(wait, give_back)
+        cleaned_up(wait, functools.partial(self._calls.discard, call))
 
     def _run(self, request: Request) -> "Run[Any]":
         line = Line(self._line, one_shot=True, started=self._calls.add, ended=self._calls.discard)

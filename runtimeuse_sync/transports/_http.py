@@ -18,7 +18,7 @@ Wait = Callable[[socket.socket, bool, bool], None]
 MAX_ANSWER = 64 * 1024
 
 RETRYABLE_STATUS = (502, 503, 504)
-_RETRYABLE_ERRNO = (
+RETRYABLE_ERRNO = (
     errno.ECONNREFUSED,
     errno.ECONNRESET,
     errno.ECONNABORTED,
@@ -57,7 +57,7 @@ def os_failure(error: OSError) -> OpeningFailed:
         return OpeningFailed(f"TLS: {error.reason or error}")
     names = {errno.ECONNREFUSED: "connection refused", errno.ECONNRESET: "connection reset"}
     text = names.get(error.errno or 0) or error.strerror or str(error)
-    return OpeningFailed(text, retryable=error.errno in _RETRYABLE_ERRNO)
+    return OpeningFailed(text, retryable=error.errno in RETRYABLE_ERRNO)
 
 
 def send_all(sock: socket.socket, data: bytes, wait: Wait) -> None:

@@ -32,7 +32,11 @@ class PersistentTransport(Protocol):
     """A transport whose connections serve any number of requests: what `client.session()` needs."""
 
     def connect(self) -> ConnectedTransport:
-        """Opens a connection; may block. An exception means that the runtime could not be reached."""
+        """Opens a connection; may block. An exception means that the runtime could not be reached.
+
+        `wait_until_ready` tries again after those that say that the runtime is not up yet: a `ConnectionError`, a
+        `TimeoutError`, `FileNotFoundError` or `socket.gaierror`.
+        """
 
 
 class Transport(Protocol):
