@@ -10,7 +10,7 @@ import os
 from typing import Any, List, Optional, Set, Union
 
 from . import _validation as check
-from ._blocking_connection import BlockingConnection, connector, is_persistent
+from ._blocking_connection import BlockingConnection, QueueTransport, connector, is_persistent
 from ._call import Call
 from ._calls import Calls
 from ._cleanup import cleaned_up
@@ -38,7 +38,8 @@ class RuntimeUseClient(Calls):
     Args:
         ws_url: The runtime's `ws://` or `wss://` URL; default: the environment's `RUNTIMEUSE_WS_URL`. Ignored where a
             transport is given.
-        transport: A custom transport, instead of a WebSocket.
+        transport: A custom transport, instead of a WebSocket. It may be a subclass of `WebSocketTransport`: what it
+            overrides is used.
         model: The model for queries that name none.
         system_prompt: The system prompt for queries that have none.
         **settings: Settings of the WebSocket: `headers`, `ssl_context`, `proxy`, `connect_timeout`, `ping_interval`,
@@ -134,7 +135,7 @@ class RuntimeUseClient(Calls):
         # The connection has the deadline: it knows how the last attempt failed, and says so when the time is over.
         deadline = Deadline(timeout)
         connect = functools.partial(self._connection, deadline)
-        repeat = not isinstance(self._transport, WebSocketTransport)
+        repeat = not self._makes_websockets()
         readiness = Readiness(call, connect, deadline, self._origin, self._secrets(), repeat=repeat)
 
         def wait() -> None:
@@ -148,12 +149,24 @@ class RuntimeUseClient(Calls):
         return Run(request, line)
 
     def _line(self, call: Call) -> Exchange:
-        connection = self._connection()
+        connection = self._connection(one_shot=True)
         # First of all, so that whoever interrupts this leaves nothing that cannot be found.
         call.connection = connection
         return Exchange(connection, self._origin, self._secrets(), _logger, persistent=False)
 
-    def _connection(self, connect_deadline: Optional[Deadline] = None) -> Connection:
-        if isinstance(self._transport, WebSocketTransport):
-            return self._transport.connection(connect_deadline)
-        return BlockingConnection(connector(self._transport), DEFAULT_MAX_BUFFERED)
+    def _connection(self, connect_deadline: Optional[Deadline] = None, *, one_shot: bool = False) -> Connection:
+        transport = self._transport
+        if self._makes_websockets():
+            assert isinstance(transport, WebSocketTransport)
+            if not one_shot or type(transport).__call__ is WebSocketTransport.__call__:
+                return transport.connection(connect_deadline)
+            return BlockingConnection(lambda: QueueTransport(transport), DEFAULT_MAX_BUFFERED)
+        return BlockingConnection(connector(transport), DEFAULT_MAX_BUFFERED)
+
+    def _makes_websockets(self) -> bool:
+        """Returns whether connections are the built-in ones: not if `connect` has been overridden."""
+        transport = self._transport
+        return (
+            isinstance(transport, WebSocketTransport)
+            and getattr(transport.connect, "__func__", None) is WebSocketTransport.connect
+        )

@@ -15,6 +15,7 @@ from runtimeuse_sync import (
     RuntimeConnectionError,
     RunTimeoutError,
     RuntimeUseClient,
+    WebSocketTransport,
 )
 from runtimeuse_sync import _readiness as readiness_module
 
@@ -135,3 +136,17 @@ def test_a_transport_that_is_stuck_costs_no_more_than_the_time(monkeypatch: pyte
     assert isinstance(caller.error(), RunTimeoutError)
     go_on.set()
     assert transport.next_connected().closed.wait(PATIENCE)
+
+
+def test_a_wrapped_websocket_is_tried_again() -> None:
+    attempts: List[int] = []
+
+    class Wrapped(WebSocketTransport):
+        def connect(self) -> Any:
+            attempts.append(1)
+            return super().connect()
+
+    transport = Wrapped("ws://127.0.0.1:1", connect_timeout=0.05)
+    with pytest.raises(RunTimeoutError, match="connection refused"):
+        RuntimeUseClient(transport=transport).wait_until_ready(0.5)
+    assert len(attempts) > 1
