@@ -93,11 +93,16 @@ class BlockingConnection(Connection):
     def _receive(self, transport: ConnectedTransport) -> BaseException:
         while not self._over:
             try:
-                message = transport.receive()
+                message: Any = transport.receive()
             except BaseException as error:
                 return _closed("receiving failed: ", error)
             if message is None:
                 return ConnectionClosed("the connection was closed" if self._closing else "the runtime closed it")
+            if not isinstance(message, (dict, str)):
+                try:
+                    message = _text_of(message)
+                except ValueError as problem:
+                    return ConnectionClosed(str(problem), protocol_error=True)
             self.inbox.put([message])
             self._offer_unused()
             self.paused = True
@@ -122,6 +127,24 @@ class BlockingConnection(Connection):
         finally:
             self._over = True
             self.poke()
+
+
+def _text_of(received: Any) -> str:
+    """Returns the JSON text that a transport has received as bytes.
+
+    Raises:
+        ValueError: it has received something else, which must not be ignored: it may be the result that is waited for.
+    """
+    kind = type(received).__name__
+    if not isinstance(received, (bytes, bytearray, memoryview)):
+        raise ValueError(f"the transport received a message of the type {kind}; it must be a dict, or JSON text")
+    try:
+        text = bytes(received).decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text.lstrip().startswith("{"):
+        raise ValueError(f"the transport received a message of the type {kind} that is no JSON object in UTF-8")
+    return text
 
 
 def _close(transport: ConnectedTransport) -> None:

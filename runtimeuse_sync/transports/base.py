@@ -22,7 +22,10 @@ class ConnectedTransport(Protocol):
         """Sends one message; may block. An exception means that the connection is lost."""
 
     def receive(self) -> Optional[Message]:
-        """Blocks until the next message and returns it; `None` once the peer has closed or `close` was called."""
+        """Blocks until the next message and returns it; `None` once the peer has closed or `close` was called.
+
+        JSON text, or bytes in UTF-8, will do as well; anything else ends the call with a `ProtocolError`.
+        """
 
     def close(self) -> None:
         """Closes the connection, so that a blocked `send` or `receive` returns or raises."""

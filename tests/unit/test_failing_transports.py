@@ -81,7 +81,7 @@ def test_close_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert any("clos" in record.getMessage() for record in caplog.records)
 
 
-@pytest.mark.parametrize("item", [None, 1, {}, b"{}", ["message_type"]])
+@pytest.mark.parametrize("item", [None, {}, b"{}"])
 def test_a_transport_that_hands_in_what_is_no_message(item: Any) -> None:
     client = make_client(answering(item, RESULT))
     if item is None:
