@@ -10,6 +10,7 @@ A transport that blocks for ever in `connect`, or does not react to `close`, kee
 callers' deadlines and aborts hold all the same, since no caller ever waits inside a transport.
 """
 
+import inspect
 import json
 import logging
 import queue
@@ -178,8 +179,18 @@ class QueueTransport:
         # Called only after the request has been put: it may wait for that, or answer without even looking.
         if self._incoming is None:
             self._asked.wait()
-            self._incoming = iter(self._transport(self._outgoing))
+            self._incoming = iter(self._call_transport())
         return next(self._incoming, None)
+
+    def _call_transport(self) -> Iterator[Message]:
+        try:
+            inspect.signature(self._transport).bind(self._outgoing)
+        except TypeError:
+            # It takes its argument by the name only, as the async client hands it over.
+            return self._transport(send_queue=self._outgoing)
+        except ValueError:
+            pass  # It has no signature that can be looked at.
+        return self._transport(self._outgoing)
 
     def close(self) -> None:
         """Tells the transport that the call is over."""
