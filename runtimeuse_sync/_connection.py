@@ -45,6 +45,7 @@ class ConnectionClosed(Exception):
     Attributes:
         opening: Whether it never was open.
         protocol_error: Whether the peer broke the rules.
+        lost: Whether it was open, and nobody has closed it.
         status: The HTTP status of a refused handshake.
         cause: The exception of a custom transport.
     """
@@ -55,6 +56,7 @@ class ConnectionClosed(Exception):
         *,
         opening: bool = False,
         protocol_error: bool = False,
+        lost: bool = False,
         status: Optional[int] = None,
         cause: Optional[BaseException] = None,
     ) -> None:
@@ -62,6 +64,7 @@ class ConnectionClosed(Exception):
         self.cause = cause
         self.opening = opening
         self.protocol_error = protocol_error
+        self.lost = lost
         self.status = status
 
 

@@ -191,7 +191,8 @@ class SocketConnection(Connection):
         received = True
         while received:
             received = self._read(link)
-        return ConnectionClosed(str(link.disconnected), protocol_error=link.disconnected.protocol_error)
+        ended = link.disconnected
+        return ConnectionClosed(str(ended), protocol_error=ended.protocol_error, lost=ended.lost)
 
     def _wait_and_read(self, link: WebSocketLink) -> None:
         self._offer_unused()

@@ -28,11 +28,13 @@ class Disconnected(Exception):
 
     Attributes:
         protocol_error: Whether the peer broke the rules (rather than closed, or vanished).
+        lost: Whether it ended without a close frame of either side.
     """
 
-    def __init__(self, reason: str, *, protocol_error: bool = False) -> None:
+    def __init__(self, reason: str, *, protocol_error: bool = False, lost: bool = False) -> None:
         super().__init__(reason)
         self.protocol_error = protocol_error
+        self.lost = lost
 
 
 class WebSocketLink:
@@ -104,7 +106,7 @@ class WebSocketLink:
             except OSError as error:
                 # What had arrived before can still be read: it may be the result.
                 self._out.clear()
-                self.disconnected = Disconnected(f"sending failed: {error.strerror or type(error).__name__}")
+                self.disconnected = Disconnected(f"sending failed: {error.strerror or type(error).__name__}", lost=True)
                 break
             progress = True
             left -= sent
@@ -151,10 +153,10 @@ class WebSocketLink:
             self.wants_write = True
             return b""
         except OSError as error:
-            self._no_more(f"receiving failed: {error.strerror or type(error).__name__}")
+            self._no_more(f"receiving failed: {error.strerror or type(error).__name__}", lost=True)
             return b""
         if not data:
-            self._no_more("the runtime closed the connection without a closing handshake")
+            self._no_more("the runtime closed the connection without a closing handshake", lost=True)
         return data
 
     def _parse(self, data: bytes, messages: List[str]) -> None:
@@ -181,14 +183,14 @@ class WebSocketLink:
         why = f": {close.reason}" if close.reason else ""
         self._no_more(f"the runtime closed the connection (close code {close.code}{why})")
 
-    def _no_more(self, reason: str, *, protocol_error: bool = False) -> None:
+    def _no_more(self, reason: str, *, protocol_error: bool = False, lost: bool = False) -> None:
         self._read_all = True
         if self.disconnected is None:
-            self.disconnected = Disconnected(reason, protocol_error=protocol_error)
+            self.disconnected = Disconnected(reason, protocol_error=protocol_error, lost=lost)
 
     def lose(self, reason: str) -> None:
         """Takes the connection for lost, without a word to the peer."""
-        self._no_more(reason)
+        self._no_more(reason, lost=True)
 
     def finish(self) -> None:
         """Sends what the socket still takes, a close frame last, and closes the socket; never waits for the peer."""

@@ -16,6 +16,7 @@ from .. import _codec
 from .. import _validation as check
 from .._call import Call
 from .._cleanup import start_thread
+from .._connection import ConnectionClosed
 from .._outcomes import connection_error
 from .._redaction import url_origin
 from .._socket_connection import SocketConnection, SocketSettings
@@ -129,7 +130,8 @@ class WebSocketTransport:
         """Opens a connection for one request: sends what the queue yields, until `None`; yields what is received.
 
         Raises:
-            RuntimeConnectionError: the runtime could not be reached, or the connection was lost by an error.
+            RuntimeConnectionError: the runtime could not be reached, or the connection was lost.
+            ProtocolError, ValueError: as `ConnectedWebSocketTransport.receive`.
         """
         connected = self.connect()
 
@@ -187,6 +189,7 @@ class ConnectedWebSocketTransport:
         """Blocks until the next message and returns it; `None` once the connection is closed.
 
         Raises:
+            ConnectionLostError: the connection was reset, the peer is silent, or is gone without a closing handshake.
             ProtocolError: the peer broke the rules of WebSocket.
             ValueError: the peer sent something that is no message.
         """
@@ -194,9 +197,10 @@ class ConnectedWebSocketTransport:
         while True:
             batch = inbox.first()
             if batch is None:
-                if inbox.closed is not None and inbox.exhausted:
-                    if getattr(inbox.closed, "protocol_error", False):
-                        raise connection_error(inbox.closed, self._origin, self._call.kind, self._call.secrets)
+                closed = inbox.closed
+                if closed is not None and inbox.exhausted:
+                    if not isinstance(closed, ConnectionClosed) or closed.protocol_error or closed.lost:
+                        raise connection_error(closed, self._origin, self._call.kind, self._call.secrets)
                     return None
                 self._call.wakeup.wait(math.inf)
                 continue
