@@ -9,6 +9,7 @@ import inspect
 import ipaddress
 import json
 import math
+import re
 from typing import Any, Optional, Sequence, Tuple, Type, Union
 from urllib.parse import urlsplit
 
@@ -53,6 +54,13 @@ def check_str_list(name: str, value: Any, *, empty_items: bool = False) -> None:
             raise ValueError(f"{name}[{index}] must not be empty")
 
 
+def _beginning(name: str) -> str:
+    """Returns a name that cannot be one, quoted up to what makes it so: a secret value may have slipped in."""
+    shown = re.match("[A-Za-z0-9_-]*", name)
+    assert shown is not None
+    return repr(name if shown.end() == len(name) else name[: shown.end()] + "…")
+
+
 def check_env(name: str, value: Any) -> None:
     """Raises unless `value` is `None` or a dict of str to str that an operating system takes as environment."""
     if value is None:
@@ -61,7 +69,7 @@ def check_env(name: str, value: Any) -> None:
     for key, item in value.items():
         check_str(f"a key of {name}", key)
         if not key or "=" in key or "\0" in key:
-            raise ValueError(f"{name}: {key!r} cannot be the name of an environment variable")
+            raise ValueError(f"{name}: {_beginning(key)} cannot be the name of an environment variable")
         check_str(f"{name}[{key!r}]", item)
         if "\0" in item:
             raise ValueError(f"{name}[{key!r}] holds a NUL character")
@@ -128,9 +136,9 @@ def check_ws_url(name: str, value: Any) -> None:
     except ValueError:
         raise ValueError(f"{name} is not a URL: its host or port makes no sense") from None
     if parts.scheme not in ("ws", "wss"):
-        raise ValueError(
-            f"{name} must begin with ws:// or wss://, not {(parts.scheme + '://') if parts.scheme else 'no scheme'}"
-        )
+        # No more is shown: what looks like a scheme may be the user name of a URL without one.
+        given = f", not {parts.scheme}://" if parts.scheme in ("http", "https") else ""
+        raise ValueError(f"{name} must begin with ws:// or wss://{given}")
     if not host:
         raise ValueError(f"{name} names no host")
     if port == 0:
@@ -147,9 +155,11 @@ def _check_encodable(name: str, value: str) -> None:
 def check_header(name: str, key: Any, value: Any) -> None:
     """Raises unless key and value can be an HTTP header (RFC 7230 §3.2: no line breaks)."""
     check_str(f"a key of {name}", key)
+    if not key or any(character in key for character in " \t\r\n:\0"):
+        raise ValueError(f"{name}: {_beginning(key)} is not a header that HTTP can carry")
     check_str(f"{name}[{key!r}]", value)
     _check_encodable(f"{name}[{key!r}]", key + value)
-    if not key or any(character in key for character in " \t\r\n:\0") or any(c in value for c in "\r\n\0"):
+    if any(character in value for character in "\r\n\0"):
         raise ValueError(f"{name}: {key!r} is not a header that HTTP can carry")
 
 
