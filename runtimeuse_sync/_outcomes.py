@@ -6,7 +6,7 @@ Pure functions; no threads run here. This is where secrets are masked in what th
 from typing import Any, List, Optional
 
 from ._connection import ConnectionClosed
-from ._redaction import scrub, scrub_value
+from ._redaction import in_any_form, scrub, scrub_value
 from ._requests import Request
 from .errors import (
     AgentRuntimeError,
@@ -88,9 +88,9 @@ def connection_error(closed: Optional[BaseException], origin: str, kind: str, se
     """
     if not isinstance(closed, ConnectionClosed):
         error = ConnectionLostError(f"the connection failed: {type(closed).__name__}", {"in_flight": kind})
-        error.__cause__ = closed
+        error.__cause__ = _presentable(closed, secrets)
         return error
-    reason = scrub(str(closed), secrets)
+    reason = scrub(str(closed), in_any_form(secrets))
     public: RuntimeUseError
     if closed.opening:
         public = RuntimeConnectionError(f"could not connect to {origin}: {reason}", status=closed.status)
@@ -98,5 +98,25 @@ def connection_error(closed: Optional[BaseException], origin: str, kind: str, se
         public = ProtocolError(reason, {"in_flight": kind})
     else:
         public = ConnectionLostError(f"the connection to {origin} was lost ({kind}): {reason}", {"in_flight": kind})
-    public.__cause__ = closed.cause
+    public.__cause__ = _presentable(closed.cause, secrets)
     return public
+
+
+def _presentable(cause: Optional[BaseException], secrets: List[str]) -> Optional[BaseException]:
+    """Returns the cause of an error, unless a traceback of it would show a secret: then `None`."""
+    forms = in_any_form(secrets)
+    seen: List[BaseException] = []
+    waiting = [cause]
+    while waiting:
+        error = waiting.pop()
+        if error is None or any(error is known for known in seen):
+            continue
+        seen.append(error)
+        try:
+            texts = [str(error), repr(error), *getattr(error, "__notes__", ())]
+        except Exception:
+            return None  # What cannot be looked at is not shown.
+        if any(scrub(str(text), forms) != text for text in texts):
+            return None
+        waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+    return cause

@@ -6,6 +6,7 @@ besides scheme, host and port.
 """
 
 import dataclasses
+import json
 import re
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple, Type
 from urllib.parse import unquote, unquote_plus, urlsplit
@@ -68,6 +69,12 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
             masked += [text[at:start], MASK]
         at = max(at, end)
     return "".join(masked) + text[at:] if masked else text
+
+
+def in_any_form(secrets: Iterable[str]) -> List[str]:
+    """Returns secrets also as they look inside the `repr`, and the JSON, of a longer string."""
+    plain = list(secrets)
+    return plain + [form for secret in plain for form in (repr(secret)[1:-1], json.dumps(secret)[1:-1])]
 
 
 def scrub_value(value: Any, secrets: Iterable[str]) -> Any:
