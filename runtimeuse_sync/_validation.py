@@ -153,14 +153,14 @@ def _check_encodable(name: str, value: str) -> None:
 
 
 def check_header(name: str, key: Any, value: Any) -> None:
-    """Raises unless key and value can be an HTTP header (RFC 7230 §3.2: no line breaks)."""
+    """Raises unless key and value can be an HTTP header (RFC 7230 §3.2: a token, and no control characters)."""
     check_str(f"a key of {name}", key)
-    if not key or any(character in key for character in " \t\r\n:\0"):
+    if not re.fullmatch("[!#$%&'*+.^_`|~0-9A-Za-z-]+", key):
         raise ValueError(f"{name}: {_beginning(key)} is not a header that HTTP can carry")
     check_str(f"{name}[{key!r}]", value)
-    _check_encodable(f"{name}[{key!r}]", key + value)
-    if any(character in value for character in "\r\n\0"):
-        raise ValueError(f"{name}: {key!r} is not a header that HTTP can carry")
+    _check_encodable(f"{name}[{key!r}]", value)
+    if any((character < " " and character != "\t") or character == "\x7f" for character in value):
+        raise ValueError(f"{name}: {key!r} is not a header that HTTP can carry: its value holds a control character")
 
 
 def check_proxy_url(name: str, value: Any) -> None:
