@@ -15,10 +15,9 @@ Every one pickles and copies with all its attributes. No threads run here.
 """
 
 import json
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Tuple, Type
 
-if TYPE_CHECKING:
-    from .results import CommandResultItem
+from .results import CommandResultItem
 
 
 class RuntimeUseError(Exception):
@@ -96,7 +95,7 @@ class CommandFailedError(AgentRuntimeError):
         error: str,
         metadata: Optional[Dict[str, Any]] = None,
         *,
-        results: "Optional[List[CommandResultItem]]" = None,
+        results: Optional[List[CommandResultItem]] = None,
         command: str = "",
         exit_code: int = -1,
     ) -> None:
@@ -167,7 +166,7 @@ class ArtifactUploadError(RuntimeUseError):
         result: What the call would have returned, where it is a one-shot's; else `None`.
     """
 
-    def __init__(self, message: str, filepaths: "Optional[List[str]]" = None, *, result: Any = None) -> None:
+    def __init__(self, message: str, filepaths: Optional[List[str]] = None, *, result: Any = None) -> None:
         super().__init__(message)
         self.filepaths: List[str] = filepaths if filepaths is not None else []
         self.result = result
