@@ -13,7 +13,7 @@ import errno
 import socket
 import ssl
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import websocket
 
@@ -68,11 +68,11 @@ def open_websocket(target: Target, wait: Wait, resolve: Resolve = socket.getaddr
         OpeningFailed: the attempt failed. Whatever `wait` raises passes through.
     """
     parts = urlsplit(target.url)
-    host = parts.hostname or ""
+    host, zone = split_zone(parts.hostname or "")
     secure = parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
     proxy = proxy_for(target.proxy, host, port, secure)
-    sock = _connect_to_proxy(proxy, host, port, wait, resolve) if proxy else _connect(host, port, wait, resolve)
+    sock = _connect_to_proxy(proxy, host, port, wait, resolve) if proxy else _connect(host + zone, port, wait, resolve)
     try:
         if secure:
             sock = _start_tls(sock, host, target.ssl_context, wait)
@@ -80,6 +80,17 @@ def open_websocket(target: Target, wait: Wait, resolve: Resolve = socket.getaddr
     except BaseException:
         sock.close()
         raise
+
+
+def split_zone(host: str) -> Tuple[str, str]:
+    """Returns a URL's host without the zone of an IPv6 address, and the zone as name look-ups take it: `%eth0`.
+
+    A URL writes it as `%25eth0` (RFC 6874). It means something on this machine only, so no server is told of it.
+    """
+    address, percent, zone = host.partition("%")
+    if not percent or ":" not in address:
+        return host, ""
+    return address, percent + unquote(zone[2:] if zone.startswith("25") else zone)
 
 
 def _connect_to_proxy(proxy: Proxy, host: str, port: int, wait: Wait, resolve: Resolve) -> socket.socket:
@@ -229,6 +240,10 @@ class _HandshakeSocket:
 def _handshake(sock: socket.socket, target: Target, wait: Wait) -> bytes:
     headers = dict(target.headers)
     host = next((headers.pop(name) for name in list(headers) if name.lower() == "host"), None)
+    parts = urlsplit(target.url)
+    address, zone = split_zone(parts.hostname or "")
+    if zone and host is None:
+        host = host_and_port(address, parts.port) if parts.port else f"[{address}]"
     stand_in = _HandshakeSocket(sock, wait, target)
     client: Any = websocket.WebSocket(enable_multithread=False)
     try:
