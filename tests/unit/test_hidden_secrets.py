@@ -13,7 +13,8 @@ from runtimeuse_sync import CommandInterface, ConnectionLostError, QueryOptions,
 from runtimeuse_sync._connection import ConnectionClosed
 from runtimeuse_sync._outcomes import connection_error
 
-from .doubles import PATIENCE, MemoryTransport
+from ..servers import PATIENCE
+from .doubles import MemoryTransport
 
 SECRET = 'sk-live\n"TOPSECRET"'
 

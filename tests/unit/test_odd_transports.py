@@ -11,8 +11,8 @@ import pytest
 
 from runtimeuse_sync import ProtocolError, RuntimeUseClient
 
-from .doubles import PATIENCE
-from .test_blocking_connection import RESULT, answering, make_client
+from ..servers import PATIENCE
+from .transports import RESULT, answering, make_client
 
 BYTES = json.dumps(RESULT).encode()
 

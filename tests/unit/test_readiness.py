@@ -19,7 +19,9 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync import _readiness as readiness_module
 
-from .doubles import PATIENCE, InThread, MemoryTransport, MemoryTransports
+from ..servers import PATIENCE
+from ..threads import InThread
+from .doubles import MemoryTransport, MemoryTransports
 
 
 class Booting(MemoryTransports):

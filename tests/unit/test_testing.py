@@ -27,7 +27,7 @@ from runtimeuse_sync.testing import (
     upload_request,
 )
 
-from .doubles import PATIENCE
+from ..servers import PATIENCE
 
 
 def client_of(fake: FakeRuntime) -> RuntimeUseClient:

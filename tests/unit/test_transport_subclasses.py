@@ -10,7 +10,7 @@ import pytest
 from runtimeuse_sync import RuntimeUseClient, WebSocketTransport
 from runtimeuse_sync.testing import FakeConnection, FakeRuntime, Message, text_result
 
-from .test_blocking_connection import RESULT
+from .transports import RESULT
 
 NOWHERE = "ws://127.0.0.1:1/?token=hunter2"
 

@@ -15,7 +15,7 @@ import pytest
 from runtimeuse_sync import _upload_server
 from runtimeuse_sync.artifacts import UploadDirectory
 
-from .doubles import PATIENCE
+from ..servers import PATIENCE
 from .test_artifacts import put, request_for
 
 

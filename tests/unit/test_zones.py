@@ -15,7 +15,8 @@ from runtimeuse_sync.transports._http import OpeningFailed
 from runtimeuse_sync.transports._opening import Target, open_websocket, split_zone
 from tests.network import has_ipv6
 
-from .doubles import PATIENCE, InThread
+from ..servers import PATIENCE
+from ..threads import InThread
 
 
 @pytest.mark.parametrize(
