@@ -237,13 +237,21 @@ class _HandshakeSocket:
         return b"\r\n".join(line for line in lines if not line.lower().startswith(b"set-cookie:"))
 
 
+def _host_without_zone(url: str) -> Optional[str]:
+    """Returns the `Host` header for a URL whose host has a zone; `None` for any other."""
+    if "%" not in url:
+        return None
+    parts = urlsplit(url)
+    address, zone = split_zone(parts.hostname or "")
+    if not zone:
+        return None
+    return host_and_port(address, parts.port) if parts.port else f"[{address}]"
+
+
 def _handshake(sock: socket.socket, target: Target, wait: Wait) -> bytes:
     headers = dict(target.headers)
     host = next((headers.pop(name) for name in list(headers) if name.lower() == "host"), None)
-    parts = urlsplit(target.url)
-    address, zone = split_zone(parts.hostname or "")
-    if zone and host is None:
-        host = host_and_port(address, parts.port) if parts.port else f"[{address}]"
+    host = host or _host_without_zone(target.url)
     stand_in = _HandshakeSocket(sock, wait, target)
     client: Any = websocket.WebSocket(enable_multithread=False)
     try:
