@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import List
 
 import pytest
@@ -17,16 +18,18 @@ from .test_main import COMMAND, running, url_of
 from .wire import CANCELLED, Wire, output
 
 
-def test_a_closed_terminal_may_say_so_twice() -> None:
-    with running("--kill-grace", "0.5") as process, connect(url_of(process)) as connection:
+def test_a_closed_terminal_may_say_so_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "end")
+    with running("--kill-grace", str(4 * PATIENCE)) as process, connect(url_of(process)) as connection:
         wire = Wire(connection)
-        wire.send_commands("trap 'echo stopping' TERM; echo $$; for i in 1 2 3; do sleep 20; done")
+        wire.send_commands(f"trap 'echo stopping' TERM; echo $$; sleep 60; read line < {tmp_path}/end")
         pid = int(wire.receive()["text"])
         process.send_signal(signal.SIGHUP)
         while wire.receive()["text"] != "stopping\n":
             continue  # what the shell has to say of it
-        # Now it is stopping, and waits for a command that does not end of itself.
+        # Now it is stopping, and waits for the command.
         process.send_signal(signal.SIGHUP)
+        (tmp_path / "end").write_text("now\n")
         assert wire.receive_until()[-1] == CANCELLED
         assert process.communicate(timeout=PATIENCE) == ("", "")
         assert process.returncode == 0
