@@ -184,13 +184,17 @@ class QueueTransport:
 
     def _call_transport(self) -> Iterator[Message]:
         try:
-            inspect.signature(self._transport).bind(self._outgoing)
-        except TypeError:
-            # It takes its argument by the name only, as the async client hands it over.
-            return self._transport(send_queue=self._outgoing)
-        except ValueError:
-            pass  # It has no signature that can be looked at.
-        return self._transport(self._outgoing)
+            # Of a decorator's function, not of the one in it.
+            parameters = inspect.signature(self._transport, follow_wrapped=False).parameters
+        except (TypeError, ValueError):
+            return self._transport(self._outgoing)  # It has no signature that can be looked at.
+        named = parameters.get("send_queue")
+        if named is None:
+            by_name = {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.VAR_KEYWORD}
+        else:
+            # As the async client hands it over: it need not be the first.
+            by_name = named.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return self._transport(send_queue=self._outgoing) if by_name else self._transport(self._outgoing)
 
     def close(self) -> None:
         """Tells the transport that the call is over."""

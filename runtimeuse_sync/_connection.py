@@ -198,7 +198,8 @@ class Connection:
     @property
     def runs_this(self) -> bool:
         """Whether the connection's own thread asks: one that collects garbage finalizes whatever it finds."""
-        return threading.get_ident() == self._thread.ident
+        # Of a thread that has ended, another may have the number.
+        return threading.get_ident() == self._thread.ident and self._thread.is_alive()
 
     @property
     def belongs_to_this_process(self) -> bool:

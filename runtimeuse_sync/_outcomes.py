@@ -114,9 +114,10 @@ def _presentable(cause: Optional[BaseException], secrets: List[str]) -> Optional
         seen.append(error)
         try:
             texts = [str(error), repr(error), *getattr(error, "__notes__", ())]
+            inner = [each for each in getattr(error, "exceptions", ()) if isinstance(each, BaseException)]
         except Exception:
             return None  # What cannot be looked at is not shown.
         if any(scrub(str(text), forms) != text for text in texts):
             return None
-        waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+        waiting += [error.__cause__, error.__context__, *inner]
     return cause

@@ -134,8 +134,8 @@ def _query_values(query: str) -> Set[str]:
         for piece in {parameter, *parameter.split(";")}:
             # What seems to be a name without a value may be a token by itself, in base64 with its padding.
             value = piece.partition("=")[2] if piece.rstrip("=").count("=") else piece
-            # Also without the padding of base64, and what is the value of a parameter inside it.
-            for form in (value, value.rstrip("="), *value.split("=")[1:]):
+            # Also without the padding of base64, and the parts of what has a parameter inside it.
+            for form in (value, value.rstrip("="), *value.split("=")):
                 values |= {form, unquote(form), unquote_plus(form)}
     return values
 

@@ -57,7 +57,7 @@ def end_session(
     while True:
         while uploads.kept:
             if not _waits_for_answers(exchange, call):
-                failures.append(_not_waited_for(exchange, call))
+                failures.append(not_waited_for(exchange, call))
                 break
             if call.now() >= until:
                 return False
@@ -88,7 +88,8 @@ def _waits_for_answers(exchange: Exchange, call: Call) -> bool:
     return True
 
 
-def _not_waited_for(exchange: Exchange, call: Call) -> ArtifactUploadError:
+def not_waited_for(exchange: Exchange, call: Call) -> ArtifactUploadError:
+    """Gives up the upload requests that have not been answered; returns what is to be raised for them."""
     paths = exchange.uploads.give_up()
     shown = scrub(", ".join(paths), call.secrets)
     return ArtifactUploadError(

@@ -8,7 +8,7 @@ free at once (`try_take`).
 
 import threading
 from collections import deque
-from typing import Deque, Iterable, Optional, Set
+from typing import Deque, Iterable, List, Optional, Set, Tuple
 
 from ._wakeup import Wakeup
 
@@ -19,13 +19,24 @@ class Ticket:
     Attributes:
         wakeup: Woken when it may be the ticket's turn.
         threads: The user's threads that act for its holder: the caller's, and its callbacks'.
+        readings: Who is inside of what its holder does, the thread and a mark of each: of one thread only, more than
+            once where a callback goes on by itself. Each step on it is atomic.
+        left: Whether its holder was left by a thread that had to leave the rest to the one that is inside.
     """
 
-    __slots__ = ("threads", "wakeup")
+    __slots__ = ("left", "readings", "threads", "wakeup")
 
     def __init__(self, wakeup: Wakeup, threads: Iterable[int] = ()) -> None:
         self.wakeup = wakeup
         self.threads: Set[int] = set(threads)
+        self.readings: List[Tuple[int, object]] = []
+        self.left = False
+
+    @property
+    def is_read_elsewhere(self) -> bool:
+        """Whether another thread than this one is inside."""
+        readings = self.readings[:1]
+        return bool(readings) and readings[0][0] != threading.get_ident()
 
 
 class Turn:

@@ -125,7 +125,7 @@ class _Upload(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not secrets.compare_digest(parts.query.encode(), f"token={self.server.token}".encode()):
             self._answer(403)
-        elif not length.isdigit():
+        elif not (length.isascii() and length.isdigit()):
             self._answer(411)
         else:
             self._left = int(length)

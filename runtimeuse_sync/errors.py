@@ -14,6 +14,7 @@
 Every one pickles and copies with all its attributes. No threads run here.
 """
 
+import copy
 import json
 from typing import Any, Dict, List, Optional, Tuple, Type
 
@@ -32,6 +33,17 @@ def _rebuild(cls: Type[RuntimeUseError], args: Tuple[Any, ...], attributes: Dict
     error.args = args
     error.__dict__.update(attributes)
     return error
+
+
+def without_traceback(error: Optional[BaseException]) -> Optional[BaseException]:
+    """Returns a copy of an error of ours, which knows no frames and so keeps nothing alive; any other as it is."""
+    # Not of a subclass of the user's, which need not be made for it.
+    if error is None or type(error).__module__ != __name__:
+        return error
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    copied.__suppress_context__ = error.__suppress_context__
+    return copied
 
 
 class AgentRuntimeError(RuntimeUseError):

@@ -9,7 +9,6 @@ States: new → started → ended (with a result or an error) or left (early, wh
 state.
 """
 
-import copy
 import functools
 import logging
 import math
@@ -33,8 +32,8 @@ from ._turn import Ticket
 from .errors import (
     AgentRuntimeError,
     CancelledException,
-    RuntimeUseError,
     SessionStateError,
+    without_traceback,
 )
 from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
@@ -66,8 +65,6 @@ class Run(Generic[ResultType]):
         self._exchange: Optional[Exchange] = None
         self._started = False
         self._joined = False
-        # The thread that is reading, while one is.
-        self._reader: Optional[int] = None
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
         self._result: Optional[ResultType] = None
         self._error: Optional[BaseException] = None
@@ -113,13 +110,16 @@ class Run(Generic[ResultType]):
 
         While another thread is reading it, this is as `abort`: that thread leaves it.
         """
-        if self._reader not in (None, threading.get_ident()):
+        ticket = self._ticket
+        # In this order: a reader that is gone by the second look has not seen the mark, or leaves it, too.
+        ticket.left = True
+        if ticket.is_read_elsewhere:
             self._call.abort()
-            return
+            if ticket.is_read_elsewhere:
+                return
         surely(self._release)
-        if isinstance(self._error, RuntimeUseError):
-            # The one that was raised knows the run, by its traceback: what it carries would be kept by that circle.
-            self._error = copy.copy(self._error)
+        # The one that was raised knows the run, by its traceback: what it carries would be kept by that circle.
+        self._error = without_traceback(self._error)
 
     def forget(self) -> None:
         """Lets go of how it ended, for a run that nobody will ask: the error, and the run, could keep each other."""
@@ -217,22 +217,26 @@ class Run(Generic[ResultType]):
             return None
         if self._exchange is None:
             raise SessionStateError("a run must be entered first: with client.stream(…) as run: …")
-        outer, ident = self._reader, threading.get_ident()
-        if outer not in (None, ident):
-            raise SessionStateError("another thread is reading this run: one that waits for its callback, perhaps")
-        threads = self._ticket.threads
-        known = ident in threads
+        ticket, ident = self._ticket, threading.get_ident()
+        reading = (ident, object())
+        known = ident in ticket.threads
         try:
-            self._reader = ident
-            threads.add(ident)
-            return self._read(self._exchange, to_the_end)
-        except BaseException as error:
-            self._error = error
-            raise
+            ticket.readings.append(reading)
+            if ticket.is_read_elsewhere:
+                raise SessionStateError("another thread is reading this run: one that waits for its callback, perhaps")
+            ticket.threads.add(ident)
+            try:
+                return self._read(self._exchange, to_the_end)
+            except BaseException as error:
+                self._error = error
+                raise
         finally:
             if not known:
-                threads.discard(ident)
-            self._reader = outer
+                ticket.threads.discard(ident)
+            if reading in ticket.readings:
+                ticket.readings.remove(reading)
+            if ticket.left and not ticket.readings:
+                self.close()
 
     def _read(self, exchange: Exchange, to_the_end: bool) -> Optional[StreamedMessage]:
         call, deadline = self._call, self._call.deadline

@@ -23,7 +23,7 @@ from ._exchange import Exchange
 from ._line import Line
 from ._redaction import scrub
 from ._requests import Defaults, Request
-from ._session_end import end_session
+from ._session_end import end_session, not_waited_for
 from ._turn import Ticket
 from .errors import (
     ArtifactUploadError,
@@ -102,15 +102,24 @@ class RuntimeUseSession(Calls):
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        if self._exchange is not None:
-            # A generator's, say, that nobody will resume: it must not keep the session from being ended.
-            self._exchange.leave_run_of_this_thread()
         try:
-            self.close()
+            cleaned_up(self._leave_run_and_close, self._surely_closed)
         except Exception as problem:
             if error is None:
                 raise
             _logger.warning("the session did not end well after %s: %s", type(error).__name__, type(problem).__name__)
+
+    def _leave_run_and_close(self) -> None:
+        if self._exchange is not None:
+            # A generator's, say, that nobody will resume: it must not keep the session from being ended.
+            self._exchange.leave_run_of_this_thread()
+        self.close()
+
+    def _surely_closed(self) -> None:
+        # Does nothing but where an interrupt has come before the first step of `close`.
+        if self._exchange is not None and not self._closed:
+            self._closed = True
+            self._exchange.connection.close()
 
     def __del__(self) -> None:
         exchange = getattr(self, "_exchange", None)
@@ -185,7 +194,9 @@ class RuntimeUseSession(Calls):
         try:
             exchange.take_turn(call, ticket)
             until = math.inf if uploads.expected else call.now() + _QUIET_END
-            end_session(exchange, call, until, callbacks, failures)
+            if not end_session(exchange, call, until, callbacks, failures) and uploads.kept and not failures:
+                # Announced in the very moment in which there was nothing to wait for any more.
+                failures.append(not_waited_for(exchange, call))
         except RuntimeUseError as problem:
             # What was lost with it matters only where files may have been announced.
             if uploads.expected and not failures:

@@ -5,10 +5,9 @@ One task on the event loop looks at the directories in turn; the looks themselve
 """
 
 import asyncio
-import itertools
 import os
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from .._redaction import MASK
 from .messages import UploadResponse
@@ -180,24 +179,33 @@ class _MaskedNames:
     """Keeps files apart whose paths differ only in what is masked: clients tell files by their announced paths."""
 
     def __init__(self) -> None:
-        # Whose the announced paths are that have a mask in them. Never forgotten: when a file has gone, what a client
-        # made of it may still be where its path says.
-        self._owners: Dict[str, str] = {}
+        # The numbers of files, by their paths and how these were masked; which announced paths are taken, and from
+        # where on to look for the next. Never forgotten: when a file has gone, what a client made of it may still be
+        # where its path says.
+        self._numbers: Dict[Tuple[str, str], int] = {}
+        self._taken: Set[str] = set()
+        self._next: Dict[str, int] = {}
 
     def distinct(self, path: str, shown: Dict[str, Any]) -> Dict[str, Any]:
         """Returns a file's announcement, with a number in its name if another file has been announced by the same."""
+        masked: str = shown["filepath"]
         # What has no mask is a real path, and so no other file's.
-        if MASK not in shown["filepath"]:
+        if MASK not in masked:
             return shown
-        named = shown
-        for number in itertools.count(2):
-            if self._owners.setdefault(named["filepath"], path) == path:
-                break
-            named = {**shown, **{name: _numbered(shown[name], number) for name in ("filename", "filepath")}}
-        return named
+        number = self._numbers.get((path, masked))
+        if number is None:
+            number = self._next.get(masked, 1)
+            while _numbered(masked, number) in self._taken:
+                number += 1
+            self._next[masked] = number + 1
+            self._taken.add(_numbered(masked, number))
+            self._numbers[path, masked] = number
+        return {**shown, **{name: _numbered(shown[name], number) for name in ("filename", "filepath")}}
 
 
 def _numbered(name: str, number: int) -> str:
+    if number == 1:
+        return name
     # Before the extension, which says what kind of file it is.
     stem, extension = os.path.splitext(name)
     return f"{stem}-{number}{extension}"

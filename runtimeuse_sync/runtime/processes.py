@@ -29,9 +29,10 @@ MARK = "RUNTIMEUSE_RUNTIME_MARK"
 #: How much of a command's output is read before it is handed on, in bytes.
 _READ_AHEAD = 128 * 1024
 #: What Linux gives a pipe, in bytes, and what one gets whose command fills it faster than it is read: the larger it is,
-#: the less often the two wait for each other. Python names the operation only from 3.10 on.
+#: the less often the two wait for each other. Not more, for the system allows each user so much for all pipes. Python
+#: names the operation only from 3.10 on.
 _PIPE_SIZE = 64 * 1024
-_LARGE_PIPE_SIZE = MEBIBYTE
+_LARGE_PIPE_SIZE = 256 * 1024
 _SET_PIPE_SIZE = 1031
 #: The most that the shell itself can have left in a pipe and its reader; what comes beyond it, once the shell has
 #: exited, is its background children's.

@@ -15,6 +15,8 @@ from . import _frames
 # lets the interpreter go, so a large one is made while the caller's thread is busy with what came before.
 _LEAST_READ = 16 * 1024
 _MOST_READ = 1024 * 1024
+# TLS gives 16 KiB at a time, which take several times as long: what is to be sent, or closed, must not wait for more.
+_MOST_READ_SECURE = 128 * 1024
 _SENT_AT_ONCE = 256 * 1024
 _FLUSH_SIZE = 1024 * 1024
 
@@ -125,7 +127,8 @@ class WebSocketLink:
         """
         messages: List[str] = []
         received = 0
-        while received < _MOST_READ and not self._read_all:
+        most = _MOST_READ_SECURE if self._secure else _MOST_READ
+        while received < most and not self._read_all:
             data = self._first or self._read_some()
             if not data:
                 break

@@ -14,8 +14,10 @@ import pytest
 
 from runtimeuse_sync import (
     AgentRuntimeError,
+    ArtifactUploadResult,
     CancelledException,
     CommandFailedError,
+    ConnectionLostError,
     RunTimeoutError,
     RuntimeUseClient,
     RuntimeUseSession,
@@ -26,7 +28,7 @@ from runtimeuse_sync.testing import error as fake_error
 
 from ..servers import Peer
 from ..threads import InThread
-from .helpers import BOTH, Serve, begin_until_cancelled, client_of, end, next_and_end, text, wait
+from .helpers import BOTH, CONFIRM, Serve, begin_until_cancelled, client_of, end, next_and_end, text, upload, wait
 
 
 def connection_threads() -> List[str]:
@@ -58,6 +60,117 @@ def test_closed_by_another_thread_while_one_reads(serve: Serve, in_session: bool
     if session is not None:
         assert session.query("next").text == "next"
         session.close()
+
+
+@BOTH
+def test_closed_by_the_thread_that_began_it_while_another_reads(serve: Serve, in_session: bool) -> None:
+    """The reader gives back all that the run has taken, as nobody else does."""
+
+    def script(peer: Peer) -> None:
+        begin_until_cancelled(peer, "hello")
+        if in_session:
+            peer.send(text("late"))
+            next_and_end(peer)
+
+    client = client_of(serve(script))
+    session = client.session().open() if in_session else None
+    reading = threading.Event()
+    with (session or client).stream("hi") as run:
+
+        def read() -> None:
+            for _ in run:
+                reading.set()
+
+        reader = InThread(read)
+        wait(reading)
+    assert isinstance(reader.error(), CancelledException)
+    if session is not None:
+        assert session.query("next").text == "next"
+        session.close()
+    assert connection_threads() == []
+    assert not client._calls
+
+
+def test_a_session_left_while_another_thread_serves_its_uploads(serve: Serve) -> None:
+    files = [f"/out/{number}" for number in range(4)]
+    answered: List[str] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(*map(upload, files))
+        for message in peer.requests():
+            if message["message_type"] == "artifact_upload_response_message":
+                answered.append(message["filepath"])
+            elif message["message_type"] == "cancel_message":
+                peer.send(text("late"))
+            elif message["message_type"] == "end_session_message":
+                while len(answered) < len(files):
+                    answered.append(peer.expect("artifact_upload_response_message")["filepath"])
+                peer.send(CONFIRM)
+
+    asked: List[str] = []
+    asking, leaving = threading.Event(), threading.Event()
+
+    def place(request: Any) -> ArtifactUploadResult:
+        asked.append(request.filepath)
+        asking.set()
+        wait(leaving)
+        return ArtifactUploadResult("http://storage/x", "text/plain")
+
+    class Leaving(List[Any]):
+        """Sees the session's end take its place in the queue."""
+
+        def append(self, ticket: Any) -> None:
+            super().append(ticket)
+            leaving.set()
+
+    with client_of(serve(script)).session() as session:
+        run = session.stream("hi", artifacts_dir="/out", on_artifact_upload_request=place).__enter__()
+        reader = InThread(lambda: run.result)
+        wait(asking)
+        exchange: Any = session._exchange
+        exchange.turn._queue = Leaving(exchange.turn._queue)
+    assert isinstance(reader.error(), CancelledException)
+    assert sorted(asked) == files
+    assert sorted(answered) == files
+
+
+def test_a_session_whose_threads_number_is_another_threads_now(serve: Serve) -> None:
+    """Numbers of threads that have ended are given again; the loss of the connection must be told all the same."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(text("done"))
+        peer.cut()
+
+    session = client_of(serve(script)).session().open()
+    exchange: Any = session._exchange
+    session.query("hi", artifacts_dir="/out", on_artifact_upload_request=lambda _: None)  # type: ignore[arg-type,return-value]  # never called
+    exchange.connection.join()
+    exchange.connection._thread._ident = threading.get_ident()
+    with pytest.raises(ConnectionLostError):
+        session.close()
+
+
+def test_an_interrupt_on_the_way_out_of_a_session(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.until_gone()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    session = client_of(serve(script)).session()
+    monkeypatch.setattr(session, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        with session:
+            pass
+    assert "closed" in repr(session)
+    exchange: Any = session._exchange
+    exchange.connection.join()
+    assert connection_threads() == []
 
 
 def test_only_one_thread_reads_a_run() -> None:
@@ -239,3 +352,26 @@ def test_a_run_that_was_left_still_tells_how_it_ended() -> None:
     assert again.value.exit_code == 3
     assert again.value.results == caught.value.results
     assert again.value.args == caught.value.args
+
+
+class Mine(AgentRuntimeError):
+    """An error of the user's that cannot be copied."""
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("not to be copied")
+
+
+def test_an_error_of_the_users_comes_out_unchanged_and_stays_so() -> None:
+    mine = Mine("the callback's own")
+
+    def fail(_: Any) -> None:
+        raise mine
+
+    client = RuntimeUseClient(transport=FakeRuntime([[command_output("x")]]))
+    with pytest.raises(Mine) as caught:
+        with client.stream_commands(["c"], on_command_output=fail) as run:
+            list(run)
+    assert caught.value is mine
+    with pytest.raises(Mine) as again:
+        print(run.result)
+    assert again.value is mine

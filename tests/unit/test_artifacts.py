@@ -103,6 +103,7 @@ def test_who_does_not_know_the_token_is_refused(tmp_path: Path) -> None:
         url = uploads.callback(request_for("/a")).presigned_url
         assert put(url.split("?")[0] + "?token=guess", b"x") == 403
         assert put(url, b"1\r\nx\r\n0\r\n\r\n", **{"Transfer-Encoding": "chunked"}) == 411
+        assert put(url, b"", **{"Content-Length": "\u00b2"}) == 411
     assert list(tmp_path.iterdir()) == []
 
 

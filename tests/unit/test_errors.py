@@ -23,6 +23,7 @@ from runtimeuse_sync import (
     TextResult,
     errors,
 )
+from runtimeuse_sync.errors import without_traceback
 
 from .duplicates import duplicates
 
@@ -124,3 +125,18 @@ def test_deep_metadata_can_be_shown(depth: int) -> None:
     for _ in range(depth):
         nested = {"a": nested}
     assert str(AgentRuntimeError("it failed", nested)).startswith("it failed")
+
+
+def test_a_copy_without_frames() -> None:
+    with pytest.raises(CommandFailedError) as caught:
+        raise CommandFailedError("it failed", {"a": 1}, results=RESULTS) from OSError("why")
+    error, copied = caught.value, without_traceback(caught.value)
+    assert copied is not error
+    assert copied is not None
+    assert copied.__traceback__ is None
+    assert copied.__cause__ is error.__cause__
+    assert copied.__suppress_context__
+    assert (copied.args, vars(copied)) == (error.args, vars(error))
+    ours = OSError("no error of ours")
+    assert without_traceback(ours) is ours
+    assert without_traceback(None) is None

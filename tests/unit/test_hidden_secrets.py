@@ -113,3 +113,12 @@ def test_an_exception_that_cannot_be_shown_is_no_cause() -> None:
             raise LookupError(SECRET)
 
     assert connection_error(Unspeakable(), "ws://h", "query", [SECRET]).__cause__ is None
+
+
+@pytest.mark.parametrize("exceptions", [None, ["a text"], {"a": 1}, len, [OSError(SECRET)]])
+def test_a_cause_with_exceptions_of_any_kind(exceptions: Any) -> None:
+    cause = OSError("broken")
+    cause.exceptions = exceptions  # type: ignore[attr-defined]  # as an exception group has them, and others may
+    error = connection_error(ConnectionClosed("it broke", cause=cause), "ws://host", "query", [SECRET])
+    assert isinstance(error, ConnectionLostError)
+    assert SECRET not in all_of(error)

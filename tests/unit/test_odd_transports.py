@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import queue
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Optional
 
 import pytest
 
@@ -68,9 +68,43 @@ def by_either(send_queue: queue.Queue[Any], timeout: float = 1.0) -> Iterator[An
     return by_name(send_queue=send_queue)
 
 
+def second_by_name(url: str = "ws://host", send_queue: Optional[queue.Queue[Any]] = None) -> Iterator[Any]:
+    assert url == "ws://host"
+    assert send_queue is not None
+    return by_name(send_queue=send_queue)
+
+
+@functools.wraps(by_name)
+def decorated(*arguments: Any) -> Iterator[Any]:
+    return by_position(*arguments)
+
+
+@functools.wraps(two_names)
+def with_one_more(*arguments: Any) -> Iterator[Any]:
+    return two_names("here", send_queue=arguments[0])
+
+
+class WithoutSignature:
+    __signature__ = "none"
+
+    def __call__(self, *arguments: Any) -> Iterator[Any]:
+        return by_position(*arguments)
+
+
 @pytest.mark.parametrize(
     "transport",
-    [by_name, by_any_name, CallableByName(), functools.partial(two_names, "here"), by_position, by_either],
+    [
+        by_name,
+        by_any_name,
+        CallableByName(),
+        functools.partial(two_names, "here"),
+        by_position,
+        by_either,
+        second_by_name,
+        decorated,
+        with_one_more,
+        WithoutSignature(),
+    ],
     ids=lambda each: getattr(each, "__name__", type(each).__name__),
 )
 def test_the_queue_may_be_taken_by_its_name(transport: Callable[..., Any]) -> None:
