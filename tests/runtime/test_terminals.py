@@ -22,7 +22,7 @@ def test_a_closed_terminal_may_say_so_twice(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "end")
     with running("--kill-grace", str(4 * PATIENCE)) as process, connect(url_of(process)) as connection:
         wire = Wire(connection)
-        wire.send_commands(f"trap 'echo stopping' TERM; echo $$; sleep 60; read line < {tmp_path}/end")
+        wire.send_commands(f"trap 'echo stopping' TERM; sleep 60 & echo $$; wait; read line < {tmp_path}/end")
         pid = int(wire.receive()["text"])
         process.send_signal(signal.SIGHUP)
         while wire.receive()["text"] != "stopping\n":
