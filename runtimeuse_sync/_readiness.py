@@ -8,6 +8,7 @@ import socket
 import ssl
 from typing import Callable, List, Optional
 
+from ._backoff import try_again
 from ._call import Call
 from ._cleanup import cleaned_up
 from ._connection import Connection
@@ -93,20 +94,11 @@ class Readiness:
         return None
 
     def _further_attempts(self) -> Optional[_AttemptFailed]:
-        # Imported only by who needs it, for the import is not cheap.
-        from tenacity import Retrying, retry_if_exception, wait_random_exponential
+        def is_worth_it(error: BaseException) -> bool:
+            return isinstance(error, _AttemptFailed) and _may_be_up_later(error.closed)
 
-        retrying = Retrying(
-            retry=retry_if_exception(
-                lambda error: isinstance(error, _AttemptFailed) and _may_be_up_later(error.closed)
-            ),
-            wait=wait_random_exponential(multiplier=0.05, max=1.0),
-            sleep=self._pause,
-            reraise=True,
-        )
         try:
-            self._pause(0.05)
-            retrying(self._attempt)
+            try_again(self._attempt, is_worth_it, self._pause, self._deadline.passed)
         except _AttemptFailed as failed:
             return failed
         return None

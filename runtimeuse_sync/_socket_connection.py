@@ -17,6 +17,7 @@ import ssl
 import time
 from typing import Any, List, NamedTuple, Optional
 
+from ._backoff import try_again
 from ._connection import Connection, ConnectionClosed
 from ._late_imports import load
 from ._wakeup import Clock, Deadline
@@ -113,11 +114,8 @@ class SocketConnection(Connection):
             self.held_up = False
 
     def _retry(self, failure: OpeningFailed) -> WebSocketLink:
-        # Imported only by who needs it: most connections are there at once, and the import is not cheap.
         if not load("tenacity"):
             raise OpeningInterrupted(f"the interpreter is shutting down; the last attempt: {failure}")
-        from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
-
         last = failure
         self.last_failure = str(failure)
 
@@ -130,20 +128,11 @@ class SocketConnection(Connection):
                 self.last_failure = str(error)
                 raise
 
-        def out_of_time(_: RetryCallState) -> bool:
-            return self._connect_deadline.passed()
+        def is_worth_it(error: BaseException) -> bool:
+            return isinstance(error, OpeningFailed) and error.retryable
 
-        backoff = wait_random_exponential(multiplier=0.05, max=1.0)
         try:
-            self._pause(0.05)
-            link: WebSocketLink = Retrying(
-                retry=retry_if_exception(lambda error: isinstance(error, OpeningFailed) and error.retryable),
-                wait=backoff,
-                stop=out_of_time,
-                sleep=self._pause,
-                reraise=True,
-            )(attempt)
-            return link
+            return try_again(attempt, is_worth_it, self._pause, self._connect_deadline.passed)
         except OpeningInterrupted as interrupted:
             raise OpeningFailed(f"{interrupted}; the last attempt: {last}", status=last.status) from None
 
