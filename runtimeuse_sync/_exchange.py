@@ -154,14 +154,14 @@ class Exchange:
 
     def leave_run_of_this_thread(self) -> None:
         """Has the run that this thread has begun, and not left, left: who ends the session will not go on with it."""
-        call, ticket, ident = self.active, self.turn.first, threading.get_ident()
-        if call is None or ticket is None or ident not in ticket.threads:
+        call, ticket = self.active, self.turn.first
+        if call is None or ticket is None or not ticket.is_of_this_thread:
             return
         ticket.left = True
         call.abort()
         if ticket.is_read_elsewhere:
             # It is for that thread to leave it, and this one has nothing to do with it any more.
-            ticket.threads.discard(ident)
+            ticket.threads.discard(threading.get_ident())
         else:
             self.leave(call, ticket)
 

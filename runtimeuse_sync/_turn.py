@@ -33,6 +33,12 @@ class Ticket:
         self.left = False
 
     @property
+    def is_of_this_thread(self) -> bool:
+        """Whether this thread acts for its holder, or is inside of what that does."""
+        ident = threading.get_ident()
+        return ident in self.threads or any(ident == reader for reader, _ in self.readings[:])
+
+    @property
     def is_read_elsewhere(self) -> bool:
         """Whether another thread than this one is inside."""
         readings = self.readings[:1]
@@ -75,8 +81,7 @@ class Turn:
 
     def used_by_this_thread(self) -> bool:
         """Returns whether the calling thread has the turn or waits for it already: another wait would never end."""
-        ident = threading.get_ident()
-        return any(ident in ticket.threads for ticket in list(self._queue))
+        return any(ticket.is_of_this_thread for ticket in list(self._queue))
 
     @property
     def first(self) -> Optional[Ticket]:

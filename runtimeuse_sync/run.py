@@ -217,22 +217,18 @@ class Run(Generic[ResultType]):
             return None
         if self._exchange is None:
             raise SessionStateError("a run must be entered first: with client.stream(…) as run: …")
-        ticket, ident = self._ticket, threading.get_ident()
-        reading = (ident, object())
-        known = ident in ticket.threads
+        ticket = self._ticket
+        reading = (threading.get_ident(), object())
         try:
             ticket.readings.append(reading)
             if ticket.is_read_elsewhere:
                 raise SessionStateError("another thread is reading this run: one that waits for its callback, perhaps")
-            ticket.threads.add(ident)
             try:
                 return self._read(self._exchange, to_the_end)
             except BaseException as error:
                 self._error = error
                 raise
         finally:
-            if not known:
-                ticket.threads.discard(ident)
             if reading in ticket.readings:
                 ticket.readings.remove(reading)
             if ticket.left and not ticket.readings:
