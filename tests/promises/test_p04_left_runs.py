@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import warnings
@@ -30,7 +31,10 @@ def connection_threads() -> List[str]:
 
 
 @BOTH
-def test_closed_by_another_thread_while_one_reads(serve: Serve, in_session: bool) -> None:
+@pytest.mark.parametrize("begun_by", ["the reader", "who leaves"])
+def test_left_by_one_thread_while_another_reads(serve: Serve, in_session: bool, begun_by: str) -> None:
+    """The reader gives back all that the run has taken, as nobody else does."""
+
     def script(peer: Peer) -> None:
         begin_until_cancelled(peer, "hello")
         if in_session:
@@ -43,38 +47,11 @@ def test_closed_by_another_thread_while_one_reads(serve: Serve, in_session: bool
     reading = threading.Event()
 
     def read() -> None:
-        with run:
+        with run if begun_by == "the reader" else contextlib.nullcontext():
             for _ in run:
                 reading.set()
 
-    reader = InThread(read)
-    wait(reading)
-    run.close()
-    assert isinstance(reader.error(), CancelledException)
-    if session is not None:
-        assert session.query("next").text == "next"
-        session.close()
-
-
-@BOTH
-def test_closed_by_the_thread_that_began_it_while_another_reads(serve: Serve, in_session: bool) -> None:
-    """The reader gives back all that the run has taken, as nobody else does."""
-
-    def script(peer: Peer) -> None:
-        begin_until_cancelled(peer, "hello")
-        if in_session:
-            peer.send(text("late"))
-            next_and_end(peer)
-
-    client = client_of(serve(script))
-    session = client.session().open() if in_session else None
-    reading = threading.Event()
-    with (session or client).stream("hi") as run:
-
-        def read() -> None:
-            for _ in run:
-                reading.set()
-
+    with run if begun_by == "who leaves" else contextlib.closing(run):
         reader = InThread(read)
         wait(reading)
     assert isinstance(reader.error(), CancelledException)
