@@ -15,7 +15,6 @@ queued is used before a request is begun, so nothing from before is ever read af
 until it is there or has been taken out. And `leave` may be repeated.
 """
 
-import logging
 import math
 import threading
 from typing import List, Optional
@@ -25,6 +24,7 @@ from ._call import Call
 from ._connection import Connection, Outgoing
 from ._inbox import Batch
 from ._incoming import Received, interpret
+from ._logs import Logger
 from ._outcomes import connection_error
 from ._probe_timer import ProbeTimer
 from ._protocol import Disposition, Event, Protocol, State
@@ -52,7 +52,7 @@ class Exchange:
     """
 
     def __init__(
-        self, connection: Connection, origin: str, secrets: List[str], logger: logging.Logger, *, persistent: bool
+        self, connection: Connection, origin: str, secrets: List[str], logger: Logger, *, persistent: bool
     ) -> None:
         self.connection = connection
         self.protocol = Protocol()

@@ -1,10 +1,10 @@
 """What a message that has come from the runtime means to the protocol. Pure functions; no threads run here."""
 
-import logging
 from typing import Any, NamedTuple, Optional
 
 from . import _codec
 from ._inbox import Item
+from ._logs import Logger
 from ._protocol import STREAMED, Event, Protocol
 from .errors import ProtocolError
 
@@ -18,7 +18,7 @@ class Received(NamedTuple):
     message: Any
 
 
-def interpret(item: Item, protocol: Protocol, logger: logging.Logger) -> Optional[Received]:
+def interpret(item: Item, protocol: Protocol, logger: Logger) -> Optional[Received]:
     """Returns what a message means now; `None` for one that decides nothing: malformed or of an unknown type."""
     message_type = ""
     try:

@@ -34,8 +34,21 @@ def _always(_: Any) -> bool:
     return True
 
 
+def env_field() -> Dict[str, Any]:
+    """Returns field metadata for an environment: any mapping in memory, an object in JSON, its values secret."""
+    return {"secret": "values", **json_field(encoder=_plain, decoder=_plain)}
+
+
+def _plain(value: Any) -> Any:
+    """Returns a mapping as a dict, which can be pickled and is JSON, as `os.environ` is not."""
+    return dict(value) if isinstance(value, Mapping) and type(value) is not dict else value
+
+
 class JsonMixin:
     """JSON for a dataclass; the four methods are those of dataclasses-json's `DataClassJsonMixin`."""
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {name: _plain(value) for name, value in vars(self).items()}
 
     def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
         """Returns the fields as a dict of JSON values (with `encode_json`, ready for a plain `json.dumps`)."""

@@ -8,7 +8,7 @@ besides scheme, host and port.
 import dataclasses
 import json
 import re
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple, Type
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Type
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 from ._validation import bracketed
@@ -49,7 +49,7 @@ _HARMLESS = {
 }
 
 
-def env_secrets(*environments: Optional[Dict[str, str]]) -> List[str]:
+def env_secrets(*environments: Optional[Mapping[str, str]]) -> List[str]:
     """Returns the values of the given environments that are long enough to be a secret."""
     return [value for env in environments if env for value in env.values() if len(value) >= MIN_ENV_SECRET_LENGTH]
 
@@ -200,7 +200,7 @@ class SafeRepr:
                 continue
             secret = kinds[name]
             if secret == "values":
-                if isinstance(value, dict):
+                if isinstance(value, Mapping):
                     found += env_secrets({str(k): v for k, v in value.items() if isinstance(v, str)})
                 elif isinstance(value, (list, tuple)):
                     found += [item for item in value if isinstance(item, str)]
@@ -230,7 +230,7 @@ class SafeRepr:
 
 def _masked(value: Any, secret: Optional[str]) -> str:
     if secret == "values":
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             return repr(dict.fromkeys(value, MASK))
         return repr([MASK for _ in value]) if isinstance(value, (list, tuple)) else repr(MASK)
     if secret == "url":

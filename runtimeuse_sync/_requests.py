@@ -5,7 +5,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 from . import _codec
 from . import _validation as check
 from .messages import CommandInterface
-from .options import ExecuteCommandsOptions, Options, QueryOptions, check_command, merge_options
+from .options import ExecuteCommandsOptions, Options, QueryOptions, check_command, copied_command, merge_options
 
 #: The longest message that runtimes accept, in bytes (PROTOCOL.md, "Frame level").
 MAX_REQUEST_SIZE = 100 * 1024 * 1024
@@ -90,6 +90,7 @@ def _checked_commands(commands: Sequence[Union[str, CommandInterface]]) -> List[
         if isinstance(command, str):
             command = CommandInterface(command)
         check.check_type(f"commands[{index}]", command, CommandInterface, "a str or a CommandInterface")
+        command = copied_command(command)
         check_command(f"commands[{index}]", command)
         checked.append(command)
     return checked

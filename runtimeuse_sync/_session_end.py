@@ -8,7 +8,6 @@ A runtime waits for answers only so long (PROTOCOL.md, "Artifacts"), then it con
 looked at before and after each callback: an answer that comes after the confirmation is one for nobody.
 """
 
-import logging
 import math
 from typing import Any, List, Optional
 
@@ -16,6 +15,7 @@ from . import _codec
 from ._call import Call
 from ._callbacks import Callbacks
 from ._exchange import Exchange
+from ._logs import Logger
 from ._protocol import State
 from ._redaction import scrub
 from .errors import (
@@ -104,7 +104,7 @@ def end_one_shot(
     seconds: Optional[float],
     result: Any,
     error: Optional[AgentRuntimeError],
-    logger: logging.Logger,
+    logger: Logger,
 ) -> None:
     """Ends the session of a run whose terminal has come.
 

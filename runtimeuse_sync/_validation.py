@@ -10,7 +10,7 @@ import ipaddress
 import json
 import math
 import re
-from typing import Any, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Mapping, Optional, Sequence, Tuple, Type, Union
 from urllib.parse import urlsplit
 
 
@@ -62,10 +62,10 @@ def _beginning(name: str) -> str:
 
 
 def check_env(name: str, value: Any) -> None:
-    """Raises unless `value` is `None` or a dict of str to str that an operating system takes as environment."""
+    """Raises unless `value` is `None` or maps str to str, as an operating system takes it for an environment."""
     if value is None:
         return
-    check_type(name, value, dict, "a dict of str to str")
+    check_type(name, value, Mapping, "a dict (or another mapping) of str to str")
     for key, item in value.items():
         check_str(f"a key of {name}", key)
         if not key or "=" in key or "\0" in key:
@@ -99,20 +99,19 @@ def check_callback(name: str, value: Any) -> None:
 
 
 def check_schema_text(name: str, value: Any) -> None:
-    """Raises unless `value` is `None` or the JSON text `{"type": "json_schema", "schema": {…}}`."""
+    """Raises unless `value` is `None` or JSON text; what it says is for the agent to understand."""
     if value is None:
         return
-    check_type(name, value, str, 'the JSON text {"type": "json_schema", "schema": {…}} as a str')
+    check_type(name, value, str, "JSON text as a str")
     try:
-        schema = json.loads(value)
+        # Numbers stay as they are: JSON has no limit for their digits, and Python has.
+        json.loads(value, parse_int=str, parse_float=str, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is not JSON: {error}") from None
-    if (
-        not isinstance(schema, dict)
-        or schema.get("type") != "json_schema"
-        or not isinstance(schema.get("schema"), dict)
-    ):
-        raise ValueError(f'{name} must be the JSON text {{"type": "json_schema", "schema": {{…}}}}')
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"it has no {name}")
 
 
 def check_artifact_pairing(directories: Optional[Sequence[str]], directory: Optional[str], callback: Any) -> None:

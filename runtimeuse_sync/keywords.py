@@ -3,10 +3,10 @@
 A function of yours that passes keywords on can use them as well: `**keywords: Unpack[QueryKeywords]` (PEP 692).
 """
 
-import logging
 import ssl
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, TypedDict
+from typing import TYPE_CHECKING, List, Mapping, Optional, TypedDict
 
+from ._logs import LoggerLike
 from .messages import CommandInterface, RuntimeEnvironmentDownloadableInterface
 from .options import (
     OnArtifactUploadRequestCallback,
@@ -38,7 +38,7 @@ class CallKeywords(TypedDict, total=False):
     idle_timeout: Optional[float]
     assistant_callback_timeout: Optional[float]
     artifact_upload_callback_timeout: Optional[float]
-    logger: Optional[logging.Logger]
+    logger: Optional[LoggerLike]
     artifacts_dir: Optional[str]
     on_heartbeat: Optional[OnHeartbeatCallback]
     end_session_timeout: Optional[float]
@@ -50,7 +50,7 @@ class QueryKeywords(CallKeywords, total=False):
     system_prompt: Optional[str]
     model: Optional[str]
     output_format_json_schema_str: Optional[str]
-    agent_env: Optional[Dict[str, str]]
+    agent_env: Optional[Mapping[str, str]]
     pre_agent_invocation_commands: Optional[List[CommandInterface]]
     post_agent_invocation_commands: Optional[List[CommandInterface]]
     pre_agent_downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]]

@@ -5,9 +5,9 @@ they are PROTOCOL.md's tables; turning them into JSON text and back, checked, is
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Literal, Optional, Union
+from typing import Any, Dict, List, Literal, Mapping, Optional, Union
 
-from ._json import JsonMixin, json_field
+from ._json import JsonMixin, env_field, json_field
 from ._redaction import SafeRepr
 from .results import CommandResultItem, StructuredOutputResult, TextResult, data_from_json, data_to_json
 
@@ -126,12 +126,13 @@ class CommandInterface(SafeRepr, JsonMixin):
     Attributes:
         command: Run by the sandbox's shell.
         cwd: Its working directory, created if missing; `None` for the runtime's own.
-        env: Merged over the runtime's environment, for this command only.
+        env: Merged over the runtime's environment, for this command only. Any mapping, `os.environ` for one; each call
+            copies it.
     """
 
     command: str
     cwd: Optional[str] = None
-    env: Optional[Dict[str, str]] = field(default=None, metadata={"secret": "values"})
+    env: Optional[Mapping[str, str]] = field(default=None, metadata=env_field())
 
 
 @dataclass(repr=False)
@@ -143,7 +144,7 @@ class InvocationMessage(SafeRepr, JsonMixin):
     user_prompt: str
     model: str
     source_id: Optional[str] = None
-    agent_env: Optional[Dict[str, str]] = field(default=None, metadata={"secret": "values"})
+    agent_env: Optional[Mapping[str, str]] = field(default=None, metadata=env_field())
     output_format_json_schema_str: Optional[str] = None
     secrets_to_redact: List[str] = field(default_factory=list, metadata={"secret": "values"})
     artifacts_dirs: Optional[List[str]] = None

@@ -6,12 +6,12 @@ stay out of their JSON; secrets stay out of their `repr`.
 
 import copy
 import dataclasses
-import logging
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
 from . import _validation as check
-from ._json import JsonMixin, json_field, made_of
+from ._json import JsonMixin, env_field, json_field, made_of
+from ._logs import METHODS, LoggerLike
 from ._redaction import SafeRepr
 from .messages import (
     ArtifactUploadRequestMessageInterface,
@@ -86,9 +86,10 @@ class QueryOptions(SafeRepr, _OptionsJson):
         system_prompt: The agent's system prompt; `None` takes the client's, or else an empty one.
         model: The model that the agent shall use; `None` takes the client's.
         output_format_json_schema_str: JSON text `{"type": "json_schema", "schema": {…}}`; the result is then a
-            `StructuredOutputResult`.
+            `StructuredOutputResult`. Any other JSON goes to the agent as it is: what it makes of that is its own.
         source_id: An identifier of yours, for tracing.
-        agent_env: Environment variables of the agent, merged over the sandbox's.
+        agent_env: Environment variables of the agent, merged over the sandbox's. Any mapping, `os.environ` for one;
+            each call copies it.
         secrets_to_redact: Strings that the runtime replaces by `[REDACTED]` in all that it sends.
         artifacts_dirs: Directories of the sandbox whose files are to be uploaded; needs `on_artifact_upload_request`.
         artifacts_ignore_content: Ignore patterns (gitignore syntax), instead of the directories' `.artifactignore`.
@@ -102,7 +103,8 @@ class QueryOptions(SafeRepr, _OptionsJson):
         idle_timeout: Seconds that the runtime may send nothing at all; `None` is no limit.
         assistant_callback_timeout: Seconds for one `on_assistant_message`, which then runs in a helper thread.
         artifact_upload_callback_timeout: Seconds for one `on_artifact_upload_request`, likewise.
-        logger: Where the call logs; `None` for the package's logger.
+        logger: Where the call logs: a `logging.Logger`, an adapter, or anything with the methods `debug`, `info` and
+            `warning`; `None` for the package's logger.
         artifacts_dir: The older spelling of `artifacts_dirs`, for runtimes before 0.14.2.
         on_heartbeat: Called with each heartbeat.
         end_session_timeout: Seconds that a one-shot call with artifacts waits for late uploads (default 60).
@@ -116,7 +118,7 @@ class QueryOptions(SafeRepr, _OptionsJson):
     model: Optional[str] = None
     output_format_json_schema_str: Optional[str] = None
     source_id: Optional[str] = None
-    agent_env: Optional[Dict[str, str]] = field(default=None, metadata=_SECRET)
+    agent_env: Optional[Mapping[str, str]] = field(default=None, metadata=env_field())
     secrets_to_redact: List[str] = field(default_factory=list, metadata=_SECRET)
     artifacts_dirs: Optional[List[str]] = None
     artifacts_ignore_content: Optional[str] = None
@@ -130,7 +132,7 @@ class QueryOptions(SafeRepr, _OptionsJson):
     idle_timeout: Optional[float] = None
     assistant_callback_timeout: Optional[float] = None
     artifact_upload_callback_timeout: Optional[float] = None
-    logger: Optional[logging.Logger] = field(default=None, metadata=_NOT_JSON)
+    logger: Optional[LoggerLike] = field(default=None, metadata=_NOT_JSON)
     artifacts_dir: Optional[str] = None
     on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_JSON)
     end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
@@ -170,7 +172,7 @@ class ExecuteCommandsOptions(SafeRepr, _OptionsJson):
     idle_timeout: Optional[float] = None
     assistant_callback_timeout: Optional[float] = None
     artifact_upload_callback_timeout: Optional[float] = None
-    logger: Optional[logging.Logger] = field(default=None, metadata=_NOT_JSON)
+    logger: Optional[LoggerLike] = field(default=None, metadata=_NOT_JSON)
     artifacts_dir: Optional[str] = None
     on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_JSON)
     end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
@@ -201,10 +203,27 @@ def merge_options(
         if keyword not in kind.__dataclass_fields__:
             names = ", ".join(sorted(kind.__dataclass_fields__))
             raise TypeError(f"{call} got an unknown option {keyword!r}; it takes {names}")
-    if options is None:
-        return kind(**keywords)
-    check.check_type("options", options, kind, f"a {kind.__name__}")
-    return dataclasses.replace(options, **keywords)
+    if options is not None:
+        check.check_type("options", options, kind, f"a {kind.__name__}")
+    # What can change while the call is under way is copied before it is looked at.
+    for name in _COPIED:
+        if name in kind.__dataclass_fields__:
+            keywords[name] = _copied(keywords[name] if name in keywords else getattr(options, name, None))
+    return kind(**keywords) if options is None else dataclasses.replace(options, **keywords)
+
+
+def copied_command(command: CommandInterface) -> CommandInterface:
+    """Returns a command with an environment that nobody else changes."""
+    return dataclasses.replace(command, env=_copied(command.env))
+
+
+def _copied(value: Any) -> Any:
+    """Returns a copy of an environment, or of a list of commands; anything else as it is."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (list, tuple)):
+        return [copied_command(item) if isinstance(item, CommandInterface) else item for item in value]
+    return value
 
 
 def _check_fields(options: Any, *, pairing: bool = True) -> None:
@@ -223,7 +242,9 @@ def _check_json(kvs: Mapping[str, Any], kind: Type[Any]) -> None:
 
 
 def _check_logger(name: str, logger: Any) -> None:
-    check.check_type(name, logger, (logging.Logger, logging.LoggerAdapter), "a logging.Logger")
+    if not all(callable(getattr(logger, method, None)) for method in METHODS):
+        kind = type(logger).__name__
+        raise TypeError(f"{name} must be a logging.Logger, or have its methods {', '.join(METHODS)}; {kind} has not")
 
 
 def _check_bool(name: str, value: Any) -> None:
@@ -292,5 +313,8 @@ _ITEMS: Dict[str, Type[Any]] = {
     "pre_agent_downloadables": RuntimeEnvironmentDownloadableInterface,
     "pre_execution_downloadables": RuntimeEnvironmentDownloadableInterface,
 }
+
+#: The options that hold environments.
+_COPIED = ("agent_env", "pre_agent_invocation_commands", "post_agent_invocation_commands")
 
 _NEVER_NONE = frozenset({"secrets_to_redact", "check"})

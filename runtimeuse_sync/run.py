@@ -23,6 +23,7 @@ from ._cleanup import surely
 from ._exchange import Exchange
 from ._incoming import Received
 from ._line import Line, leave
+from ._logs import logger_for
 from ._outcomes import idle_error, outcome
 from ._protocol import Event
 from ._redaction import scrub
@@ -37,8 +38,6 @@ from .errors import (
 )
 from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
-
-_logger = logging.getLogger("runtimeuse_sync")
 
 ResultType = TypeVar("ResultType", QueryResult, CommandExecutionResult)
 
@@ -57,7 +56,7 @@ class Run(Generic[ResultType]):
         self._call.secrets = request.secrets
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
-        self._logger: logging.Logger = request.options.logger or _logger
+        self._logger = logger_for(request.options.logger)
         if self._logger.isEnabledFor(logging.DEBUG):
             source_id = scrub(str(request.options.source_id), request.secrets)
             sent = functools.partial(self._logger.debug, "%s sent (source_id=%s)", request.kind, source_id)

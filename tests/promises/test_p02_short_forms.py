@@ -94,7 +94,7 @@ def test_no_model() -> None:
         (lambda c: c.query("hi", {"model": "m"}), "options"),
         (lambda c: c.query("hi", timeout="1"), "timeout"),
         (lambda c: c.query("hi", timeout=True), "timeout"),
-        (lambda c: c.query("hi", output_format_json_schema_str="{}"), "output_format_json_schema_str"),
+        (lambda c: c.query("hi", output_format_json_schema_str="{"), "output_format_json_schema_str"),
         (lambda c: c.execute_commands("ls"), "commands"),
         (lambda c: c.execute_commands([]), "commands"),
         (lambda c: c.execute_commands([1]), "commands"),

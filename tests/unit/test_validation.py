@@ -116,15 +116,13 @@ WRONG_QUERY_VALUES: List[Any] = [
         for value in values(
             "",
             "{",
-            "[]",
-            "{}",
-            '{"type": "json_schema"}',
-            '{"type": "json", "schema": {}}',
-            "null",
+            "{'type': 'object'}",
+            '{"type": "object"} x',
+            '{"maximum": NaN}',
+            "[-Infinity]",
             "[" * 10**5,
         )
     ),
-    ("output_format_json_schema_str", '{"type": "json_schema", "schema": []}'),
     ("pre_agent_invocation_commands", [CommandInterface("")]),
     ("post_agent_invocation_commands", [CommandInterface("ls", cwd="")]),
     ("pre_agent_invocation_commands", [CommandInterface("ls", env={"": "x"})]),
@@ -220,4 +218,27 @@ def test_what_is_allowed() -> None:
         system_prompt="",
     )
     # An adapter does whatever a logger does.
-    ExecuteCommandsOptions(logger=logging.LoggerAdapter(logging.getLogger("x"), {}))  # type: ignore[arg-type]
+    ExecuteCommandsOptions(logger=logging.LoggerAdapter(logging.getLogger("x"), {}))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        '{"type": "object"}',
+        "{}",
+        "[]",
+        "null",
+        '"object"',
+        ' {"type": "json_schema", "schema": []}\n',
+        '{"type": "integer", "maximum": ' + "9" * 10_000 + "}",
+    ],
+)
+def test_any_json_is_a_schema(schema: str) -> None:
+    assert QueryOptions(output_format_json_schema_str=schema).output_format_json_schema_str == schema
+
+
+@pytest.mark.parametrize("method", ["debug", "info", "warning"])
+def test_what_lacks_a_method_is_no_logger(method: str) -> None:
+    methods = {name: print for name in ("debug", "info", "warning") if name != method}
+    with pytest.raises(TypeError, match="its methods debug, info, warning; Incomplete has not"):
+        QueryOptions(logger=type("Incomplete", (), methods)())
