@@ -1,9 +1,9 @@
-"""What holds for every test: it leaves nothing behind, and property tests say how to repeat what they found."""
+"""What holds for every test: it leaves nothing behind, wherever it is run, and says how to repeat what it has found."""
 
 from __future__ import annotations
 
 import os
-import signal
+import socket
 import tempfile
 from typing import Generator, Iterator
 
@@ -11,7 +11,7 @@ import hypothesis
 import pluggy
 import pytest
 
-from . import leaks
+from . import leaks, machine
 from .reliability.tally import PROPERTY, table
 
 # In CI a property test tries the same examples every time, so that a red run speaks of the change and not of chance.
@@ -21,9 +21,8 @@ hypothesis.settings.load_profile("default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell starts what it runs in the background with SIGINT ignored, which child processes would inherit.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    machine.forget_settings()
+    machine.heed_signals()
     config.addinivalue_line(
         "markers", "leaks_allowed(reason): the test may leave threads, descriptors, children or temporary files behind"
     )
@@ -64,6 +63,13 @@ def own_temporary_directory() -> Iterator[None]:
             patch.setenv("PYTEST_DEBUG_TEMPROOT", shared)
         patch.setenv("TMPDIR", own)
         patch.setattr(tempfile, "tempdir", own)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def names_are_looked_up_at_home() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", machine.look_up_at_home)
         yield
 
 

@@ -22,7 +22,7 @@ from tests.conftest import *  # the fixtures and hooks of this project
 @pytest.fixture(autouse=True)
 def grace(request):
     # Nothing comes of waiting for what is there to stay; on a busy machine a straggler may need its time.
-    leaks.GRACE_SECONDS = 0.1 if request.node.name.startswith("test_leaks") else 20
+    leaks.GRACE_SECONDS, leaks.GRACE_LOOKS = (0.1, 1) if request.node.name.startswith("test_leaks") else (20, 1)
 """
 
 LEAKING_TESTS = """

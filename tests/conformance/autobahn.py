@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, Iterator, Optional, Type
 
+from .. import machine
 from ..processes import end
 from ..servers import free_port
 
@@ -89,7 +90,12 @@ def installed(directory: Path) -> str:
     command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--target", str(directory), REQUIREMENT]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=INSTALLING
+            command,
+            env={**os.environ, **machine.settings},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=INSTALLING,
         )
     except subprocess.TimeoutExpired:
         raise Unavailable(f"{REQUIREMENT} could not be installed within {INSTALLING:g} s") from None
