@@ -356,7 +356,7 @@ def black_hole() -> Iterator[int]:
 
 @contextlib.contextmanager
 def free_port() -> Iterator[int]:
-    """Yields a port that nobody listens on and nobody else is given meanwhile."""
+    """Yields a port that nobody listens on and nobody else is given meanwhile, but for who asks for it by number."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -16,12 +17,16 @@ from runtimeuse_sync import ArtifactUploadRequestMessageInterface, ArtifactUploa
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..servers import PATIENCE, FaultServer, Message, Peer
+from ..threads import InThread
 
 Serve = Callable[..., FaultServer]
 Start = Callable[..., LocalRuntime]
 
 #: No deadline may be late by more than this, however busy the machine, in seconds.
 LATE = 5.0
+
+#: A deadline that must not pass before a request has arrived and something has come back, in seconds.
+SOON = 1.0
 
 #: For tests of both kinds of calls: `caller_of` returns the caller.
 BOTH = pytest.mark.parametrize("in_session", [False, True], ids=["one-shot", "session"])
@@ -127,15 +132,36 @@ def caller_of(client: RuntimeUseClient, in_session: bool) -> Any:
 
 
 @contextlib.contextmanager
-def on_alarm(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    """Has an action done by a signal handler, in the main thread, after some seconds."""
+def on_alarm(action: Callable[[], None], every: float = 0.0) -> Iterator[None]:
+    """Has an action done by a signal handler, in the main thread: whenever somebody calls `ring`.
+
+    Args:
+        action: What is done.
+        every: Also after so many seconds, again and again: where nothing tells that a call has begun, and an action
+            that comes before it has no effect.
+    """
     previous = signal.signal(signal.SIGALRM, lambda *_: action())
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, every, every)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+def ring() -> None:
+    """Sends this process the alarm."""
+    os.kill(os.getpid(), signal.SIGALRM)
+
+
+def interrupt_when(event: threading.Event) -> InThread:
+    """Sends this process a SIGINT when something has happened, from another thread."""
+
+    def interrupt() -> None:
+        wait(event)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    return InThread(interrupt)
 
 
 class Stopwatch:

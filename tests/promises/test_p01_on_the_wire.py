@@ -215,7 +215,7 @@ def test_a_custom_persistent_transport() -> None:
     with client.session() as session:
         assert session.query("one").text == "one"
         with pytest.raises(TimeoutError):
-            session.query("silence", timeout=0.2)
+            session.query("silence", timeout=0.5)
         assert session.query("two", timeout=10).text == "two"
         with pytest.raises(ConnectionLostError, match="the line is down"):
             session.query("break")

@@ -13,7 +13,19 @@ from runtimeuse_sync import ArtifactUploadResult, RuntimeConnectionError, RunTim
 
 from ..servers import PATIENCE, Peer, black_hole, free_port
 from ..threads import InThread
-from .helpers import LATE, Serve, Stopwatch, assistant, begin_until_cancelled, client_of, end, heartbeat, text, wait
+from .helpers import (
+    LATE,
+    SOON,
+    Serve,
+    Stopwatch,
+    assistant,
+    begin_until_cancelled,
+    client_of,
+    end,
+    heartbeat,
+    text,
+    wait,
+)
 
 
 @contextlib.contextmanager
@@ -70,16 +82,16 @@ def test_while_sending_to_a_peer_that_never_reads(serve: Serve, session: bool) -
     prompt = "x" * (12 << 20)  # more than the buffers of two sockets hold
     with client.session(end_session_timeout=0.5) if session else contextlib.nullcontext(client) as caller:
         try:
-            with times_out(0.5):
-                caller.query(prompt, timeout=0.5)
+            with times_out(SOON):
+                caller.query(prompt, timeout=SOON)
         finally:
             over.set()
 
 
 def test_while_waiting_for_the_answer(serve: Serve) -> None:
     server = serve(silent)
-    with times_out(0.3):
-        client_of(server).query("hi", timeout=0.3)
+    with times_out(SOON):
+        client_of(server).query("hi", timeout=SOON)
     assert server.wait_for("cancel_message")
 
 
@@ -91,8 +103,8 @@ def test_while_messages_keep_coming(serve: Serve) -> None:
             peer.send(assistant("more"), heartbeat())
         peer.expect("cancel_message")
 
-    with times_out(0.3):
-        client_of(serve(script)).query("hi", timeout=0.3, idle_timeout=10)
+    with times_out(SOON):
+        client_of(serve(script)).query("hi", timeout=SOON, idle_timeout=10)
 
 
 def test_while_waiting_for_the_turn(serve: Serve) -> None:
@@ -137,8 +149,8 @@ def test_inside_a_callback_the_runtime_is_told_at_once(serve: Serve, one_shot: b
     finished: List[bool] = []
     client = client_of(serve(script))
     with contextlib.nullcontext(client) if one_shot else client.session() as caller:
-        with times_out(0.3):
-            caller.query("hi", timeout=0.3, on_assistant_message=stuck)
+        with times_out(SOON):
+            caller.query("hi", timeout=SOON, on_assistant_message=stuck)
     assert finished
 
 
@@ -148,8 +160,8 @@ def test_a_result_that_comes_too_late_for_a_slow_callback(serve: Serve) -> None:
         peer.expect("invocation_message")
         peer.send(assistant("a"), text("done"))
 
-    with times_out(0.2):
-        client_of(serve(script)).query("hi", timeout=0.2, on_assistant_message=lambda _: time.sleep(0.4))
+    with times_out(SOON):
+        client_of(serve(script)).query("hi", timeout=SOON, on_assistant_message=lambda _: time.sleep(SOON))
 
 
 def test_inside_a_callback_with_a_timeout_of_its_own(serve: Serve) -> None:
@@ -162,8 +174,10 @@ def test_inside_a_callback_with_a_timeout_of_its_own(serve: Serve) -> None:
         release.wait(PATIENCE)
 
     try:
-        with times_out(0.3):
-            client_of(serve(script)).query("hi", timeout=0.3, assistant_callback_timeout=10, on_assistant_message=stuck)
+        with times_out(SOON):
+            client_of(serve(script)).query(
+                "hi", timeout=SOON, assistant_callback_timeout=10, on_assistant_message=stuck
+            )
     finally:
         release.set()
 
@@ -178,5 +192,5 @@ def test_the_end_of_a_one_shot_is_within_the_deadline(serve: Serve) -> None:
     def uploads(_: Any) -> ArtifactUploadResult:
         raise AssertionError("nothing was announced")
 
-    with times_out(0.3):
-        client_of(serve(script)).query("hi", timeout=0.3, artifacts_dir="/out", on_artifact_upload_request=uploads)
+    with times_out(SOON):
+        client_of(serve(script)).query("hi", timeout=SOON, artifacts_dir="/out", on_artifact_upload_request=uploads)

@@ -17,7 +17,7 @@ from runtimeuse_sync import (
 )
 
 from ..servers import Peer
-from .helpers import BOTH, Serve, assistant, begin_until_cancelled, caller_of, client_of, echo, text
+from .helpers import BOTH, SOON, Serve, assistant, begin_until_cancelled, caller_of, client_of, echo, text
 
 
 def test_a_session_lost_while_idle(serve: Serve) -> None:
@@ -112,7 +112,7 @@ def test_a_run_that_is_forgotten_gives_its_turn_back(serve: Serve) -> None:
 
 def test_nothing_listens() -> None:
     with pytest.raises(RuntimeConnectionError, match="refused") as caught:
-        RuntimeUseClient("ws://127.0.0.1:1", model="m", connect_timeout=0.2).query("hi")
+        RuntimeUseClient("ws://127.0.0.1:1", model="m", connect_timeout=SOON).query("hi")
     assert isinstance(caught.value, RuntimeUseError)
     assert caught.value.status is None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +15,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..servers import PATIENCE
 from ..threads import InThread
-from .helpers import Start, client_of, recorder, wait
+from .helpers import Start, client_of, interrupt_when, recorder, wait
 
 
 class BadAgent:
@@ -158,11 +156,15 @@ print(interrupted)
 def test_commands_cancelled_by_a_real_interrupt(runtime: LocalRuntime) -> None:
     with client_of(runtime).session() as session:
         for _ in range(2):
-            timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-            timer.start()
+            running = threading.Event()
+            interrupter = interrupt_when(running)
+
+            def started(_: object, running: threading.Event = running) -> None:
+                running.set()
+
             with pytest.raises(KeyboardInterrupt):
-                session.execute_commands(["echo $$; sleep 30"])
-            timer.join()
+                session.execute_commands(["echo $$; sleep 30"], on_command_output=started)
+            interrupter.result()
             assert session.execute_commands(["echo next"], timeout=15).results[0].stdout == "next\n"
 
 

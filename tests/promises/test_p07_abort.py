@@ -15,6 +15,7 @@ from runtimeuse_sync import CancelledException, RuntimeUseClient, _wakeup
 from ..servers import PATIENCE, Peer, black_hole, free_port
 from ..threads import InThread
 from .helpers import (
+    LATE,
     Serve,
     Stopwatch,
     answer_all,
@@ -23,12 +24,13 @@ from .helpers import (
     echo,
     end,
     on_alarm,
+    ring,
     text,
     wait,
 )
 
-#: What "promptly" may come to on a busy machine, in seconds.
-PROMPT = 3.0
+#: What "promptly" may come to on a busy machine, in seconds. What is aborted here would never end.
+PROMPT = LATE
 
 
 class Clock:
@@ -55,7 +57,8 @@ class Stubborn:
         ended: Set by the test when its call has ended, which must not wait for this runtime.
     """
 
-    def __init__(self, *, in_session: bool) -> None:
+    def __init__(self, *, in_session: bool, rings: bool = False) -> None:
+        self._rings = rings
         self.asked = threading.Event()
         self.ended = threading.Event()
         self._in_session = in_session
@@ -64,6 +67,8 @@ class Stubborn:
         peer.accept()
         peer.receive()
         self.asked.set()
+        if self._rings:
+            ring()
         peer.expect("cancel_message")
         if self._in_session:
             wait(self.ended)
@@ -119,11 +124,11 @@ def test_from_another_thread(serve: Serve, monkeypatch: pytest.MonkeyPatch, kind
 
 @pytest.mark.parametrize("kind", ["session", "run"])
 def test_from_a_signal_handler(serve: Serve, kind: str) -> None:
-    runtime = Stubborn(in_session=True)
+    runtime = Stubborn(in_session=True, rings=True)
     with client_of(serve(runtime)).session() as session:
         run = session.stream("hi")
         abort = Clock({"session": session.abort, "run": run.abort}[kind])
-        with on_alarm(0.3, abort), pytest.raises(CancelledException), run:
+        with on_alarm(abort), pytest.raises(CancelledException), run:
             _ = run.result
         abort.assert_prompt()
         runtime.ended.set()
@@ -131,9 +136,9 @@ def test_from_a_signal_handler(serve: Serve, kind: str) -> None:
 
 
 def test_of_a_one_shot_from_a_signal_handler(serve: Serve) -> None:
-    client = client_of(serve(Stubborn(in_session=False)))
+    client = client_of(serve(Stubborn(in_session=False, rings=True)))
     abort = Clock(client.abort)
-    with on_alarm(0.3, abort), pytest.raises(CancelledException):
+    with on_alarm(abort), pytest.raises(CancelledException):
         client.query("hi")
     abort.assert_prompt()
 
@@ -185,12 +190,12 @@ def test_before_the_connection_is_up(serve: Serve) -> None:
             for client in clients:
                 for call in (functools.partial(client.query, "hi"), client.wait_until_ready):
                     abort = Clock(client.abort)
-                    with on_alarm(0.2, abort), pytest.raises(CancelledException):
+                    with on_alarm(abort, every=0.2), pytest.raises(CancelledException):
                         call()
                     abort.assert_prompt()
                 session = client.session()
                 abort = Clock(session.abort)
-                with on_alarm(0.2, abort), pytest.raises(CancelledException):
+                with on_alarm(abort, every=0.2), pytest.raises(CancelledException):
                     session.open()
                 abort.assert_prompt()
 
@@ -203,7 +208,7 @@ def test_while_waiting_for_the_turn(serve: Serve) -> None:
         wait(runtime.asked)
         second = session.stream("second")
         abort = Clock(second.abort)
-        with on_alarm(0.2, abort), pytest.raises(CancelledException):
+        with on_alarm(abort, every=0.2), pytest.raises(CancelledException):
             second.__enter__()
         abort.assert_prompt()
         assert first.is_alive()
@@ -308,7 +313,9 @@ def test_aborts_from_many_threads_at_once(serve: Serve) -> None:
     with client.session() as session:
         aborters = [InThread(keep_aborting) for _ in range(3)]
         outcomes: List[str] = []
-        for number in range(60):
+        # Sooner or later one is hit, and on no machine is it known which.
+        while len(outcomes) < 60 or "cancelled" not in outcomes:
+            number = len(outcomes)
             try:
                 assert session.query(f"{number}", timeout=15).text == f"{number}"
                 outcomes.append("answered")
@@ -318,4 +325,3 @@ def test_aborts_from_many_threads_at_once(serve: Serve) -> None:
         for aborter in aborters:
             aborter.result()
         assert session.query("last", timeout=15).text == "last"
-    assert "cancelled" in outcomes

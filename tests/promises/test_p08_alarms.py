@@ -10,14 +10,14 @@ import pytest
 from runtimeuse_sync import AgentRuntimeError, ArtifactUploadResult
 
 from ..servers import Peer
-from .helpers import Serve, client_of, error, on_alarm
+from .helpers import Serve, client_of, error, on_alarm, ring
 
 
 class Alarm(TimeoutError):
     """What the handler raises: an `OSError`, which must not be taken for the operating system's."""
 
 
-def ring() -> None:
+def alarm() -> None:
     raise Alarm("mine")
 
 
@@ -25,9 +25,10 @@ def test_while_a_session_ends(serve: Serve) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         peer.expect("end_session_message")
+        ring()
 
     session = client_of(serve(script)).session().open()
-    with on_alarm(0.2, ring), pytest.raises(Alarm, match="mine"):
+    with on_alarm(alarm), pytest.raises(Alarm, match="mine"):
         session.close()
 
 
@@ -37,10 +38,11 @@ def test_while_the_session_of_a_failed_one_shot_ends(serve: Serve) -> None:
         peer.expect("invocation_message")
         peer.send(error("it failed"))
         peer.expect("end_session_message")
+        ring()
 
     def keep(_: object) -> ArtifactUploadResult:
         raise AssertionError("nothing is uploaded")
 
-    with on_alarm(0.3, ring), pytest.raises((Alarm, AgentRuntimeError)) as caught:
+    with on_alarm(alarm), pytest.raises((Alarm, AgentRuntimeError)) as caught:
         client_of(serve(script)).query("hi", artifacts_dirs=["/out"], on_artifact_upload_request=keep)
     assert caught.type is Alarm

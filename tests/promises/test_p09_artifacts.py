@@ -21,7 +21,7 @@ from runtimeuse_sync import (
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..servers import Peer
-from .helpers import CONFIRM, Serve, Stopwatch, Storage, client_of, end, error, ran, text, upload, wait
+from .helpers import CONFIRM, SOON, Serve, Stopwatch, Storage, client_of, end, error, ran, text, upload, wait
 
 
 def put_anywhere(request: Any) -> ArtifactUploadResult:
@@ -172,8 +172,9 @@ def test_a_connection_lost_during_the_end_of_a_one_shot(serve: Serve) -> None:
 def test_a_late_upload_that_fails_in_a_one_shot(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, terminal: Any, confirmed: bool
 ) -> None:
-    monkeypatch.setattr("runtimeuse_sync._uploads.LATE_FILES", 0.2)
-    monkeypatch.setattr("runtimeuse_sync._uploads.RUNNING_UPLOADS", 0.2)
+    if not confirmed:  # else nothing is waited for that long
+        monkeypatch.setattr("runtimeuse_sync._uploads.LATE_FILES", SOON)
+        monkeypatch.setattr("runtimeuse_sync._uploads.RUNNING_UPLOADS", SOON)
 
     def script(peer: Peer) -> None:
         peer.accept()

@@ -93,11 +93,11 @@ def test_the_environments_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch, n
         assert proxy.requests == [f"CONNECT runtime.invalid:{server.port} HTTP/1.1"]
         # "" stands for none, whatever the environment says.
         with pytest.raises(RuntimeConnectionError, match="resolved"):
-            RuntimeUseClient(url, model="m", connect_timeout=0.2, proxy="").query("hi")
+            RuntimeUseClient(url, model="m", connect_timeout=0.5, proxy="").query("hi")
         for exception in ("runtime.invalid", "example.com, .invalid", "*"):
             monkeypatch.setenv("no_proxy", exception)
             with pytest.raises(RuntimeConnectionError, match="resolved"):
-                RuntimeUseClient(url, model="m", connect_timeout=0.2).query("hi")
+                RuntimeUseClient(url, model="m", connect_timeout=0.5).query("hi")
         assert len(proxy.requests) == 1
 
 
@@ -113,11 +113,11 @@ def test_no_proxy_with_a_port(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("http_proxy", proxy.url())
         monkeypatch.setenv("no_proxy", f"runtime.invalid:{server.port}")
         with pytest.raises(RuntimeConnectionError, match="resolved"):
-            RuntimeUseClient(f"ws://runtime.invalid:{server.port}", model="m", connect_timeout=0.2).query("hi")
+            RuntimeUseClient(f"ws://runtime.invalid:{server.port}", model="m", connect_timeout=0.5).query("hi")
         assert proxy.requests == []
 
 
 def test_a_proxy_at_an_ipv6_address_is_named_as_in_a_url() -> None:
-    client = RuntimeUseClient("ws://runtime.invalid", model="m", proxy="http://[::1]:1", connect_timeout=0.2)
+    client = RuntimeUseClient("ws://runtime.invalid", model="m", proxy="http://[::1]:1", connect_timeout=0.5)
     with pytest.raises(RuntimeConnectionError, match=r"through the proxy \[::1\]:1: "):
         client.query("hi")

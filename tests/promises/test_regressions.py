@@ -26,7 +26,7 @@ from runtimeuse_sync import (
 
 from ..servers import Peer, free_port
 from ..threads import InThread
-from .helpers import CANCELLED, Serve, answer_all, assistant, client_of, echo, end, error, ran, text, upload, wait
+from .helpers import CANCELLED, SOON, Serve, answer_all, assistant, client_of, echo, end, error, ran, text, upload, wait
 
 
 def test_an_interrupt_on_the_way_into_a_run_leaves_the_session_usable(serve: Serve) -> None:
@@ -134,7 +134,7 @@ def test_a_run_that_is_dropped_is_left(serve: Serve) -> None:
 
 def test_a_deadline_while_connecting_says_why(serve: Serve) -> None:
     with free_port() as port, pytest.raises(RunTimeoutError, match="last attempt: connection refused"):
-        RuntimeUseClient(f"ws://127.0.0.1:{port}", model="m").query("hi", timeout=0.3)
+        RuntimeUseClient(f"ws://127.0.0.1:{port}", model="m").query("hi", timeout=SOON)
 
 
 def test_a_scheme_in_capitals(serve: Serve) -> None:

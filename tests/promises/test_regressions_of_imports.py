@@ -32,7 +32,7 @@ s = c.session().open()
 last = Last()
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, serve(script).url], capture_output=True, text=True, timeout=15, check=False
+        [sys.executable, "-c", program, serve(script).url], capture_output=True, text=True, timeout=40, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -40,7 +40,7 @@ last = Last()
 def python(script: str, *arguments: str) -> str:
     """Runs a script in an interpreter of its own, which must say nothing on stderr; returns what it printed."""
     command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
 

@@ -95,7 +95,7 @@ def fail(url):
     RuntimeUseClient(url).execute_commands(["true", "exit 3"])
 
 def wait(url):
-    RuntimeUseClient(url, model="m").query("sleep 60", timeout=0.3)
+    RuntimeUseClient(url, model="m").query("sleep 60", timeout=2)
 
 if __name__ == "__main__":
     url, count = sys.argv[1], int(sys.argv[2])
@@ -133,7 +133,7 @@ def test_multiprocessing_by_spawn(tally: Tally, tmp_path: Path) -> None:
             runtime.ws_url,
             str(count),
         )
-    assert printed.splitlines() == ["Query did not end within 0.3 s", f"all {count}"]
+    assert printed.splitlines() == ["Query did not end within 2 s", f"all {count}"]
     tally.survived(fault, count)
 
 

@@ -36,8 +36,8 @@ def noticed(error: RuntimeUseError) -> bool:
 
 GIVES_UP: Dict[str, Any] = {
     "keepalive": (KEEPALIVE, {}, noticed),
-    "timeout": ({}, {"timeout": 2 * SOON}, lambda error: type(error) is RunTimeoutError),
-    "idle_timeout": ({}, {"idle_timeout": 2 * SOON}, lambda error: "No message received" in str(error)),
+    "timeout": ({}, {"timeout": 1.0}, lambda error: type(error) is RunTimeoutError),
+    "idle_timeout": ({}, {"idle_timeout": 1.0}, lambda error: "No message received" in str(error)),
     "abort": ({}, {}, lambda error: type(error) is CancelledException),
 }
 

@@ -93,11 +93,11 @@ def test_many_threads_and_calls_on_one_session(tally: Tally) -> None:
 
 
 def check(ended: Sequence[Ended], aborts: int, *, each_its_own: bool) -> None:
-    """Asserts that no more was cancelled than was aborted, and that the instants were such that both ends occur."""
+    """Asserts that no more was cancelled than was aborted, and that whatever nobody but an abort ends was."""
     cancelled = sum(call.cancelled for call in ended)
     assert sum(not call.spared for call in ended) == aborts
-    assert 0 < cancelled <= aborts
-    assert cancelled < len(ended)
+    assert cancelled <= aborts < len(ended)
+    assert all(call.cancelled for call in ended if hangs(call.prompt))
     if each_its_own:
         assert not any(call.cancelled and call.spared for call in ended), "cancelled, but aborted by nobody"
 

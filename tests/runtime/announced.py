@@ -15,6 +15,14 @@ def files(messages: List[Message]) -> List[str]:
     return sorted(message["filename"] for message in messages if message["message_type"] == REQUEST)
 
 
+def announced(wire: Wire, before: List[Message]) -> Message:
+    """Returns the first announcement of a file: one that was `before` the terminal, or the next message.
+
+    Which it is depends on whether a command ends before its files have settled, which no machine promises.
+    """
+    return next((message for message in before if message["message_type"] == REQUEST), None) or wire.expect(REQUEST)
+
+
 def end_and_answer(wire: Wire, url: str, before: List[Message]) -> List[Message]:
     """Ends the session and answers all that is announced; returns all that was received.
 

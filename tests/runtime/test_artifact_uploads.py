@@ -13,7 +13,7 @@ import responses
 
 from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
 
-from .announced import CONFIRM, end_and_answer, files
+from .announced import CONFIRM, announced, end_and_answer, files
 from .conftest import Connect, StartRuntime
 from .wire import Storage, Wire, named, wire_to
 
@@ -22,8 +22,8 @@ def test_an_unanswered_request_does_not_hold_up_the_end_for_ever(
     talk: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     wire = talk(upload_response_timeout=0.2)
-    wire.commands("echo x > out/x", artifacts_dirs=["out"])
-    assert files(wire.end()) == ["x"]
+    came = wire.commands("echo x > out/x", artifacts_dirs=["out"])
+    assert files(came + wire.end()) == ["x"]
     assert "did not answer" in caplog.text
 
 
@@ -51,8 +51,7 @@ def test_an_upload_to_nowhere_is_logged(wire: Wire, caplog: pytest.LogCaptureFix
 
 
 def test_a_file_that_has_gone_is_logged(wire: Wire, storage: Storage, tmp_path: Path) -> None:
-    wire.commands("echo x > out/x", artifacts_dirs=["out"])
-    request = wire.receive()
+    request = announced(wire, wire.commands("echo x > out/x", artifacts_dirs=["out"]))
     (tmp_path / "out" / "x").unlink()
     wire.answer(request, storage.url + "/x")
     assert named(wire.end()) == [(CONFIRM, None)]
@@ -73,8 +72,8 @@ def test_only_announced_files_are_uploaded(
 
 def test_a_secret_in_a_path_is_masked_and_the_answer_finds_the_file(talk: Connect, storage: Storage) -> None:
     wire = talk(artifact_settle=0.05)
-    wire.commands("echo x > out/SECRET.txt", artifacts_dirs=["out"], secrets_to_redact=["SECRET"])
-    request = wire.receive()
+    came = wire.commands("echo x > out/SECRET.txt", artifacts_dirs=["out"], secrets_to_redact=["SECRET"])
+    request = announced(wire, came)
     assert request["filename"] == "[REDACTED].txt"
     wire.answer(request, storage.url + "/x")
     assert storage.wait_for(1)[0].body == b"x\n"
@@ -136,9 +135,9 @@ def test_uploads_to_a_storage_that_fails(
                 storages.put(PRESIGNED, status=answer)
             else:
                 storages.put(PRESIGNED, body=answer)
-        wire.commands("echo x > out/x", artifacts_dirs=["out"])
+        came = wire.commands("echo x > out/x", artifacts_dirs=["out"])
         wire.send("end_session_message")
-        wire.answer(wire.receive(), PRESIGNED, "text/css")
+        wire.answer(announced(wire, came), PRESIGNED, "text/css")
         assert named(wire.receive_until(CONFIRM)) == [(CONFIRM, None)]
         assert len(storages.calls) == len(answers)
         assert {call.request.headers["Content-Type"] for call in storages.calls} == {"text/css"}

@@ -193,7 +193,7 @@ def test_a_stop_does_not_wait_for_clients_that_do_not_read(start: StartRuntime) 
         wire.receive()
         stopping = threading.Thread(target=runtime.stop)
         stopping.start()
-        stopping.join(5)
+        stopping.join(PATIENCE)
         assert not stopping.is_alive()
 
 

@@ -39,6 +39,11 @@ class Wire:
         message: Message = json.loads(self.connection.recv(timeout))
         return message
 
+    def expect(self, message_type: str) -> Message:
+        message = self.receive()
+        assert message["message_type"] == message_type, message
+        return message
+
     def receive_until(self, *message_types: str) -> List[Message]:
         """Returns everything up to and with the first message of one of the types; of a terminal, by default."""
         received: List[Message] = []

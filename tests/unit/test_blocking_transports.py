@@ -69,7 +69,7 @@ def test_the_deadline_while_the_transport_blocks(where: str) -> None:
     transports = BlockingTransports(where)
     start = time.monotonic()
     with pytest.raises(RunTimeoutError):
-        make_client(transports).query("p", timeout=0.05)
+        make_client(transports).query("p", timeout=0.5)
     in_time(start)
     transports.go_on.set()
     # Closed in the end, though nobody waits for that any more.

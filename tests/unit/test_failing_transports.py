@@ -118,7 +118,7 @@ def test_a_transport_is_let_go_after_the_call() -> None:
     assert transport.closed.wait(PATIENCE)
     settings.clear()
     del transport
-    for _ in range(100):
+    for _ in range(1000):
         gc.collect()
         if seen() is None:
             break

@@ -51,7 +51,7 @@ def test_its_call_operator_is_used_by_one_shots() -> None:
 def test_one_that_overrides_neither_is_a_websocket() -> None:
     class Named(WebSocketTransport):
         def __init__(self) -> None:
-            super().__init__(NOWHERE, connect_timeout=0.05)
+            super().__init__(NOWHERE, connect_timeout=0.5)
 
     client = RuntimeUseClient(transport=Named(), model="m")
     with pytest.raises(ConnectionError, match="connection refused"):
