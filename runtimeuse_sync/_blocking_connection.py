@@ -208,13 +208,17 @@ class QueueTransport:
             close()
 
 
-def connector(transport: Any) -> Callable[[], ConnectedTransport]:
+def connector(transport: Any, *, one_shot: bool = False) -> Callable[[], ConnectedTransport]:
     """Returns what opens a connection over a custom transport.
+
+    Args:
+        transport: The transport.
+        one_shot: Whether one that is both kinds is called, as a `Transport`; else it connects.
 
     Raises:
         TypeError: it is neither a `PersistentTransport` nor a `Transport`.
     """
-    if is_persistent(transport):
+    if is_persistent(transport) and not (one_shot and callable(transport)):
         persistent: PersistentTransport = transport
         return persistent.connect
     if callable(transport):

@@ -10,7 +10,7 @@ import os
 from typing import Any, List, Optional, Set, Union
 
 from . import _validation as check
-from ._blocking_connection import BlockingConnection, QueueTransport, connector, is_persistent
+from ._blocking_connection import BlockingConnection, connector, is_persistent
 from ._call import Call
 from ._calls import Calls
 from ._cleanup import cleaned_up
@@ -38,8 +38,9 @@ class RuntimeUseClient(Calls):
     Args:
         ws_url: The runtime's `ws://` or `wss://` URL; default: the environment's `RUNTIMEUSE_WS_URL`. Ignored where a
             transport is given.
-        transport: A custom transport, instead of a WebSocket. It may be a subclass of `WebSocketTransport`: what it
-            overrides is used.
+        transport: A custom transport, instead of a WebSocket. One that both can be called and has `connect` is called
+            for one-shots, and connects for sessions. It may be a subclass of `WebSocketTransport`: what it overrides is
+            used.
         model: The model for queries that name none.
         system_prompt: The system prompt for queries that have none.
         **settings: Settings of the WebSocket: `headers`, `ssl_context`, `proxy`, `connect_timeout`, `ping_interval`,
@@ -156,12 +157,19 @@ class RuntimeUseClient(Calls):
 
     def _connection(self, connect_deadline: Optional[Deadline] = None, *, one_shot: bool = False) -> Connection:
         transport = self._transport
-        if self._makes_websockets():
+        called = one_shot and self._is_called
+        if self._makes_websockets() and not called:
             assert isinstance(transport, WebSocketTransport)
-            if not one_shot or type(transport).__call__ is WebSocketTransport.__call__:
-                return transport.connection(connect_deadline)
-            return BlockingConnection(lambda: QueueTransport(transport), DEFAULT_MAX_BUFFERED)
-        return BlockingConnection(connector(transport), DEFAULT_MAX_BUFFERED)
+            return transport.connection(connect_deadline)
+        return BlockingConnection(connector(transport, one_shot=called), DEFAULT_MAX_BUFFERED)
+
+    @property
+    def _is_called(self) -> bool:
+        """Whether one-shots go by the transport's call operator, if it has one: not by the WebSocket's own."""
+        transport = self._transport
+        return not isinstance(transport, WebSocketTransport) or (
+            type(transport).__call__ is not WebSocketTransport.__call__
+        )
 
     def _makes_websockets(self) -> bool:
         """Returns whether connections are the built-in ones: not if `connect` has been overridden."""

@@ -111,6 +111,23 @@ def test_one_shot_calls_over_a_persistent_transport() -> None:
         assert transport.closed.wait(PATIENCE)
 
 
+def test_one_shots_call_a_transport_that_has_both() -> None:
+    class Both(MemoryTransports):
+        def __call__(self, send_queue: queue.Queue[Optional[Message]]) -> Iterator[Message]:
+            send_queue.get()
+            yield RESULT
+
+    transports = Both()
+    client = make_client(transports)
+    client.wait_until_ready(PATIENCE)
+    assert transports.next_connected().closed.wait(PATIENCE)
+    assert client.query("p", timeout=PATIENCE).text == "4"
+    assert transports.made.empty(), "the one-shot has connected"
+    session = client.session().open()
+    transports.next_connected().say({"message_type": "end_session_confirm_message"})
+    session.close()
+
+
 def test_a_session() -> None:
     transports = MemoryTransports()
 

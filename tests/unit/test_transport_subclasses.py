@@ -48,6 +48,23 @@ def test_its_call_operator_is_used_by_one_shots() -> None:
     assert [each and each["user_prompt"] for each in asked] == ["p"]
 
 
+def test_one_that_overrides_both_is_called_for_one_shots() -> None:
+    fake = FakeRuntime([text_result("by connect")])
+
+    class Both(WebSocketTransport):
+        def connect(self) -> Any:
+            return FakeConnection(fake)
+
+        def __call__(self, send_queue: queue.Queue[Optional[Message]]) -> Iterator[Message]:
+            send_queue.get()
+            yield RESULT
+
+    client = RuntimeUseClient(transport=Both(NOWHERE), model="m")
+    assert client.query("p", timeout=5).text == "4"
+    with client.session() as session:
+        assert session.query("p", timeout=5).text == "by connect"
+
+
 def test_one_that_overrides_neither_is_a_websocket() -> None:
     class Named(WebSocketTransport):
         def __init__(self) -> None:
