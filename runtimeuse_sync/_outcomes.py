@@ -6,6 +6,7 @@ Pure functions; no threads run here. This is where secrets are masked in what th
 from typing import Any, List, Optional
 
 from ._connection import ConnectionClosed
+from ._error_text import beginning_of
 from ._redaction import in_any_form, scrub, scrub_value
 from ._requests import Request
 from .errors import (
@@ -52,10 +53,10 @@ def _check_exit_codes(request: Request, result: CommandExecutionResult, secrets:
     if not isinstance(request.options, ExecuteCommandsOptions) or not request.options.check:
         return
     for item in result.results:
-        if item.exit_code != 0:
+        if item.exit_code:
             command = scrub(item.command, secrets)
             raise CommandFailedError(
-                f"command failed with exit code {item.exit_code}: {command}",
+                f"command failed with exit code {item.exit_code}: {beginning_of(command)}",
                 {"command": command, "exit_code": item.exit_code},
                 results=result.results,
                 command=command,

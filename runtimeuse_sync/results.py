@@ -78,13 +78,19 @@ class CommandResultItem(JsonMixin):
 
     Attributes:
         command: The command, as it was sent (secrets redacted by the runtime).
-        exit_code: Its exit code; -1 where a signal ended it.
-        stdout: All that it printed to stdout; `None` where it printed nothing.
+        exit_code: Its exit code; -1 where a signal ended it. A call returns no `None`: in the `results` of an exception
+            it stands for a command that had not ended, as far as is known.
+        stdout: All that it printed to stdout; `None` where it printed nothing. The runtime may leave it out where the
+            exit code is not 0: then it is what was streamed, the last `keep_output` bytes of it.
+        stderr: What it printed to stderr, as it was streamed, the last `keep_output` bytes of it (an argument of
+            `RuntimeUseClient`); `None` where nothing was. Of equal commands in a row it stands with the last: the
+            stream does not tell them apart.
     """
 
     command: str
-    exit_code: int
+    exit_code: Optional[int]
     stdout: Optional[str] = None
+    stderr: Optional[str] = None
 
 
 @dataclass

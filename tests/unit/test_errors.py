@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+import concurrent.futures
+import copy
+import functools
+import importlib
+import inspect
+import json
+import multiprocessing
+import pickle
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -20,14 +28,31 @@ from runtimeuse_sync import (
     RunTimeoutError,
     RuntimeUseError,
     SessionStateError,
+    StructuredOutputResult,
     TextResult,
     errors,
 )
-from runtimeuse_sync.errors import without_traceback
+from runtimeuse_sync.errors import carry, without_traceback
 
+from ..packages import needs
 from .duplicates import duplicates
 
-RESULTS = [CommandResultItem("false", 3, "x")]
+RESULTS = [CommandResultItem("true", 0), CommandResultItem("false", 3, "x", "why\n")]
+
+#: A value for each parameter that an exception of ours has, none of them its default.
+VALUES: Dict[str, Any] = {
+    "error": "it failed",
+    "message": "it failed",
+    "metadata": {"error_details": "no such table", "stack": "s", "code": 2, "list": [1.5, True, None, {}]},
+    "results": RESULTS,
+    "assistant_texts": ["I", "said"],
+    "source_id": "job-1",
+    "command": "false",
+    "exit_code": 3,
+    "result": QueryResult(StructuredOutputResult({"a": [1]}), {"tokens": 3}),
+    "status": 503,
+    "filepaths": ["/out/a"],
+}
 
 ERRORS: List[Any] = [
     RuntimeUseError("x"),
@@ -57,9 +82,119 @@ def test_errors_pickle_and_copy(error: Any) -> None:
         assert not hasattr(error, "another")
 
 
+def _public_errors() -> List[Any]:
+    return [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, RuntimeUseError)]
+
+
+def _with_everything(kind: Any) -> Any:
+    """Makes an error whose every parameter has another value than its default."""
+    if kind is RuntimeUseError:  # It takes anything, as any exception does.
+        return kind("it failed", 2)
+    parameters = list(inspect.signature(kind).parameters.values())
+    for each in parameters:
+        assert each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD, "it could not be made again by its args"
+        assert each.default != VALUES[each.name]
+    return kind(**{each.name: VALUES[each.name] for each in parameters})
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _by_base_exception(error: Any) -> Any:
+    reduced: Any = BaseException.__reduce__(error)
+    make, arguments, *state = reduced
+    again = make(*arguments)
+    assert vars(again) == vars(error), "without the state"
+    for each in state:
+        again.__setstate__(each)
+    return again
+
+
+def _by_tblib(error: Any) -> Any:
+    pickling: Any = importlib.import_module("tblib.pickling_support")
+    make, arguments, *state = pickling.pickle_exception(error)
+    again = make(*arguments)
+    for each in state:
+        again.__dict__.update(each)
+    return again
+
+
+AGAIN: Dict[str, Callable[[Any], Any]] = {
+    "args": lambda error: type(error)(*error.args),
+    "args in JSON": lambda error: type(error)(*json.loads(json.dumps(error.args, allow_nan=False))),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda error: pickle.loads(pickle.dumps(error)),
+    "BaseException": _by_base_exception,
+}
+
+
+def assert_the_same(again: Any, error: Any) -> None:
+    assert type(again) is type(error)
+    assert vars(again) == vars(error)
+    assert again.args == error.args
+    assert str(again) == str(error)
+    assert repr(again) == repr(error)
+
+
+@pytest.mark.parametrize("way", list(AGAIN))
+@pytest.mark.parametrize("kind", _public_errors(), ids=lambda each: str(each.__name__))
+def test_errors_can_be_made_again(kind: Any, way: str) -> None:
+    error = _with_everything(kind)
+    assert_the_same(AGAIN[way](error), error)
+    if kind is not RuntimeUseError:
+        assert {name: vars(error)[name] for name in kind._carried} == {name: VALUES[name] for name in kind._carried}
+        assert set(inspect.signature(kind).parameters) - {"error", "message"} == set(kind._carried)
+
+
+@needs("tblib")
+@pytest.mark.parametrize("kind", _public_errors(), ids=lambda each: str(each.__name__))
+def test_tblib_makes_errors_again(kind: Any) -> None:
+    error = _with_everything(kind)
+    assert_the_same(_by_tblib(error), error)
+
+
+def test_errors_come_out_of_other_processes_as_they_are() -> None:
+    every = [_with_everything(kind) for kind in _public_errors()]
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        for error, future in [(error, pool.submit(functools.partial(_raise, error))) for error in every]:
+            assert_the_same(future.exception(), error)
+
+
+@pytest.mark.parametrize("kind", _public_errors(), ids=lambda each: str(each.__name__))
+def test_what_is_set_later_is_in_args_too(kind: Any) -> None:
+    error = _with_everything(kind)
+    carry(error, source_id="another", results=[CommandResultItem("later", None)])
+    again = type(error)(*json.loads(json.dumps(error.args)))
+    assert_the_same(again, error)
+    assert again.source_id == ("another" if "source_id" in kind._carried else None)
+
+
+def test_defaults_are_left_out_of_args() -> None:
+    # As the async client has them.
+    assert AgentRuntimeError("x").args == ("x",)
+    assert AgentRuntimeError("x", {"a": 1}).args == ("x", {"a": 1})
+    assert CommandFailedError("x", results=[], command="", exit_code=-1).args == ("x",)
+    assert CancelledException().args == ()
+    assert SessionStateError("closed").args == ("closed",)
+
+
+class Theirs(CommandFailedError):
+    def __init__(self, task: str) -> None:
+        super().__init__(f"{task} failed", {"task": task}, command=task, exit_code=4)
+        self.task = task
+
+
+def test_subclasses_of_users_pickle_and_copy() -> None:
+    error = Theirs("build")
+    for again in duplicates(error):
+        assert_the_same(again, error)
+        assert (again.task, again.exit_code) == ("build", 4)
+
+
 def test_the_list_of_errors_is_complete() -> None:
-    public = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, RuntimeUseError)}
-    assert {type(error) for error in ERRORS} == public
+    assert {type(error) for error in ERRORS} == set(_public_errors())
 
 
 def test_the_tree_of_errors_is_the_one_that_is_drawn() -> None:
@@ -106,7 +241,6 @@ def test_what_errors_can_be_caught_as(error: Exception, bases: Any) -> None:
 def test_texts_of_errors() -> None:
     assert str(AgentRuntimeError("it failed")) == "it failed"
     assert str(AgentRuntimeError("it failed", {})) == "it failed"
-    assert str(AgentRuntimeError("it failed", {"b": 1, "a": [None]})) == 'it failed\nmetadata: {"a": [null], "b": 1}'
     assert str(ConnectionLostError("lost", {"in_flight": "query"})) == "lost"
     assert str(RuntimeConnectionError("refused", status=403)) == "refused"
     assert str(RunTimeoutError("late", result=1)) == "late"
@@ -114,9 +248,27 @@ def test_texts_of_errors() -> None:
 
 
 @pytest.mark.parametrize("metadata", [{1: "a", "b": 2}, {"o": object()}, {"s": {1, 2}}, {(1, 2): 3}])
-def test_any_metadata_can_be_shown(metadata: Any) -> None:
+def test_any_metadata_can_be_shown_and_sent(metadata: Any) -> None:
     # As in the async client, whose users may raise such errors themselves.
-    assert str(AgentRuntimeError("it failed", metadata)).startswith("it failed\nmetadata: ")
+    error = AgentRuntimeError("it failed", metadata)
+    assert str(error) == "it failed"
+    assert vars(error)["metadata"] is metadata
+    again: Any = AgentRuntimeError(*json.loads(json.dumps(error.args)))
+    assert again.metadata == {
+        str(name): value if value in (2, 3, "a") else str(value) for name, value in metadata.items()
+    }
+
+
+class _Odd:
+    def __str__(self) -> str:
+        raise KeyError("odd")
+
+
+def test_what_has_no_text_or_no_end_can_be_sent() -> None:
+    metadata: Dict[str, Any] = {"odd": _Odd(), "number": float("inf")}
+    metadata["itself"] = metadata
+    again = AgentRuntimeError(*json.loads(json.dumps(AgentRuntimeError("it failed", metadata).args, allow_nan=False)))
+    assert again.metadata == {"odd": "<_Odd>", "number": "inf", "itself": "(nested too deeply)"}
 
 
 @pytest.mark.parametrize("depth", [400, 900, 5000])
@@ -124,7 +276,12 @@ def test_deep_metadata_can_be_shown(depth: int) -> None:
     nested: Any = "x"
     for _ in range(depth):
         nested = {"a": nested}
-    assert str(AgentRuntimeError("it failed", nested)).startswith("it failed")
+    error = AgentRuntimeError("it failed", nested)
+    assert str(error) == "it failed"
+    assert error.metadata is nested
+    for again in (*duplicates(error), AgentRuntimeError(*json.loads(json.dumps(error.args)))):
+        assert again.args == error.args
+        assert list(again.metadata) == ["a"]
 
 
 def test_a_copy_without_frames() -> None:
