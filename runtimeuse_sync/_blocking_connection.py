@@ -18,8 +18,10 @@ import threading
 import time
 from typing import Any, Callable, Iterator, Optional
 
+from ._cleanup import new_thread, start_thread
 from ._connection import Connection, ConnectionClosed
 from ._wakeup import Clock, Wakeup
+from .errors import RuntimeUseError
 from .transports.base import ConnectedTransport, Message, PersistentTransport, Transport
 
 #: Seconds after which a sender that was asked to close is taken to be stuck inside the transport.
@@ -37,9 +39,9 @@ class BlockingConnection(Connection):
     def __init__(
         self, connect: Callable[[], ConnectedTransport], max_buffered: int, clock: Clock = time.monotonic
     ) -> None:
-        self._wakeup = Wakeup()
-        self._room = Wakeup()
-        self._ending = Wakeup()
+        self._wakeup = Wakeup(sliced=False)
+        self._room = Wakeup(sliced=False)
+        self._ending = Wakeup(sliced=False)
         super().__init__(max_buffered, clock)
         self._connect = connect
         self._over = False
@@ -58,12 +60,15 @@ class BlockingConnection(Connection):
             return _closed("", error, opening=True)
         finally:
             self.held_up = False
+        sender = new_thread(self._send_until_over, f"{self._thread.name}-sender", transport)
+        closer = new_thread(self._close_at_the_end, f"{self._thread.name}-closer", transport, sender)
         try:
-            sender = self._start_thread("sender", self._send_until_over, transport)
-            closer = self._start_thread("closer", self._close_at_the_end, transport, sender)
-        except RuntimeError as error:
+            # In this order: where not both can be started, nothing has been sent.
+            start_thread(closer)
+            start_thread(sender)
+        except RuntimeUseError as error:
             # The system cannot start another thread. Callers first, as below.
-            failure = _closed("", error)
+            failure = ConnectionClosed(str(error), opening=True, cause=error.__cause__)
             self.inbox.close(failure)
             self._over = True
             self.poke()
@@ -80,15 +85,11 @@ class BlockingConnection(Connection):
             transport.end_iteration()
         return reason
 
-    def _start_thread(self, role: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
-        thread = threading.Thread(target=target, args=arguments, name=f"{self._thread.name}-{role}", daemon=True)
-        thread.start()
-        return thread
-
     def _close_at_the_end(self, transport: ConnectedTransport, sender: threading.Thread) -> None:
         while not self._over and not self._closing:
             self._ending.wait(threading.TIMEOUT_MAX)
-        sender.join(_STUCK_AFTER)
+        if sender.ident is not None:
+            sender.join(_STUCK_AFTER)
         _close(transport)
 
     def _receive(self, transport: ConnectedTransport) -> BaseException:

@@ -7,13 +7,15 @@ control. No locks: every flag goes from False to True once, and is set before th
 
 import math
 import time
-from typing import TYPE_CHECKING, Callable, List, Optional
+from typing import TYPE_CHECKING, Callable, List, Optional, TypeVar
 
 from ._wakeup import Clock, Deadline, Wakeup
 from .errors import CancelledException, RunTimeoutError
 
 if TYPE_CHECKING:
     from ._connection import Connection
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class Call:
@@ -29,6 +31,7 @@ class Call:
         cancel_sent: Whether the cancellation has (written by the connection's thread only).
         connection: What to poke when a flag changes.
         secrets: What must not appear in the text of its exceptions.
+        own_error: The last exception that was `owned`.
         on_sent: Called by the connection's thread when it sends the request: what logs there cannot be interrupted
             with the lock of `logging` held, as it could in the calling thread.
     """
@@ -42,6 +45,7 @@ class Call:
         "deadline",
         "kind",
         "on_sent",
+        "own_error",
         "secrets",
         "sent",
         "wakeup",
@@ -58,6 +62,7 @@ class Call:
         self.connection: Optional[Connection] = None
         self.secrets: List[str] = []
         self.on_sent: Optional[Callable[[], None]] = None
+        self.own_error: Optional[BaseException] = None
         self._clock = clock
 
     def start(self) -> None:
@@ -85,15 +90,29 @@ class Call:
             RunTimeoutError: its deadline has passed.
         """
         if self.aborted:
-            raise CancelledException(f"{self.kind.capitalize()} was cancelled")
+            raise self.owned(CancelledException(f"{self.kind.capitalize()} was cancelled"))
         if self.deadline.passed():
-            raise RunTimeoutError(f"{self.kind.capitalize()} did not end within {self.deadline.seconds:g} s")
+            text = f"{self.kind.capitalize()} did not end within {self.deadline.seconds:g} s"
+            raise self.owned(RunTimeoutError(text))
 
     def wait(self, until: float = math.inf) -> None:
         """Waits for a wake-up, until `until` (on the call's clock) or the deadline at most; then `check`s."""
         self.check()
         self.wakeup.wait(min(until, self.deadline.at) - self._clock())
         self.check()
+
+    def owned(self, error: _Error) -> _Error:
+        """Returns an exception that the call is about to raise by itself, after noting it.
+
+        A signal handler and another thread may raise one of any class, of ours too; only the very object tells them
+        apart. So whoever holds an exception back asks for that (`is_own`), and lets all others out.
+        """
+        self.own_error = error
+        return error
+
+    def is_own(self, error: BaseException) -> bool:
+        """Returns whether the call has raised it by itself, or a callback has; nobody else."""
+        return error is self.own_error
 
     def now(self) -> float:
         """Returns the time on the call's clock."""

@@ -14,10 +14,11 @@ from typing import Any, Callable, Dict, Generic, Optional, TypeVar
 
 from . import _codec
 from ._call import Call
-from ._cleanup import start_thread
+from ._cleanup import new_thread, start_thread
+from ._interrupts import raised_by_a_signal_handler
 from ._redaction import scrub_value
 from ._turn import Ticket
-from .errors import AgentRuntimeError
+from .errors import AgentRuntimeError, ArtifactUploadError
 from .messages import ArtifactUploadRequestMessageInterface, AssistantMessageInterface, CommandOutputMessageInterface
 from .options import Options
 from .results import ArtifactUploadResult
@@ -43,7 +44,7 @@ class Callbacks:
             message_count: How many the call has got, this one included.
 
         Raises:
-            AgentRuntimeError: it did not return within its own timeout.
+            AgentRuntimeError: it did not return within its own timeout, or there is no thread for it.
             CancelledException: the call was aborted meanwhile (only noticed where the callback has a timeout).
             RunTimeoutError: the call's deadline passed meanwhile (likewise).
             TypeError: it returned a coroutine.
@@ -71,29 +72,36 @@ class Callbacks:
         elif options.on_heartbeat is not None:
             _check_nothing_to_await("on_heartbeat", options.on_heartbeat(message))
 
-    def upload(self, request: ArtifactUploadRequestMessageInterface, options: Options) -> bytes:
+    def upload(self, request: ArtifactUploadRequestMessageInterface, options: Optional[Options]) -> bytes:
         """Asks the upload callback of `options` where a file shall go; returns the answer for the runtime.
 
         Raises: as `deliver`, and:
+            ArtifactUploadError: there are no `options`, as no call has had an upload callback.
             TypeError: it returned something else than an `ArtifactUploadResult`.
         """
+        if options is None:
+            raise self._call.owned(ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath]))
         callback = options.on_artifact_upload_request
         assert callback is not None
+
+        def ask() -> ArtifactUploadResult:
+            try:
+                result = callback(request)
+                _check_upload_result(result)
+                return result
+            except BaseException as error:
+                # What interrupts it is not its own. Of an exception that another thread sets, nothing can tell.
+                if not raised_by_a_signal_handler(error):
+                    self._call.owned(error)
+                raise
+
         result = self._within(
             "on_artifact_upload_request",
             "artifact_upload_callback_timeout",
             options.artifact_upload_callback_timeout,
-            lambda: callback(request),
+            ask,
             {"filename": request.filename, "filepath": request.filepath},
         )
-        _check_nothing_to_await("on_artifact_upload_request", result)
-        if not isinstance(result, ArtifactUploadResult):
-            raise TypeError(
-                f"on_artifact_upload_request returned {type(result).__name__}; it must return an ArtifactUploadResult"
-            )
-        for name in ("presigned_url", "content_type"):
-            if not isinstance(getattr(result, name), str):
-                raise TypeError(f"on_artifact_upload_request returned a result whose {name} is not a str")
         # The runtime may repeat the URL in an error.
         self._call.secrets = self._call.secrets + result.secret_values()
         return _codec.encode(_codec.encode_artifact_response(request, result.presigned_url, result.content_type))
@@ -104,13 +112,12 @@ class Callbacks:
         if seconds is None:
             return callback()
         until = self._call.now() + seconds
-        helper = _Helper(callback, self._call, self._ticket)
+        helper = _Helper(name, callback, self._call, self._ticket)
         while not helper.done:
             if self._call.now() >= until:
                 shown = scrub_value(metadata, self._call.secrets)
-                raise AgentRuntimeError(
-                    f"{name} callback timed out", {"timeout_type": option, "timeout": seconds, **shown}
-                )
+                text = f"{name} callback timed out"
+                raise self._call.owned(AgentRuntimeError(text, {"timeout_type": option, "timeout": seconds, **shown}))
             self._call.wait(until)
         return helper.result()
 
@@ -118,19 +125,17 @@ class Callbacks:
 class _Helper(Generic[_T]):
     """A callback that runs in a thread of its own."""
 
-    def __init__(self, callback: Callable[[], _T], call: Call, ticket: Ticket) -> None:
+    def __init__(self, name: str, callback: Callable[[], _T], call: Call, ticket: Ticket) -> None:
         self.done = False
         self._returned: _T
         self._error: Optional[BaseException] = None
         context = contextvars.copy_context()
-        start_thread(
-            threading.Thread(
-                target=context.run,
-                args=(self._run, callback, call, ticket),
-                name=f"runtimeuse-callback-{next(_numbers)}",
-                daemon=True,
-            )
-        )
+
+        def failure(why: str) -> AgentRuntimeError:
+            return call.owned(AgentRuntimeError(f"{name} could not be called with a timeout: {why}"))
+
+        thread = new_thread(context.run, f"runtimeuse-callback-{next(_numbers)}", self._run, callback, call, ticket)
+        start_thread(thread, failure)
 
     def _run(self, callback: Callable[[], _T], call: Call, ticket: Ticket) -> None:
         ident = threading.get_ident()
@@ -148,6 +153,17 @@ class _Helper(Generic[_T]):
         if self._error is not None:
             raise self._error
         return self._returned
+
+
+def _check_upload_result(result: Any) -> None:
+    _check_nothing_to_await("on_artifact_upload_request", result)
+    if not isinstance(result, ArtifactUploadResult):
+        raise TypeError(
+            f"on_artifact_upload_request returned {type(result).__name__}; it must return an ArtifactUploadResult"
+        )
+    for name in ("presigned_url", "content_type"):
+        if not isinstance(getattr(result, name), str):
+            raise TypeError(f"on_artifact_upload_request returned a result whose {name} is not a str")
 
 
 def _check_nothing_to_await(name: str, returned: Any) -> None:

@@ -29,12 +29,14 @@ from typing import Callable, Deque, List, Optional
 
 from . import _codec
 from ._call import Call
-from ._cleanup import start_thread
+from ._cleanup import join_thread, new_thread, start_thread
 from ._inbox import Batch, Inbox
 from ._wakeup import Clock, Wakeup
 from .errors import SessionStateError
 
 _numbers = itertools.count(1)
+
+_FINALIZING = "the interpreter is shutting down"
 
 _CANCEL = _codec.encode(_codec.CANCEL)
 
@@ -66,12 +68,6 @@ class ConnectionClosed(Exception):
         self.protocol_error = protocol_error
         self.lost = lost
         self.status = status
-
-
-def check_not_finalizing() -> None:
-    """Raises `SessionStateError` at the interpreter's end: no thread runs any more, and waiting for one never ends."""
-    if sys.is_finalizing():
-        raise SessionStateError("the interpreter is shutting down")
 
 
 class Outgoing:
@@ -123,29 +119,29 @@ class Connection:
         self._tell_opening = True
         self._outbox: Deque[Outgoing] = deque()
         self._pid = os.getpid()
-        self._thread = threading.Thread(target=self._main, name=f"runtimeuse-connection-{next(_numbers)}", daemon=True)
+        self._thread = new_thread(self._main, f"runtimeuse-connection-{next(_numbers)}")
 
     # For callers.
 
     def start(self, listener: Wakeup, *, tell_opening: bool = True) -> None:
-        """Starts the thread, which opens the connection.
+        """Starts the thread, which opens the connection; whoever calls this must `close`, also if it raises.
+
+        That comes second: what else the thread must know, such as that a request is cancelled, it must know before.
 
         Args:
             listener: Woken when there is something in the inbox, and when the connection cannot be opened.
             tell_opening: Whether it is woken also when the connection is open.
 
         Raises:
-            RuntimeError: the system cannot start another thread.
+            RuntimeConnectionError: the system cannot start another thread.
+            SessionStateError: the interpreter is shutting down.
         """
         self.inbox.listener = listener
         self._tell_opening = tell_opening
-        check_not_finalizing()
-        try:
-            start_thread(self._thread)
-        except BaseException:
-            # Interrupted, for one: the thread may run by now.
-            self.close()
-            raise
+        if sys.is_finalizing():
+            # No thread runs any more, and waiting for one never ends.
+            raise SessionStateError(_FINALIZING)
+        start_thread(self._thread)
 
     def submit(self, payload: bytes, request_of: Optional[Call] = None) -> None:
         """Has a message sent; never blocks.
@@ -193,7 +189,7 @@ class Connection:
             # At the interpreter's end, daemons do not run any more.
             if left <= 0 or sys.is_finalizing():
                 return
-            self._thread.join(min(left, 0.1))
+            join_thread(self._thread, min(left, 0.1))
 
     @property
     def runs_this(self) -> bool:
@@ -206,15 +202,18 @@ class Connection:
         """Whether this is the process that opened it: a child process must leave an inherited connection alone."""
         return os.getpid() == self._pid
 
-    def check_process(self) -> None:
-        """Raises `SessionStateError` where the connection's thread does not run.
+    def check_process(self, call: Call) -> None:
+        """Raises `SessionStateError`, as the call's own, where the connection's thread does not run.
 
         That is in a process that only inherited the connection by `fork`, and at the interpreter's end.
         """
-        check_not_finalizing()
+        if sys.is_finalizing():
+            raise call.owned(SessionStateError(_FINALIZING))
         if not self.belongs_to_this_process:
-            raise SessionStateError(
-                "this session was opened in another process and cannot be used after a fork; open a new one here"
+            raise call.owned(
+                SessionStateError(
+                    "this session was opened in another process and cannot be used after a fork; open a new one here"
+                )
             )
 
     # For the connection's thread.

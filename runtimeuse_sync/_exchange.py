@@ -93,7 +93,7 @@ class Exchange:
 
     def take_turn(self, call: Call, ticket: Ticket) -> None:
         """Waits for the turn; raises as `enter`."""
-        self.connection.check_process()
+        self.connection.check_process(call)
         call.connection = self.connection
         self.turn.join(ticket)
         while not self.turn.has(ticket):
@@ -120,7 +120,7 @@ class Exchange:
             ProtocolError: it is over because the runtime broke the rules of WebSocket.
         """
         inbox = self.connection.inbox
-        self.connection.check_process()
+        self.connection.check_process(call)
         while True:
             call.check()
             batch = inbox.first()
@@ -151,6 +151,15 @@ class Exchange:
         self.turn.leave(ticket)
         if self._persistent and (self.connection.paused or self.connection.inbox.first() is not None):
             self.connection.poke()
+
+    def close(self) -> None:
+        """Has the connection closed; a request that is in flight is cancelled before. May be repeated, never blocks."""
+        call = self.active
+        if call is not None and self.protocol.state is State.ACTIVE:
+            # Of another thread, say, which the end of the session has waited for in vain. First, for after the close
+            # nothing is sent any more.
+            call.cancel_on_runtime()
+        self.connection.close()
 
     def leave_run_of_this_thread(self) -> None:
         """Has the run that this thread has begun, and not left, left: who ends the session will not go on with it."""
@@ -202,7 +211,7 @@ class Exchange:
         while True:
             self.use_all_queued()
             if self.protocol.state in (State.ENDING, State.ENDED):
-                raise SessionStateError("the session has ended")
+                raise call.owned(SessionStateError("the session has ended"))
             self._rest()
             self.check_connection(call)
             if inbox.first() is None and not self.protocol.stale:
@@ -270,13 +279,14 @@ class Exchange:
         try:
             call.wait(until)
         except RunTimeoutError as error:
-            if self.connection.is_open or not self.connection.last_failure:
+            if self.connection.is_open or not self.connection.last_failure or not call.is_own(error):
                 raise
             why = scrub(self.connection.last_failure, self.secrets)
-            raise RunTimeoutError(f"{error}: no connection to {self._origin} yet, the last attempt: {why}") from None
+            text = f"{error}: no connection to {self._origin} yet, the last attempt: {why}"
+            raise call.owned(RunTimeoutError(text)) from None
 
     def check_connection(self, call: Call) -> None:
         """Raises as `next_batch` if the connection is over, and all that it brought is used up."""
         inbox = self.connection.inbox
         if inbox.exhausted:
-            raise connection_error(inbox.closed, self._origin, call.kind, call.secrets)
+            raise call.owned(connection_error(inbox.closed, self._origin, call.kind, call.secrets))

@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Union
 
+from ._interrupts import failed_here
 from ._wakeup import Wakeup
 
 Item = Union[str, Dict[str, Any]]
@@ -71,8 +72,10 @@ class Inbox:
         """Returns the first batch that is not used up; it stays in the queue until `done`."""
         try:
             return self._batches[0]
-        except IndexError:
-            return None
+        except IndexError as error:
+            if failed_here(error):
+                return None
+            raise
 
     def done(self, batch: Batch) -> bool:
         """Takes a used-up batch out of the queue (harmless if it is out already); returns whether that made room.

@@ -2,7 +2,8 @@
 
 Runs in the calling thread, which has the turn. Nothing that was announced may be lost without a word: what could not be
 uploaded, or was not confirmed, is told to who ends the session (`session.py`); of a one-shot, whose session ends with
-its only run, it is raised by the run, unless that has failed by itself: then it is logged.
+its only run, it is raised by the run, unless that has failed by itself: then it is logged. What interrupts the end
+comes out in any case: held back is only what the call has raised by itself, or an upload callback (`Call.is_own`).
 
 A runtime waits for answers only so long (PROTOCOL.md, "Artifacts"), then it confirms all the same. So what has come is
 looked at before and after each callback: an answer that comes after the confirmation is one for nobody.
@@ -65,6 +66,8 @@ def end_session(
                 response = uploads.ask_next(callbacks)
             except Exception as failure:
                 # The callback's own, which may be of any kind; unless it is the call that has ended meanwhile.
+                if not call.is_own(failure):
+                    raise
                 call.check()
                 failures.append(failure)
                 continue
@@ -139,6 +142,8 @@ def end_one_shot(
     except CancelledException:
         raise
     except RuntimeUseError as failure:
+        if not call.is_own(failure):
+            raise
         failures.insert(0, failure)
     if not failures:
         return

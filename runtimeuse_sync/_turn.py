@@ -1,14 +1,14 @@
 """Whose turn it is on a session: first come, first served.
 
-A turn is a place in one deque, and whoever's ticket stands first has the turn. Every step is a single atomic operation
-on the deque, so there is no lock that an interrupt could leave held: `leave` may be called at any moment, also twice,
-also by a caller that never got its turn. Threads: callers queue here; a connection's thread takes a turn only if it is
-free at once (`try_take`).
+A turn is a place in one dict, which keeps its order, and whoever's ticket stands first has the turn. Every step is a
+single atomic operation on the dict, so there is no lock that an interrupt could leave held: `leave` may be called at
+any moment, also twice, also by a caller that never got its turn. None of them raises, so nothing is caught here that
+an interrupt could be mistaken for. Threads: callers queue here; a connection's thread takes a turn only if it is free
+at once (`try_take`).
 """
 
 import threading
-from collections import deque
-from typing import Deque, Iterable, List, Optional, Set, Tuple
+from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 from ._wakeup import Wakeup
 
@@ -49,11 +49,11 @@ class Turn:
     """The queue of one session's callers."""
 
     def __init__(self) -> None:
-        self._queue: Deque[Ticket] = deque()
+        self._queue: Dict[Ticket, None] = {}
 
     def join(self, ticket: Ticket) -> None:
         """Queues a ticket; it has its turn as soon as `has` says so (its wakeup is woken then)."""
-        self._queue.append(ticket)
+        self._queue[ticket] = None
 
     def has(self, ticket: Ticket) -> bool:
         """Returns whether it is the ticket's turn."""
@@ -63,7 +63,7 @@ class Turn:
         """Takes the turn if nobody has it or waits for it; else leaves the queue as it was."""
         if self._queue:
             return False
-        self._queue.append(ticket)
+        self._queue[ticket] = None
         if self.has(ticket):
             return True
         self.leave(ticket)
@@ -71,10 +71,7 @@ class Turn:
 
     def leave(self, ticket: Ticket) -> None:
         """Gives the turn, or the place in the queue, up; harmless for a ticket that has neither."""
-        try:
-            self._queue.remove(ticket)
-        except ValueError:
-            pass  # It was not queued.
+        self._queue.pop(ticket, None)
         first = self.first
         if first is not None:
             first.wakeup.wake()
@@ -86,7 +83,6 @@ class Turn:
     @property
     def first(self) -> Optional[Ticket]:
         """The ticket whose turn it is, if it is anybody's."""
-        try:
-            return self._queue[0]
-        except IndexError:
-            return None
+        # A copy, since others change it meanwhile.
+        first = list(self._queue)[:1]
+        return first[0] if first else None

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Dict
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from ._cleanup import start_thread
+from ._cleanup import cleaned_up, join_thread, new_thread, start_thread
 from .artifacts import relative_path
 
 _CHUNK = 64 * 1024
@@ -56,9 +56,8 @@ class UploadServer(ThreadingHTTPServer):
         self.directory = directory
         self.token = token
         self._uploads: Dict[threading.Thread, socket.socket] = {}
-        self._listener = threading.Thread(
-            target=self.serve_forever, args=(0.05,), name="runtimeuse-uploads", daemon=True
-        )
+        self._closing = False
+        self._listener = new_thread(self._listen, "runtimeuse-uploads")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, 0), _Upload)
 
@@ -68,23 +67,47 @@ class UploadServer(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     def start(self) -> None:
-        """Starts the thread that listens."""
+        """Starts the thread that listens.
+
+        Raises:
+            RuntimeConnectionError: the system cannot start another thread.
+        """
         start_thread(self._listener)
 
+    def _listen(self) -> None:
+        try:
+            self.serve_forever(0.05)
+        except (OSError, ValueError):
+            # Closed before it came so far: whoever started this thread was interrupted.
+            if not self._closing:
+                raise
+
     def close(self) -> None:
-        """Ends the server; uploads under way have `_GRACE` seconds to end by themselves."""
+        """Ends the server; uploads under way have `_GRACE` seconds to end by themselves, unless this is interrupted."""
+        cleaned_up(self._close, self.abandon)
+
+    def abandon(self) -> None:
+        """Ends the server, and uploads under way; may be repeated, and waits for nothing."""
+        self._closing = True
+        if self._listener.is_alive():
+            self.shutdown()
+        self.server_close()
+        for thread, connection in self._uploads.copy().items():
+            if thread.is_alive():
+                _end(connection)
+
+    def _close(self) -> None:
+        self._closing = True
         self.shutdown()
         self.server_close()
-        self._listener.join()
+        join_thread(self._listener, _GRACE)
         until = time.monotonic() + _GRACE
         uploads = self._uploads.copy()
         for thread in uploads:
-            thread.join(max(0.0, until - time.monotonic()))
-        for thread, connection in uploads.items():
-            if thread.is_alive():
-                _end(connection)
+            join_thread(thread, until - time.monotonic())
+        self.abandon()
         for thread in uploads:
-            thread.join(_GRACE)
+            join_thread(thread, _GRACE)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Has a thread take the upload; called by the thread that listens."""

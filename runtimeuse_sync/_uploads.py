@@ -10,7 +10,6 @@ from typing import Callable, Deque, List, Optional
 
 from ._call import Call
 from ._callbacks import Callbacks
-from .errors import ArtifactUploadError
 from .messages import ArtifactUploadRequestMessageInterface
 from .options import Options
 
@@ -56,12 +55,10 @@ class Uploads:
 
         Raises:
             ArtifactUploadError: no callback was ever given.
-            Exception: whatever the callback raises. In either case the request is tried once more at the end.
+            Exception: whatever the callback raises. In any case the request is tried once more at the end.
         """
         request = self.kept[0]
         try:
-            if self.options is None:
-                raise ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath])
             return callbacks.upload(request, self.options)
         except BaseException:
             self.failed.append(request)

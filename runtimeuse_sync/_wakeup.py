@@ -8,8 +8,11 @@ finalizer, and a blocked acquire is left by Ctrl-C.
 The rule for its use: state first, then `wake()`; and the waiter looks at the state again after every `wait()`, because
 a wake-up is a hint and never carries meaning of its own. Only one thread waits on a `Wakeup`.
 
-A signal that comes in the moment before the lock is waited for has set its flag, but does not end the wait: CPython
-looks at the flag only before and after. So the main thread, in which handlers run, waits in slices.
+No wait may be one long call of C, whichever thread it is in. CPython looks only between two steps for an exception that
+another thread has set (`PyThreadState_SetAsyncExc`, by which dramatiq and others set time limits), and for a signal
+that came in the moment before the lock was waited for. So every wait of a user's thread is made of slices: those here,
+and those for the end of a thread (`_cleanup.join_thread`); there are no others. Threads of our own, which nobody
+interrupts, wait without.
 """
 
 import math
@@ -19,16 +22,21 @@ from typing import Callable, Optional
 
 Clock = Callable[[], float]
 
-#: For how many seconds a signal may go unnoticed by a main thread that waits.
-SIGNAL_SLICE = 0.5
+#: For how many seconds a signal, or an exception that another thread sets, may go unnoticed by a thread that waits.
+SLICE = 0.25
 
 
 class Wakeup:
-    """Wakes one waiting thread; a wake-up that comes before the wait is not lost."""
+    """Wakes one waiting thread; a wake-up that comes before the wait is not lost.
 
-    __slots__ = ("_lock",)
+    Args:
+        sliced: Whether long waits are made of slices; only a thread of our own can do without, and rest undisturbed.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_lock", "_sliced")
+
+    def __init__(self, *, sliced: bool = True) -> None:
+        self._sliced = sliced
         self._lock = threading.Lock()
         self._lock.acquire()
 
@@ -36,15 +44,15 @@ class Wakeup:
         """Lets the current or the next `wait` return; never blocks."""
         try:
             self._lock.release()
-        except RuntimeError:
-            return  # Already released: a wake-up is pending, and one is enough.
+        except RuntimeError as error:
+            # Already released: a wake-up is pending, and one is enough. An interrupt may be of this class, too.
+            if "release" not in str(error):
+                raise
 
     def wait(self, seconds: float) -> None:
         """Blocks until woken, or for `seconds` at most (`math.inf`: no limit); it may return earlier."""
         if seconds > 0:
-            in_main_thread = threading.get_ident() == threading.main_thread().ident
-            longest = SIGNAL_SLICE if in_main_thread else threading.TIMEOUT_MAX
-            self._lock.acquire(timeout=min(seconds, longest))
+            self._lock.acquire(timeout=min(seconds, SLICE if self._sliced else threading.TIMEOUT_MAX))
         else:
             self._lock.acquire(blocking=False)
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Type, Union
 from urllib.parse import quote
 
+from ._cleanup import undone_on_failure
 from ._validation import host_in_url
 from .messages import ArtifactUploadRequestMessageInterface
 from .options import OnArtifactUploadRequestCallback
@@ -75,7 +76,8 @@ class UploadDirectory:
         host: The address to listen on, IPv4 or IPv6 (default 127.0.0.1).
 
     Raises:
-        OSError: the directory cannot be made, or the address cannot be listened on.
+        OSError: the directory cannot be made, or the address cannot be listened on (a `RuntimeConnectionError` where
+            the system cannot start another thread).
     """
 
     def __init__(self, directory: Union[str, Path], host: str = "127.0.0.1") -> None:
@@ -91,11 +93,7 @@ class UploadDirectory:
 
         self.directory.mkdir(parents=True, exist_ok=True)
         server = UploadServer(self._host, self.directory, self._token)
-        try:
-            server.start()
-        except BaseException:
-            server.server_close()
-            raise
+        undone_on_failure(server.start, server.abandon)
         self._server = server
         return self
 

@@ -143,7 +143,11 @@ class RuntimeUseClient(Calls):
             self._calls.add(call)
             readiness.wait()
 
-        cleaned_up(wait, functools.partial(self._calls.discard, call))
+        def forget() -> None:
+            self._calls.discard(call)
+            call.own_error = None  # It would keep itself, by its traceback.
+
+        cleaned_up(wait, forget)
 
     def _run(self, request: Request) -> "Run[Any]":
         line = Line(self._line, one_shot=True, started=self._calls.add, ended=self._calls.discard)

@@ -19,7 +19,7 @@ from typing import Any, Generic, Iterator, Optional, Type, TypeVar
 
 from ._call import Call
 from ._callbacks import Callbacks
-from ._cleanup import surely
+from ._cleanup import surely, undone_on_failure
 from ._exchange import Exchange
 from ._incoming import Received
 from ._line import Line, leave
@@ -89,14 +89,13 @@ class Run(Generic[ResultType]):
         """
         if self._started:
             raise SessionStateError("a run can be entered once only")
-        try:
-            self.start()
-            # Not a `__del__`: that would run for every run, and swallow the Ctrl-C that hits it.
-            self._finalizer = weakref.finalize(self, leave, self._line, self._exchange, self._call, self._ticket)
-            self._finalizer.atexit = False
-        except BaseException:
-            self.close()
-            raise
+        return undone_on_failure(self._enter, self.close)
+
+    def _enter(self) -> "Run[ResultType]":
+        self.start()
+        # Not a `__del__`: that would run for every run, and swallow the Ctrl-C that hits it.
+        self._finalizer = weakref.finalize(self, leave, self._line, self._exchange, self._call, self._ticket)
+        self._finalizer.atexit = False
         return self
 
     def __exit__(
@@ -117,6 +116,7 @@ class Run(Generic[ResultType]):
             if ticket.is_read_elsewhere:
                 return
         surely(self._release)
+        self._call.own_error = None
         # The one that was raised knows the run, by its traceback: what it carries would be kept by that circle.
         self._error = without_traceback(self._error)
 

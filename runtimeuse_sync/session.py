@@ -17,7 +17,7 @@ from . import _validation as check
 from ._call import Call
 from ._callbacks import Callbacks
 from ._calls import Calls
-from ._cleanup import cleaned_up, surely
+from ._cleanup import cleaned_up, undone_on_failure
 from ._connection import Connection
 from ._exchange import Exchange
 from ._line import Line
@@ -75,24 +75,30 @@ class RuntimeUseSession(Calls):
         """
         if self._exchange is not None or self._closed:
             raise SessionStateError("a session can be opened once only")
-        call = self._opening = Call("opening the session", None)
-        connection = self._make_connection()
-        exchange = self._exchange = Exchange(connection, self._origin, self._secrets, _logger, persistent=True)
+        call = Call("opening the session", None)
         ticket = Ticket(call.wakeup, [threading.get_ident()])
-        try:
+
+        def connect() -> "RuntimeUseSession":
+            self._opening = call
+            connection = self._make_connection()
+            exchange = self._exchange = Exchange(connection, self._origin, self._secrets, _logger, persistent=True)
             connection.start(call.wakeup)
             exchange.enter(call, ticket)
             exchange.leave(call, ticket)
             self._opening = None
-        except BaseException:
-            surely(lambda: self._give_up(exchange, call, ticket))
-            raise
-        return self
+            return self
 
-    def _give_up(self, exchange: Exchange, call: Call, ticket: Ticket) -> None:
-        exchange.leave(call, ticket)
+        return undone_on_failure(connect, lambda: self._give_up(call, ticket))
+
+    def _give_up(self, call: Call, ticket: Ticket) -> None:
         self._opening = None
-        exchange.connection.close()
+        # It would keep itself, by its traceback.
+        call.own_error = None
+        exchange = self._exchange
+        if exchange is None:
+            return
+        exchange.leave(call, ticket)
+        exchange.close()
         self._closed = True
         exchange.connection.join()
 
@@ -102,30 +108,35 @@ class RuntimeUseSession(Calls):
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
+        # What is raised here is an interrupt, and comes out in any case.
+        failure = cleaned_up(self._leave_run_and_end, self._surely_closed)
+        if failure is None:
+            return
+        if error is not None:
+            _logger.warning("the session did not end well after %s: %s", type(error).__name__, type(failure).__name__)
+            return
         try:
-            cleaned_up(self._leave_run_and_close, self._surely_closed)
-        except Exception as problem:
-            if error is None:
-                raise
-            _logger.warning("the session did not end well after %s: %s", type(error).__name__, type(problem).__name__)
+            raise failure
+        finally:
+            del failure
 
-    def _leave_run_and_close(self) -> None:
+    def _leave_run_and_end(self) -> Optional[RuntimeUseError]:
         if self._exchange is not None:
             # A generator's, say, that nobody will resume: it must not keep the session from being ended.
             self._exchange.leave_run_of_this_thread()
-        self.close()
+        return self._end()
 
     def _surely_closed(self) -> None:
-        # Does nothing but where an interrupt has come before the first step of `close`.
+        # Does nothing but where an interrupt has come before the first step of `_end`.
         if self._exchange is not None and not self._closed:
             self._closed = True
-            self._exchange.connection.close()
+            self._exchange.close()
 
     def __del__(self) -> None:
         exchange = getattr(self, "_exchange", None)
         if exchange is None or self._closed or not exchange.connection.belongs_to_this_process:
             return
-        exchange.connection.close()
+        exchange.close()
         warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
@@ -166,28 +177,38 @@ class RuntimeUseSession(Calls):
             ArtifactUploadError: a late upload could not be served (chained to the reason).
             ConnectionLostError, RunTimeoutError: artifacts had been asked for, and the runtime did not confirm that it
                 has uploaded all.
+            SessionStateError: this is the session's own callback, or inside a run of it.
         """
+        failure = self._end()
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure
+
+    def _end(self) -> Optional[RuntimeUseError]:
+        """Does what `close` does; but returns what that raises, for what this raises is an interrupt."""
         exchange = self._exchange
         if self._closed or exchange is None:
             self._closed = True
-            return
+            return None
         connection = exchange.connection
         if not connection.belongs_to_this_process:
             self._closed = True
-            return
+            return None
         if connection.runs_this:
             # Collected as garbage here, of all threads: it cannot wait for itself.
             self._closed = True
             connection.close()
-            warnings.warn(f"{self!r} was left by the garbage collector", ResourceWarning, stacklevel=2, source=self)
-            return
+            warnings.warn(f"{self!r} was left by the garbage collector", ResourceWarning, stacklevel=3, source=self)
+            return None
         if exchange.turn.used_by_this_thread():
-            raise SessionStateError("a session cannot be closed from inside its own callback or run")
+            return SessionStateError("a session cannot be closed from inside its own callback or run")
         call = Call("the end of the session", self._end_session_timeout)
         ticket = Ticket(call.wakeup, [threading.get_ident()])
-        cleaned_up(lambda: self._end(exchange, call, ticket), lambda: self._give_up(exchange, call, ticket))
+        return cleaned_up(lambda: self._end_by(exchange, call, ticket), lambda: self._give_up(call, ticket))
 
-    def _end(self, exchange: Exchange, call: Call, ticket: Ticket) -> None:
+    def _end_by(self, exchange: Exchange, call: Call, ticket: Ticket) -> Optional[RuntimeUseError]:
         failures: List[BaseException] = []
         uploads = exchange.uploads
         callbacks = Callbacks(QueryOptions(), call, ticket)
@@ -198,15 +219,19 @@ class RuntimeUseSession(Calls):
                 # Announced in the very moment in which there was nothing to wait for any more.
                 failures.append(not_waited_for(exchange, call))
         except RuntimeUseError as problem:
+            if not call.is_own(problem):
+                raise
             # What was lost with it matters only where files may have been announced.
             if uploads.expected and not failures:
-                raise
+                return problem
             _logger.debug("the session did not end well: %s", type(problem).__name__)
-        if failures:
-            paths = [request.filepath for request in uploads.failed]
-            shown = scrub(", ".join(paths), call.secrets)
-            reason = failures[0]
-            raise ArtifactUploadError(f"{len(paths)} artifact(s) could not be uploaded: {shown}", paths) from reason
+        if not failures:
+            return None
+        paths = [request.filepath for request in uploads.failed]
+        shown = scrub(", ".join(paths), call.secrets)
+        failure = ArtifactUploadError(f"{len(paths)} artifact(s) could not be uploaded: {shown}", paths)
+        failure.__cause__ = failures[0]
+        return failure
 
 
 def _nothing(_: Call) -> None:

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import sys
 import threading
-from typing import Any, Callable, Optional
+import time
+from types import CodeType
+from typing import Any, Callable, Optional, Type
 
 from .servers import PATIENCE
+
+
+def raise_in(ident: int, kind: Type[BaseException]) -> None:
+    """Has a thread raise an exception at its next step, as time limits that another thread sets do."""
+    told = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(kind))
+    assert told == 1, "there is no such thread"
+
+
+def wait_until_inside(ident: int, code: CodeType) -> None:
+    """Waits until a thread is in a function, and that has called no other one of Python."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        frame = sys._current_frames().get(ident)
+        if frame is not None and frame.f_code is code:
+            return
+        assert time.monotonic() < until, frame
+        # Nothing tells of this but a look.
+        time.sleep(0.001)
 
 
 class InThread(threading.Thread):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from .. import _codec
 from .. import _validation as check
 from .._call import Call
-from .._cleanup import start_thread
+from .._cleanup import join_thread, new_thread, start_thread, surely, undone_on_failure
 from .._connection import ConnectionClosed
 from .._outcomes import connection_error
 from .._redaction import url_origin
@@ -119,12 +119,12 @@ class WebSocketTransport:
             RuntimeConnectionError: the runtime could not be reached within `connect_timeout`.
         """
         connected = ConnectedWebSocketTransport(self.connection(), self.origin, self.secrets())
-        try:
+
+        def wait() -> ConnectedWebSocketTransport:
             connected.wait_until_open()
-        except BaseException:
-            connected.close()
-            raise
-        return connected
+            return connected
+
+        return undone_on_failure(wait, connected.close)
 
     def __call__(self, send_queue: "queue.Queue[Optional[Message]]") -> Iterator[Message]:
         """Opens a connection for one request: sends what the queue yields, until `None`; yields what is received.
@@ -142,18 +142,23 @@ class WebSocketTransport:
                 message = send_queue.get()
             connected.close()
 
-        sender = threading.Thread(target=send_all, name="runtimeuse-queue-sender", daemon=True)
+        sender: Optional[threading.Thread] = None
+
+        def end() -> None:
+            connected.close()
+            send_queue.put(None)
+            if sender is not None:
+                join_thread(sender, connected._connection.join_timeout)
+
         try:
+            sender = new_thread(send_all, "runtimeuse-queue-sender")
             start_thread(sender)
             message = connected.receive()
             while message is not None:
                 yield message
                 message = connected.receive()
         finally:
-            connected.close()
-            send_queue.put(None)
-            if sender.ident is not None:
-                sender.join()
+            surely(end)
 
 
 class ConnectedWebSocketTransport:
@@ -167,14 +172,14 @@ class ConnectedWebSocketTransport:
         self._origin = origin
         self._call = Call("connection", None)
         self._call.secrets = secrets
-        connection.start(self._call.wakeup)
 
     def wait_until_open(self) -> None:
-        """Blocks until the connection is open.
+        """Opens the connection, and blocks until it is open.
 
         Raises:
             RuntimeConnectionError: it could not be opened.
         """
+        self._connection.start(self._call.wakeup)
         while not self._connection.is_open:
             closed = self._connection.inbox.closed
             if closed is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ from runtimeuse_sync import (
     RuntimeConnectionError,
     RuntimeUseClient,
     RuntimeUseError,
-    WebSocketTransport,
 )
 
 from ..servers import Peer
@@ -31,38 +28,6 @@ def test_a_session_lost_while_idle(serve: Serve) -> None:
         assert session.query("one").text == "one"
         with pytest.raises(ConnectionLostError):
             session.query("two", timeout=10)
-
-
-def test_no_thread_to_be_had(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_more(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    client = client_of(serve(echo))
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", no_more)
-        with pytest.raises(RuntimeError, match="can't start"):
-            client.query("hi")
-        with pytest.raises(RuntimeError, match="can't start"):
-            client.session().open()
-        with pytest.raises(RuntimeError, match="can't start"):
-            client.wait_until_ready(1)
-
-
-def test_no_second_thread_to_be_had_by_the_transport_alone(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = threading.Thread.start
-
-    def no_sender(thread: threading.Thread) -> None:
-        if thread.name == "runtimeuse-queue-sender":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    server = serve(echo)
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", no_sender)
-        with pytest.raises(RuntimeError, match="can't start"):
-            next(WebSocketTransport(server.url)(queue.Queue()))
-    # What it had opened is closed: else the leak check would find it.
-    server.wait_for_connections(1)
 
 
 @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, Exception])

@@ -89,19 +89,19 @@ def test_a_session_left_while_another_thread_serves_its_uploads(serve: Serve) ->
         wait(leaving)
         return ArtifactUploadResult("http://storage/x", "text/plain")
 
-    class Leaving(List[Any]):
-        """Sees the session's end take its place in the queue."""
-
-        def append(self, ticket: Any) -> None:
-            super().append(ticket)
-            leaving.set()
-
     with client_of(serve(script)).session() as session:
         run = session.stream("hi", artifacts_dir="/out", on_artifact_upload_request=place).__enter__()
         reader = InThread(lambda: run.result)
         wait(asking)
         exchange: Any = session._exchange
-        exchange.turn._queue = Leaving(exchange.turn._queue)
+        join = exchange.turn.join
+
+        def join_and_tell(ticket: Any) -> None:
+            join(ticket)
+            leaving.set()
+
+        # The only way to know that the session's end has taken its place in the queue.
+        exchange.turn.join = join_and_tell
     assert isinstance(reader.error(), CancelledException)
     assert sorted(asked) == files
     assert sorted(answered) == files
@@ -134,7 +134,7 @@ def test_an_interrupt_on_the_way_out_of_a_session(serve: Serve, monkeypatch: pyt
         raise KeyboardInterrupt
 
     session = client_of(serve(script)).session()
-    monkeypatch.setattr(session, "close", interrupted)
+    monkeypatch.setattr(session, "_end", interrupted)
     with pytest.raises(KeyboardInterrupt):
         with session:
             pass

@@ -114,7 +114,7 @@ def test_interrupts_at_any_moment(runtime: LocalRuntime, kind: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout) > 30
+    assert done.stdout == "all 100\n"
 
 
 INTERRUPTED = """
@@ -136,20 +136,16 @@ def ask(session, kind, said):
 
 signal.signal(signal.SIGALRM, interrupt)
 chance = random.Random(7)
-interrupted = 0
 with RuntimeUseClient(sys.argv[1], model="m").session() as session:
     for number in range(100):
         try:
             signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.02))
-            try:
-                for _ in range(3):
-                    assert ask(session, sys.argv[2], f"old-{number}") == f"old-{number}\\n"
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            while True:  # until it comes, which it does once
+                assert ask(session, sys.argv[2], f"old-{number}") == f"old-{number}\\n"
         except KeyboardInterrupt:
-            interrupted += 1
+            pass
         assert session.query(f"echo new-{number}", timeout=20).text == f"new-{number}\\n"
-print(interrupted)
+print("all", number + 1)
 """
 
 

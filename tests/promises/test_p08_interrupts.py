@@ -12,10 +12,13 @@ from typing import Any, List
 
 import pytest
 
+from runtimeuse_sync import ConnectionLostError
+from runtimeuse_sync._connection import Connection
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..processes import killed_in_the_end
 from ..servers import PATIENCE, Peer, PeerGone
+from ..threads import InThread
 from .helpers import CANCELLED, LATE, SOON, Serve, Stopwatch, answer, answer_all, assistant, client_of, echo
 
 CHILD = """
@@ -145,6 +148,59 @@ def test_while_the_thread_of_the_connection_starts(serve: Serve, monkeypatch: py
         with pytest.raises(KeyboardInterrupt):
             call()
     assert client.query("next").text == "next"
+
+
+@pytest.mark.parametrize("what", ["query", "stream", "commands"])
+def test_the_runtime_is_told_before_the_connection_closes(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The request leaves while `Thread.start` still waits, and there the interrupt comes; the close takes its time."""
+    sent = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.receive()
+        sent.set()
+        peer.expect("cancel_message")
+
+    start, close = threading.Thread.start, Connection.close
+
+    def start_and_interrupt(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name.startswith("runtimeuse-connection"):
+            assert sent.wait(PATIENCE)
+            raise KeyboardInterrupt
+
+    def close_wholly(connection: Connection) -> None:
+        close(connection)
+        while connection.inbox.closed is None:
+            connection._thread.join(0.001)
+
+    client = client_of(serve(script))
+    call: Any = {
+        "query": lambda: client.query("hi"),
+        "stream": lambda: client.stream("hi").__enter__(),
+        "commands": lambda: client.execute_commands(["sleep 60"]),
+    }[what]
+    monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
+    monkeypatch.setattr(Connection, "close", close_wholly)
+    with pytest.raises(KeyboardInterrupt):
+        call()
+
+
+def test_a_call_that_the_end_of_its_session_waited_for_in_vain_is_cancelled(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        sent.set()
+        peer.expect("cancel_message")
+
+    sent = threading.Event()
+    session = client_of(serve(script)).session(end_session_timeout=0.2).open()
+    other = InThread(session.query, "hi")
+    assert sent.wait(PATIENCE)
+    session.close()
+    assert isinstance(other.error(), ConnectionLostError)
 
 
 def tolerant_echo(peer: Peer) -> None:

@@ -7,11 +7,18 @@ from typing import Iterator
 
 import pytest
 
-from runtimeuse_sync import RuntimeUseClient
+from runtimeuse_sync import RuntimeUseClient, _wakeup
 from runtimeuse_sync.transports._link import WebSocketLink
 
+from ..servers import PATIENCE
 from .doubles import NeverOpened
 from .linked import Linked
+
+
+@pytest.fixture(autouse=True)
+def no_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has no wait end by itself: one whose wake-up is lost takes longer than a test has patience."""
+    monkeypatch.setattr(_wakeup, "SLICE", 10 * PATIENCE)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import List
 
 import pytest
 
+from runtimeuse_sync import RuntimeConnectionError
 from runtimeuse_sync._cleanup import cleaned_up, start_thread, surely
 
 from .doubles import Interrupt, at_every_step, interrupt
@@ -93,5 +94,5 @@ def test_a_thread_that_cannot_be_started_while_an_error_is_handled(monkeypatch: 
     try:
         raise LookupError("the user's own")
     except LookupError:
-        with pytest.raises(RuntimeError, match="can't start"):
+        with pytest.raises(RuntimeConnectionError, match="can't start"):
             start_thread(threading.Thread())

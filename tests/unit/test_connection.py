@@ -216,7 +216,7 @@ def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
     connection = ThreadedConnection()
     monkeypatch.setattr(threading.Thread, "start", fail)
-    with pytest.raises(RuntimeError, match="thread"):
+    with pytest.raises(RuntimeConnectionError, match="can't start new thread; make fewer calls"):
         connection.start(Wakeup())
     connection.close()
     connection.join()
@@ -224,11 +224,11 @@ def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_another_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = IdleConnection()
-    connection.check_process()
+    connection.check_process(Call("query", None))
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert not connection.belongs_to_this_process
     with pytest.raises(SessionStateError, match="fork"):
-        connection.check_process()
+        connection.check_process(Call("query", None))
     connection.join()
 
 

@@ -139,6 +139,9 @@ def test_a_transport_is_closed_where_the_system_has_no_thread_left_for_it(
 
     transports = MemoryTransports()
     monkeypatch.setattr(threading.Thread, "start", no_more)
-    with pytest.raises(ConnectionLostError, match="can't start new thread"):
+    with pytest.raises(RuntimeConnectionError, match="can't start new thread") as caught:
         make_client(transports).query("2 + 2", timeout=PATIENCE)
-    assert transports.next_connected().closed.wait(PATIENCE)
+    assert caught.type is RuntimeConnectionError
+    transport = transports.next_connected()
+    assert transport.closed.wait(PATIENCE)
+    assert transport.sent.empty()

@@ -8,12 +8,12 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import Iterator, List, Optional
+from typing import Any, Iterator, List, Optional
 
 import pytest
 
 from runtimeuse_sync import _wakeup
-from runtimeuse_sync._wakeup import Deadline, Wakeup
+from runtimeuse_sync._wakeup import SLICE, Deadline, Wakeup
 
 from ..servers import PATIENCE
 from ..threads import InThread
@@ -27,9 +27,6 @@ def main_thread_signal() -> Iterator[None]:
     before = signal.getsignal(signal.SIGUSR1)
     yield
     signal.signal(signal.SIGUSR1, before)
-
-
-# In other threads than the main one, whose waits end by themselves after `SIGNAL_SLICE`.
 
 
 def test_a_wake_up_before_the_wait_is_not_lost() -> None:
@@ -68,9 +65,8 @@ def test_a_waiting_thread_is_woken(seconds: float) -> None:
 
 
 def test_a_signal_handler_wakes_the_main_thread_while_that_waits(
-    main_thread_signal: None, monkeypatch: pytest.MonkeyPatch
+    main_thread_signal: None,
 ) -> None:
-    monkeypatch.setattr(_wakeup, "SIGNAL_SLICE", PATIENCE)
     wakeup = Wakeup()
     woken = threading.Event()
 
@@ -92,14 +88,54 @@ def test_a_signal_handler_wakes_the_main_thread_while_that_waits(
     assert time.monotonic() - start < PATIENCE / 2
 
 
-def test_the_main_thread_never_waits_long_without_a_look_at_signals() -> None:
-    # A signal that came just before the wait did not end it, so its handler would run after it only.
+@pytest.mark.parametrize("thread", ["main", "other"])
+def test_no_thread_waits_long_without_a_look_at_interrupts(thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A signal that came just before the wait did not end it, so its handler would run after it only. What another
+    # thread sets never ends it.
+    monkeypatch.setattr(_wakeup, "SLICE", SLICE)
     start = time.monotonic()
-    Wakeup().wait(math.inf)
+    if thread == "main":
+        Wakeup().wait(math.inf)
+    else:
+        InThread(Wakeup().wait, math.inf).result()
     assert time.monotonic() - start < PATIENCE
+    assert SLICE < 0.5
 
 
-def test_an_interrupt_leaves_a_wait(main_thread_signal: None) -> None:
+def test_a_thread_of_ours_rests_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wakeup, "SLICE", 0.001)
+    wakeup = Wakeup(sliced=False)
+    start = time.monotonic()
+    wakeup.wait(0.1)
+    assert time.monotonic() - start >= 0.1
+    waiter = InThread(wakeup.wait, math.inf)
+    wakeup.wake()
+    waiter.result()
+
+
+class _Lock:
+    """A lock in whose release a signal handler raises, before or after it is done."""
+
+    def __init__(self, *, done: bool) -> None:
+        self._done = done
+
+    def release(self) -> None:
+        if not self._done:
+            raise RuntimeError("release unlocked lock")
+        raise RuntimeError("the handler's")
+
+
+def test_what_a_signal_handler_raises_in_a_wake_up_comes_out() -> None:
+    wakeup: Any = Wakeup()
+    wakeup._lock = _Lock(done=True)
+    with pytest.raises(RuntimeError, match="the handler's"):
+        wakeup.wake()
+    wakeup._lock = _Lock(done=False)
+    wakeup.wake()
+
+
+def test_an_interrupt_leaves_a_wait(main_thread_signal: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wakeup, "SLICE", SLICE)
     wakeup = Wakeup()
     signal.signal(signal.SIGUSR1, signal.default_int_handler)
     sender = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1))
