@@ -1,6 +1,15 @@
 """Extracts zip archives: with Unix permissions and symbolic links, never to the outside, and never more than a limit.
 
 Runs in the download's worker thread.
+
+Nothing has to be checked or taken back at the end, however an extraction ends, since each step is safe by itself:
+
+- A link's target goes up (`..`) only at its beginning, and not further than to the extraction's directory; all that
+  follows goes down. Such links are safe together, too, whatever order they come in and whatever archive they are of: on
+  the way along them, each `..` starts from where a link really is.
+- What is written is written into a real directory, opened component by component without following a link, under a
+  name that did not exist there.
+- A real directory is never replaced by anything: a link stays where it was checked.
 """
 
 import os
@@ -12,8 +21,10 @@ from typing import Callable, Dict, Iterator, List, Tuple
 _CHUNK = 256 * 1024
 #: Every member costs an inode, also an empty one.
 _MAX_MEMBERS = 1_000_000
-#: A link's target is a path.
-_MAX_LINK = 4096
+#: The longest path that the system takes, and so the longest target of a link, in bytes.
+_MAX_PATH = 4096
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 class ArchiveError(Exception):
@@ -33,6 +44,7 @@ def extract(archive: str, directory: str, check: Callable[[], None], max_size: i
         ArchiveError: it is no zip archive, is damaged or encrypted, holds a path that leads outside, or too much.
         OSError: a file cannot be written.
     """
+    os.makedirs(directory, exist_ok=True)
     root = os.path.realpath(directory)
     with _reading():
         opened = zipfile.ZipFile(archive)
@@ -63,57 +75,84 @@ class _Extraction:
         self._check = check
         self._max_size = max_size
         self._size = 0
-        self._links: List[Tuple[zipfile.ZipInfo, str]] = []
 
     def run(self, members: List[Tuple[zipfile.ZipInfo, str]]) -> None:
+        # By their real paths: of a directory that a link leads to, that is another one than its name says.
         directory_modes: Dict[str, int] = {}
         for info, target in members:
             self._check()
             mode = info.external_attr >> 16
-            # Archives may hold links: what is written below one must still be inside.
-            parent = target if info.is_dir() else os.path.dirname(target)
-            _check_inside(self._root, os.path.realpath(parent), info.filename)
-            os.makedirs(parent, exist_ok=True)
-            if info.is_dir():
-                if stat.S_IMODE(mode) & 0o777:
-                    directory_modes[target] = stat.S_IMODE(mode) & 0o777
-            elif stat.S_ISLNK(mode):
-                self._link(info, target)
-            else:
-                self._file(info, target)
-                if stat.S_IMODE(mode) & 0o777:
-                    os.chmod(target, stat.S_IMODE(mode) & 0o777)
-        # A link may lead elsewhere by way of one that came after it.
-        outside = [
-            (info, target) for info, target in self._links if not _is_inside(self._root, os.path.realpath(target))
-        ]
-        for _, target in outside:
-            os.unlink(target)
-        if outside:
-            raise _leads_outside(outside[0][0].filename)
+            is_directory = info.filename.endswith(("/", "\\"))
+            parent = self._real(target if is_directory else os.path.dirname(target), info.filename)
+            with self._directory(parent, info.filename) as directory:
+                if is_directory:
+                    # Those of the directory of the extraction are its owner's affair.
+                    if stat.S_IMODE(mode) & 0o777 and parent != self._root:
+                        directory_modes[parent] = stat.S_IMODE(mode) & 0o777
+                elif stat.S_ISLNK(mode):
+                    self._link(info, directory, parent, os.path.basename(target))
+                else:
+                    self._file(info, directory, os.path.basename(target))
         # Last, as a directory may be one that nothing can be written into; its owner can still look into it.
-        for target, permissions in directory_modes.items():
-            os.chmod(target, permissions | stat.S_IRWXU)
+        for path, permissions in directory_modes.items():
+            with self._directory(path, path) as directory:
+                os.fchmod(directory, permissions | stat.S_IRWXU)
 
-    def _link(self, info: zipfile.ZipInfo, target: str) -> None:
-        if info.file_size > _MAX_LINK:
+    def _real(self, path: str, name: str) -> str:
+        """Returns the path without links, which may have come with this archive, or been there before."""
+        try:
+            real = os.path.realpath(path)
+        except RecursionError:
+            raise ArchiveError(f"the archive holds a path with too many links: {name!r}") from None
+        _check_inside(self._root, real, name)
+        return real
+
+    @contextmanager
+    def _directory(self, path: str, name: str) -> Iterator[int]:
+        """Opens a directory below the root, which is made if it does not exist; no component of it may be a link."""
+        opened = os.open(self._root, _OPEN_DIRECTORY)
+        try:
+            for part in os.path.relpath(path, self._root).split("/"):
+                below = self._step(opened, part, name)
+                os.close(opened)
+                opened = below
+            yield opened
+        finally:
+            os.close(opened)
+
+    def _step(self, directory: int, part: str, name: str) -> int:
+        try:
+            os.mkdir(part, dir_fd=directory)
+        except FileExistsError:
+            pass
+        try:
+            return os.open(part, _OPEN_DIRECTORY, dir_fd=directory)
+        except OSError as error:
+            if not stat.S_ISDIR(os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode):
+                raise ArchiveError(f"the archive holds a path below what is no directory: {name!r}") from error
+            raise
+
+    def _link(self, info: zipfile.ZipInfo, directory: int, parent: str, name: str) -> None:
+        if info.file_size > _MAX_PATH:
             raise ArchiveError(f"the archive holds a link that is no path: {info.filename!r}")
         with _reading():
             destination = os.fsdecode(self._opened.read(info))
-        if "\0" in destination:
+        if not destination or "\0" in destination:
             raise ArchiveError(f"the archive holds a link that is no path: {info.filename!r}")
-        resolved = os.path.realpath(os.path.join(os.path.dirname(target), destination))
-        _check_inside(self._root, resolved, info.filename)
-        _make_way(info, target)
-        os.symlink(destination, target)
-        self._links.append((info, target))
+        depth = 0 if parent == self._root else os.path.relpath(parent, self._root).count("/") + 1
+        if not _goes_down(destination, depth):
+            raise _leads_outside(info.filename)
+        # It may also lead through a link that was there before, and is somebody's own.
+        self._real(os.path.join(parent, destination), info.filename)
+        _make_way(info, directory, name)
+        os.symlink(destination, name, dir_fd=directory)
 
-    def _file(self, info: zipfile.ZipInfo, target: str) -> None:
+    def _file(self, info: zipfile.ZipInfo, directory: int, name: str) -> None:
         with _reading():
             source = self._opened.open(info)
         with source:
-            _make_way(info, target)
-            with open(target, "wb") as file:
+            _make_way(info, directory, name)
+            with open(os.open(name, _CREATE_FILE, 0o666, dir_fd=directory), "wb") as file:
                 while True:
                     self._check()
                     with _reading():
@@ -124,34 +163,49 @@ class _Extraction:
                     if self._size > self._max_size:
                         raise _too_large(self._max_size)
                     file.write(data)
+                permissions = stat.S_IMODE(info.external_attr >> 16) & 0o777
+                if permissions:
+                    os.fchmod(file.fileno(), permissions)
+
+
+def _goes_down(destination: str, depth: int) -> bool:
+    """Returns whether a link's target goes up at its beginning only, and by so many directories at most."""
+    if destination.startswith("/"):
+        return False
+    parts = [part for part in destination.split("/") if part not in ("", ".")]
+    ups = 0
+    while ups < len(parts) and parts[ups] == "..":
+        ups += 1
+    return ups <= depth and ".." not in parts[ups:]
 
 
 def _too_large(max_size: int) -> ArchiveError:
     return ArchiveError(f"the archive holds more than the limit of {max_size} bytes, or than {_MAX_MEMBERS} files")
 
 
-def _make_way(info: zipfile.ZipInfo, target: str) -> None:
-    """Removes a file or link in the target's place: writing through a link would write what it leads to."""
-    if os.path.isdir(target) and not os.path.islink(target):
+def _make_way(info: zipfile.ZipInfo, directory: int, name: str) -> None:
+    """Removes a file or link in a member's place: writing through a link would write what it leads to."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(found.st_mode):
         raise ArchiveError(f"the archive holds a file in the place of a directory: {info.filename!r}")
-    if os.path.lexists(target):
-        os.unlink(target)
+    os.unlink(name, dir_fd=directory)
 
 
 def _target(root: str, name: str) -> str:
     # Archives from Windows may have backslashes, and zipfile leaves them as they are on other systems.
     path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
     _check_inside(root, path, name)
+    if len(os.fsencode(path)) >= _MAX_PATH:
+        raise ArchiveError(f"the archive holds a path that is too long: {name[:80]!r}")
     return path
 
 
 def _check_inside(root: str, path: str, name: str) -> None:
-    if not _is_inside(root, path):
+    if path != root and not path.startswith(root.rstrip("/") + "/"):
         raise _leads_outside(name)
-
-
-def _is_inside(root: str, path: str) -> bool:
-    return path == root or path.startswith(root.rstrip("/") + "/")
 
 
 def _leads_outside(name: str) -> ArchiveError:
