@@ -9,6 +9,7 @@ import re
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from ._json_parser import loads
+from ._surrogates import Halves, may_have_half, mended, mended_value
 from .messages import (
     ArtifactUploadRequestMessageInterface,
     AssistantMessageInterface,
@@ -20,6 +21,8 @@ from .messages import (
     HeartbeatMessageInterface,
     ResultMessageInterface,
     RuntimeEnvironmentDownloadableInterface,
+    announce_as,
+    announced_as,
 )
 from .options import ExecuteCommandsOptions, Options, QueryOptions
 from .results import CommandResultItem, StructuredOutputResult, TextResult
@@ -64,14 +67,21 @@ def unparsed_type(item: Any) -> str:
     return found.group(1) if found else ""
 
 
-def decode(message: Wire) -> Any:
+def decode(message: Wire, item: Any = None, halves: Optional[Halves] = None) -> Any:
     """Returns a parsed message as its dataclass, checked; `None` for a type that is not known.
+
+    Its texts hold no half characters; `None` stands as well for output of which nothing is left without them.
+
+    Args:
+        message: The message.
+        item: What it was parsed from: its text may show that large values have none to look for.
+        halves: Those of earlier chunks of output; `None` where the message stands by itself.
 
     Raises:
         MalformedMessage: a field is missing or of the wrong type.
     """
     decoder = _DECODERS.get(message["message_type"])
-    return None if decoder is None else decoder(message)
+    return None if decoder is None else decoder(message, item, halves)
 
 
 def _field(message: Wire, name: str, wanted: Union[type, Tuple[type, ...]], described: str, where: str = "") -> Any:
@@ -88,27 +98,36 @@ def _json_type(value: Any) -> str:
 
 
 def _string(message: Wire, name: str, where: str = "") -> str:
-    return str(_field(message, name, str, "a string", where))
+    return mended(str(_field(message, name, str, "a string", where)))
 
 
 def _metadata(message: Wire) -> Optional[Dict[str, Any]]:
     if message.get("metadata") is None:
         return None
-    metadata: Dict[str, Any] = _field(message, "metadata", dict, "an object")
+    # Looked at as they are: they are small, and the text that they stand in may not be.
+    metadata: Dict[str, Any] = mended_value(_field(message, "metadata", dict, "an object"))
     return metadata
 
 
-def _assistant(message: Wire) -> AssistantMessageInterface:
+def _assistant(message: Wire, *_: Any) -> AssistantMessageInterface:
     blocks = _field(message, "text_blocks", list, "an array of strings")
+    all_ascii = True
     for block in blocks:
         if not isinstance(block, str):
             raise MalformedMessage("assistant_message: text_blocks must be an array of strings")
-    return AssistantMessageInterface("assistant_message", blocks)
+        all_ascii = all_ascii and block.isascii()
+    return AssistantMessageInterface("assistant_message", blocks if all_ascii else [mended(block) for block in blocks])
 
 
-def _command_output(message: Wire) -> CommandOutputMessageInterface:
+def _command_output(message: Wire, _: Any, halves: Optional[Halves]) -> Optional[CommandOutputMessageInterface]:
     stream, text, command = message.get("stream"), message.get("text"), message.get("command")
     if type(text) is str and type(command) is str and (stream == "stdout" or stream == "stderr"):
+        if not text.isascii() or not command.isascii() or (halves is not None and halves.kept):
+            command = mended(command)
+            was_empty = not text
+            text = mended(text) if halves is None else halves.join(stream, command, text)
+            if not (text or was_empty):
+                return None
         return CommandOutputMessageInterface("command_output_message", stream, text, command)
     stream, text, command = (_string(message, name) for name in ("stream", "text", "command"))
     if stream not in ("stdout", "stderr"):
@@ -118,20 +137,23 @@ def _command_output(message: Wire) -> CommandOutputMessageInterface:
     )
 
 
-def _heartbeat(message: Wire) -> HeartbeatMessageInterface:
+def _heartbeat(message: Wire, *_: Any) -> HeartbeatMessageInterface:
     elapsed = _field(message, "elapsed_ms", (int, float), "a number")
     if elapsed != elapsed or elapsed in (float("inf"), float("-inf")):
         raise MalformedMessage("heartbeat_message: elapsed_ms must be a finite number")
     return HeartbeatMessageInterface("heartbeat_message", _string(message, "phase"), int(elapsed))
 
 
-def _artifact_request(message: Wire) -> ArtifactUploadRequestMessageInterface:
-    return ArtifactUploadRequestMessageInterface(
+def _artifact_request(message: Wire, *_: Any) -> ArtifactUploadRequestMessageInterface:
+    request = ArtifactUploadRequestMessageInterface(
         "artifact_upload_request_message", _string(message, "filename"), _string(message, "filepath")
     )
+    if (request.filename, request.filepath) != (message["filename"], message["filepath"]):
+        announce_as(request, str(message["filename"]), str(message["filepath"]))
+    return request
 
 
-def _result(message: Wire) -> ResultMessageInterface:
+def _result(message: Wire, item: Any, _: Any) -> ResultMessageInterface:
     data = _field(message, "data", dict, "an object")
     where = "result_message: data"
     kind = _string(data, "type", where)
@@ -139,11 +161,13 @@ def _result(message: Wire) -> ResultMessageInterface:
         return ResultMessageInterface("result_message", TextResult(_string(data, "text", where)), _metadata(message))
     if kind == "structured_output":
         output = _field(data, "structured_output", dict, "an object", where)
+        if not isinstance(item, str) or may_have_half(item):
+            output = mended_value(output)
         return ResultMessageInterface("result_message", StructuredOutputResult(output), _metadata(message))
     raise MalformedMessage('result_message: data: type must be "text" or "structured_output"')
 
 
-def _command_results(message: Wire) -> CommandExecutionResultMessageInterface:
+def _command_results(message: Wire, *_: Any) -> CommandExecutionResultMessageInterface:
     items = []
     for index, item in enumerate(_field(message, "results", list, "an array")):
         where = f"command_execution_result_message: results[{index}]"
@@ -155,19 +179,17 @@ def _command_results(message: Wire) -> CommandExecutionResultMessageInterface:
     return CommandExecutionResultMessageInterface("command_execution_result_message", items)
 
 
-def _error(message: Wire) -> ErrorMessageInterface:
+def _error(message: Wire, *_: Any) -> ErrorMessageInterface:
     # What went wrong matters more than metadata that make no sense.
-    metadata = message.get("metadata")
-    return ErrorMessageInterface(
-        "error_message", _string(message, "error"), metadata if isinstance(metadata, dict) else None
-    )
+    metadata = _metadata(message) if isinstance(message.get("metadata"), dict) else None
+    return ErrorMessageInterface("error_message", _string(message, "error"), metadata)
 
 
-def _confirm(_: Wire) -> EndSessionConfirmMessage:
+def _confirm(*_: Any) -> EndSessionConfirmMessage:
     return EndSessionConfirmMessage()
 
 
-_DECODERS: Dict[str, Callable[[Wire], Any]] = {
+_DECODERS: Dict[str, Callable[[Wire, Any, Optional[Halves]], Any]] = {
     "assistant_message": _assistant,
     "command_output_message": _command_output,
     "heartbeat_message": _heartbeat,
@@ -226,10 +248,11 @@ def encode_artifact_response(
     request: ArtifactUploadRequestMessageInterface, presigned_url: str, content_type: str
 ) -> Wire:
     """Returns the answer to an upload request."""
+    filename, filepath = announced_as(request)
     return {
         "message_type": "artifact_upload_response_message",
-        "filename": request.filename,
-        "filepath": request.filepath,
+        "filename": filename,
+        "filepath": filepath,
         "presigned_url": presigned_url,
         "content_type": content_type,
     }

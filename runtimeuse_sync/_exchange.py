@@ -29,6 +29,7 @@ from ._outcomes import connection_error
 from ._probe_timer import ProbeTimer
 from ._protocol import Disposition, Event, Protocol, State
 from ._redaction import scrub
+from ._surrogates import Halves
 from ._turn import Ticket, Turn
 from ._uploads import Uploads
 from ._wakeup import Wakeup
@@ -67,6 +68,7 @@ class Exchange:
         self._barrier: Optional[Outgoing] = None
         self._request: Optional[Outgoing] = None
         self._probe_timer = ProbeTimer()
+        self._halves = Halves()
         self._own_ticket = Ticket(Wakeup())
         if persistent:
             connection.on_unused = self._rest_in_background
@@ -106,6 +108,7 @@ class Exchange:
         """Sends the request; the connection must be at rest, as a new one is that is not even open."""
         call.check()
         self._probe_timer.reset()
+        self._halves.kept.clear()
         # In this order: if an interrupt comes in between, `leave` sees whether the request is in the outbox.
         request = self._request = Outgoing(payload, call)
         self.protocol.begin(result_type, secrets)
@@ -188,7 +191,8 @@ class Exchange:
         A message that is malformed, unknown or stale is for nobody. An upload request is kept in any case: it is
         answered from there.
         """
-        received = interpret(batch.items[batch.position], self.protocol, self.logger)
+        halves = self._halves
+        received = interpret(batch.items[batch.position], self.protocol, self.logger, halves)
         if received is None:
             batch.position += 1
             return None
@@ -196,6 +200,9 @@ class Exchange:
             # Nearly all messages are such: it is for the caller, and moves nothing.
             batch.position += 1
             return received
+        if halves.kept and received.event not in (Event.STREAM, Event.ARTIFACT) and self.protocol.state is State.ACTIVE:
+            # It ends the request, whose output it must not overtake: it is used by the next call of this.
+            return Received(Event.STREAM, halves.rest())
         identity = (batch.end, batch.position)
         if received.event is Event.ARTIFACT and not self.protocol.has_received(identity):
             # Before the protocol moves on: rather twice than never.

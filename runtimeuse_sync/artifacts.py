@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from ._cleanup import undone_on_failure
 from ._validation import host_in_url
-from .messages import ArtifactUploadRequestMessageInterface
+from .messages import ArtifactUploadRequestMessageInterface, announced_as
 from .options import OnArtifactUploadRequestCallback
 from .results import ArtifactUploadResult
 
@@ -113,6 +113,6 @@ class UploadDirectory:
         if self._server is None:
             raise RuntimeError("use UploadDirectory as a context manager: it listens only inside")
         # By its bytes: a file's name need not be text.
-        path = quote(os.fsencode(relative_path(request.filepath)))
+        path = quote(os.fsencode(relative_path(announced_as(request)[1])))
         url = f"http://{host_in_url(self._host)}:{self._server.port}/{path}?token={self._token}"
         return ArtifactUploadResult(presigned_url=url, content_type=content_type(request.filename))

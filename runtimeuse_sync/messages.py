@@ -5,7 +5,7 @@ they are PROTOCOL.md's tables; turning them into JSON text and back, checked, is
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Literal, Mapping, Optional, Union
+from typing import Any, Dict, List, Literal, Mapping, Optional, Tuple, Union
 
 from ._json import JsonMixin, env_field, json_field
 from ._redaction import SafeRepr
@@ -63,12 +63,24 @@ class ArtifactUploadRequestMessageInterface(AgentRuntimeMessageInterface):
 
     Attributes:
         filename: The file's base name.
-        filepath: Its path inside the sandbox.
+        filepath: Its path inside the sandbox. Bytes of it that are no text are U+FFFD here; the runtime gets its own
+            path back.
     """
 
     message_type: Literal["artifact_upload_request_message"]
     filename: str
     filepath: str
+
+
+def announce_as(request: ArtifactUploadRequestMessageInterface, filename: str, filepath: str) -> None:
+    """Notes the names in a request as the runtime has them, where they are no text that can be printed."""
+    vars(request)["_announced"] = (filename, filepath)
+
+
+def announced_as(request: ArtifactUploadRequestMessageInterface) -> Tuple[str, str]:
+    """Returns file name and path of a request as the runtime has them: what its answer repeats."""
+    names: Tuple[str, str] = vars(request).get("_announced", (request.filename, request.filepath))
+    return names
 
 
 @dataclass
