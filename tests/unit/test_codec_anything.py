@@ -99,7 +99,7 @@ def test_of_duplicate_keys_the_last_counts() -> None:
 
 
 def test_strange_characters_come_in() -> None:
-    assert read(r'{"message_type": "error_message", "error": "\ud800 \u0000 \udfff"}').error == "\ud800 \0 \udfff"
+    assert read(r'{"message_type": "error_message", "error": "\ud800 \u0000 \udfff"}').error == "\ufffd \0 \ufffd"
 
 
 def test_objects_of_other_string_classes_are_strings() -> None:
