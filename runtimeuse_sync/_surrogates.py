@@ -57,7 +57,8 @@ def mended_value(value: Any) -> Any:
         elif isinstance(item, dict):
             names = {name: mended(name) if isinstance(name, str) else name for name in item}
             into[key] = dict.fromkeys(names.values())
-            waiting += [(into[key], names[name], inner) for name, inner in item.items()]
+            # In order: of two names that have become one, the last counts, as JSON has it.
+            waiting += [(into[key], names[name], inner) for name, inner in reversed(list(item.items()))]
         elif isinstance(item, list):
             into[key] = [None] * len(item)
             waiting += [(into[key], index, inner) for index, inner in enumerate(item)]

@@ -6,6 +6,7 @@ Written once more on purpose, without the package's codec: the one is held again
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from hypothesis import strategies as st
@@ -32,6 +33,40 @@ def meaning(text: str) -> Meaning:
     kind = message.get("message_type") if isinstance(message, dict) else None
     read = _READERS.get(kind) if isinstance(kind, str) else None
     return Meaning(IGNORED) if read is None else read(message)
+
+
+def in_json(value: Any) -> Any:
+    """Returns what JSON makes of a value: two halves of a surrogate pair that meet become the one character."""
+    return json.loads(json.dumps(value))
+
+
+def printable(value: Any) -> Any:
+    """Returns what is handed over of a JSON value: a half of a surrogate pair that stays alone is replaced."""
+    value = in_json(value)
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
+    if isinstance(value, dict):
+        return {printable(name): printable(inner) for name, inner in value.items()}
+    return [printable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def streamed(meanings: List[Meaning]) -> List[Any]:
+    """Returns what is handed over of streamed messages: halves of a pair in two chunks are joined."""
+    handed_over: List[Any] = []
+    cut_off: Dict[Tuple[str, str], str] = {}
+    for kind, content in [each.content for each in meanings if each.kind == STREAMED]:
+        if kind != "output":
+            handed_over.append((kind, printable(content)))
+            continue
+        stream, text, command = content[0], content[1], printable(content[2])
+        whole = in_json(cut_off.pop((stream, command), "") + text)
+        if "\ud800" <= whole[-1:] <= "\udbff":
+            cut_off[stream, command], whole = whole[-1], whole[:-1]
+        if whole or not text:
+            handed_over.append((kind, [stream, printable(whole), command]))
+    for stream, command in reversed(list(cut_off)):
+        handed_over.append(("output", [stream, "\ufffd", command]))
+    return handed_over
 
 
 def _is_number(value: Any) -> bool:

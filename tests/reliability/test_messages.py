@@ -29,15 +29,17 @@ from .meaning import (
     ERROR,
     MODELS,
     RESULT,
-    STREAMED,
     TERMINALS,
     TEXTS,
     UPLOAD,
     VALUES,
     Meaning,
+    in_json,
     meaning,
     paths,
+    printable,
     put,
+    streamed,
     wire_texts,
 )
 from .tally import SEED, Tally, tries
@@ -86,7 +88,7 @@ class Talk:
 
     def _ask_and_check(self, meanings: List[Meaning]) -> None:
         end = next(index for index, each in enumerate(meanings) if each.kind in (RESULT, ERROR, BROKEN))
-        streamed: List[Any] = []
+        heard: List[Any] = []
         came = Meaning(BROKEN)
         try:
             result = self.session.query(
@@ -94,9 +96,9 @@ class Talk:
                 timeout=PATIENCE,
                 artifacts_dirs=["out"],
                 on_artifact_upload_request=self._serve_upload,
-                on_assistant_message=lambda m: streamed.append(("assistant", m.text_blocks)),
-                on_command_output=lambda m: streamed.append(("output", [m.stream, m.text, m.command])),
-                on_heartbeat=lambda m: streamed.append(("heartbeat", [m.phase, m.elapsed_ms])),
+                on_assistant_message=lambda m: heard.append(("assistant", m.text_blocks)),
+                on_command_output=lambda m: heard.append(("output", [m.stream, m.text, m.command])),
+                on_heartbeat=lambda m: heard.append(("heartbeat", [m.phase, m.elapsed_ms])),
             )
             structured = isinstance(result.data, StructuredOutputResult)
             came = Meaning(RESULT, (result.structured_output if structured else result.text, result.metadata))
@@ -105,12 +107,12 @@ class Talk:
         except AgentRuntimeError as error:
             assert_can_be_shown(error)
             came = Meaning(ERROR, (error.error, error.metadata))
-        assert same(came, meanings[end]), (came, meanings[end])
-        assert same(streamed, [each.content for each in meanings[:end] if each.kind == STREAMED])
+        assert same(came, printable(meanings[end])), (came, meanings[end])
+        assert same(heard, streamed(meanings[:end]))
         assert self.session.query("next", timeout=PATIENCE).text == "next"
         # None is lost, wherever it came: those after the end were kept, and answered in the next call.
-        uploads = [each.content for each in meanings if each.kind == UPLOAD]
-        assert self._uploads == uploads
+        uploads = [printable(each.content) for each in meanings if each.kind == UPLOAD]
+        assert same(self._uploads, uploads)
         self._uploads.clear()
 
     def _serve_upload(self, request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
@@ -121,11 +123,6 @@ class Talk:
 def same(one: Any, other: Any) -> bool:
     """Returns whether they are the same JSON; unlike `==`, so is NaN, and 1 is not 1.0 or True."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-
-
-def in_json(value: Any) -> Any:
-    """Returns what JSON makes of a value: two halves of a surrogate pair that meet become the one character."""
-    return json.loads(json.dumps(value))
 
 
 def assert_can_be_shown(error: AgentRuntimeError) -> None:
@@ -224,7 +221,7 @@ def test_any_request_arrives_as_it_is(talk: Talk, tally: Tally) -> None:
             agent_env=agent_env,
             output_format_json_schema_str=schema_text,
             timeout=PATIENCE,
-        ).text == in_json(prompt)
+        ).text == printable(prompt)
         sent: Message = talk.server.messages[-1]
         assert sent["agent_env"] == in_json(agent_env)
         assert [sent["user_prompt"], sent["system_prompt"], sent["model"]] == in_json([prompt, system, model])

@@ -79,6 +79,10 @@ def test_texts(text: str, whole: str) -> None:
     assert mended_value(value) == {whole: [whole, {"n": 1, "t": whole}], "more": None}
 
 
+def test_of_names_that_become_one_the_last_counts() -> None:
+    assert mended_value({"a" + HIGH: [1], "a" + LOW: [2]}) == {"a\ufffd": [2]}
+
+
 def test_what_has_none_is_left_as_it_is() -> None:
     value = {"a": ["é", GRIN, 1]}
     assert mended_value(value) is value
