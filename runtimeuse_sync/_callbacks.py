@@ -10,20 +10,22 @@ import contextvars
 import inspect
 import itertools
 import threading
-from typing import Any, Callable, Dict, Generic, Optional, TypeVar
+from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from . import _codec
 from ._call import Call
 from ._cleanup import new_thread, start_thread
 from ._interrupts import raised_by_a_signal_handler
-from ._redaction import scrub_value
+from ._redaction import scrub_value, url_secrets
 from ._turn import Ticket
 from .errors import AgentRuntimeError, ArtifactUploadError
 from .messages import ArtifactUploadRequestMessageInterface, AssistantMessageInterface, CommandOutputMessageInterface
 from .options import Options
-from .results import ArtifactUploadResult
 
 _numbers = itertools.count(1)
+
+#: How many secrets of a call's upload URLs are masked. A runtime may announce files without end.
+MAX_URL_SECRETS = 10_000
 
 _T = TypeVar("_T")
 
@@ -35,6 +37,9 @@ class Callbacks:
         self._options = options
         self._call = call
         self._ticket = ticket
+        # The secrets of upload URLs, the oldest first; and those of the call itself, before the first of these.
+        self._of_urls: Dict[str, None] = {}
+        self._of_the_call: Optional[List[str]] = None
 
     def deliver(self, message: Any, message_count: int) -> None:
         """Calls the callback for a streamed message, if there is one; its exceptions come out unchanged.
@@ -77,25 +82,23 @@ class Callbacks:
 
         Raises: as `deliver`, and:
             ArtifactUploadError: there are no `options`, as no call has had an upload callback.
-            TypeError: it returned something else than an `ArtifactUploadResult`.
+            TypeError: it returned something else than an `ArtifactUploadResult`, or an object like one.
         """
         if options is None:
             raise self._call.owned(ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath]))
         callback = options.on_artifact_upload_request
         assert callback is not None
 
-        def ask() -> ArtifactUploadResult:
+        def ask() -> Tuple[str, str]:
             try:
-                result = callback(request)
-                _check_upload_result(result)
-                return result
+                return _checked_upload_result(callback(request))
             except BaseException as error:
                 # What interrupts it is not its own. Of an exception that another thread sets, nothing can tell.
                 if not raised_by_a_signal_handler(error):
                     self._call.owned(error)
                 raise
 
-        result = self._within(
+        url, content_type = self._within(
             "on_artifact_upload_request",
             "artifact_upload_callback_timeout",
             options.artifact_upload_callback_timeout,
@@ -103,8 +106,21 @@ class Callbacks:
             {"filename": request.filename, "filepath": request.filepath},
         )
         # The runtime may repeat the URL in an error.
-        self._call.secrets = self._call.secrets + result.secret_values()
-        return _codec.encode(_codec.encode_artifact_response(request, result.presigned_url, result.content_type))
+        self._remember(url_secrets(url))
+        return _codec.encode(_codec.encode_artifact_response(request, url, content_type))
+
+    def _remember(self, secrets: List[str]) -> None:
+        """Has secrets of upload URLs masked from now on; of very many, the latest."""
+        known = self._of_urls
+        new = [secret for secret in dict.fromkeys(secrets) if secret not in known]
+        if not new:
+            return
+        if self._of_the_call is None:
+            self._of_the_call = self._call.secrets
+        known.update(dict.fromkeys(new))
+        for secret in list(itertools.islice(known, max(0, len(known) - MAX_URL_SECRETS))):
+            del known[secret]
+        self._call.secrets = [*self._of_the_call, *known]
 
     def _within(
         self, name: str, option: str, seconds: Optional[float], callback: Callable[[], _T], metadata: Dict[str, Any]
@@ -155,15 +171,24 @@ class _Helper(Generic[_T]):
         return self._returned
 
 
-def _check_upload_result(result: Any) -> None:
+def _checked_upload_result(result: Any) -> Tuple[str, str]:
+    """Returns URL and content type of what an upload callback returned: whatever looks like an `ArtifactUploadResult`.
+
+    Raises:
+        TypeError: it does not.
+    """
     _check_nothing_to_await("on_artifact_upload_request", result)
-    if not isinstance(result, ArtifactUploadResult):
+    # Each is read once: it may be a property.
+    url: Any = getattr(result, "presigned_url", None)
+    content_type: Any = getattr(result, "content_type", None)
+    if url is None and content_type is None:
         raise TypeError(
             f"on_artifact_upload_request returned {type(result).__name__}; it must return an ArtifactUploadResult"
         )
-    for name in ("presigned_url", "content_type"):
-        if not isinstance(getattr(result, name), str):
+    for name, value in (("presigned_url", url), ("content_type", content_type)):
+        if not isinstance(value, str):
             raise TypeError(f"on_artifact_upload_request returned a result whose {name} is not a str")
+    return url, content_type
 
 
 def _check_nothing_to_await(name: str, returned: Any) -> None:

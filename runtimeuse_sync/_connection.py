@@ -50,6 +50,7 @@ class ConnectionClosed(Exception):
         lost: Whether it was open, and nobody has closed it.
         status: The HTTP status of a refused handshake.
         cause: The exception of a custom transport.
+        failure: What the runtime said as it closed it for an error of its own; `None` where it has not.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ConnectionClosed(Exception):
     ) -> None:
         super().__init__(reason)
         self.cause = cause
+        self.failure: Optional[str] = None
         self.opening = opening
         self.protocol_error = protocol_error
         self.lost = lost
@@ -178,6 +180,11 @@ class Connection:
         """Has the connection closed, after what is in the outbox has been sent as far as that is possible at once."""
         self._closing = True
         self.poke()
+
+    def fail(self, reason: "ConnectionClosed") -> None:
+        """Has the connection closed; what it has brought, and is not used up, counts no more. For who takes from it."""
+        self.inbox.fail(reason)
+        self.close()
 
     def join(self) -> None:
         """Waits for the connection's thread to end, unless it is held up where nobody can reach it, or is this one."""

@@ -21,7 +21,7 @@ from typing import List, Optional
 
 from . import _codec
 from ._call import Call
-from ._connection import Connection, Outgoing
+from ._connection import Connection, ConnectionClosed, Outgoing
 from ._inbox import Batch
 from ._incoming import Received, interpret
 from ._logs import Logger
@@ -34,6 +34,7 @@ from ._turn import Ticket, Turn
 from ._uploads import Uploads
 from ._wakeup import Wakeup
 from .errors import RunTimeoutError, SessionStateError
+from .messages import ArtifactUploadRequestMessageInterface
 
 #: How many secrets of earlier calls are still masked in later ones.
 MAX_TOLD = 256
@@ -49,6 +50,7 @@ class Exchange:
         logger: Where it logs; each call sets its own.
         active: The call that has the turn.
         uploads: The upload requests that have come; for whoever has the turn.
+        confirmed_in: The `end` of the batch with which the runtime has confirmed the session's end, once it has.
         secrets: What must not be shown of the way to the runtime.
     """
 
@@ -59,7 +61,8 @@ class Exchange:
         self.protocol = Protocol()
         self.turn = Turn()
         self.active: Optional[Call] = None
-        self.uploads = Uploads(connection.submit)
+        self.uploads = Uploads(connection.submit, connection.inbox.max_bytes)
+        self.confirmed_in = math.inf
         self.secrets = secrets
         self._told: List[str] = []
         self._origin = origin
@@ -188,6 +191,8 @@ class Exchange:
     def use_next(self, batch: Batch) -> Optional[Received]:
         """Moves the protocol on by the batch's next message; returns it if it is for the caller.
 
+        Raises `ProtocolError` where that is an upload request, and no more of them may be kept.
+
         A message that is malformed, unknown or stale is for nobody. An upload request is kept in any case: it is
         answered from there.
         """
@@ -206,10 +211,25 @@ class Exchange:
         identity = (batch.end, batch.position)
         if received.event is Event.ARTIFACT and not self.protocol.has_received(identity):
             # Before the protocol moves on: rather twice than never.
-            self.uploads.kept.append(received.message)
+            self._keep(received.message)
+        elif received.event is Event.CONFIRM:
+            self.confirmed_in = batch.end
         disposition = self.protocol.receive(received.event, identity)
         batch.position += 1
         return received if disposition is Disposition.DELIVER else None
+
+    def _keep(self, request: ArtifactUploadRequestMessageInterface) -> None:
+        if self.uploads.keep(request):
+            return
+        limit = self.connection.inbox.max_bytes
+        self.connection.fail(
+            ConnectionClosed(
+                f"the runtime announced more artifacts than may wait for their answers (max_buffered: {limit} bytes)",
+                protocol_error=True,
+            )
+        )
+        if self.active is not None:
+            self.check_connection(self.active)
 
     def _settle(self, call: Call) -> None:
         """Brings the connection to rest: uses up what has come, and waits until the runtime owes nothing any more."""
@@ -232,12 +252,18 @@ class Exchange:
             else:
                 call.wait(due_at)
 
-    def use_all_queued(self) -> None:
-        """Moves the protocol on by all that has come, for a caller that it cannot be for; keeps upload requests."""
-        inbox = self.connection.inbox
+    def use_all_queued(self, *, as_far_as_there_is_room: bool = False) -> None:
+        """Moves the protocol on by all that has come, for a caller that it cannot be for; keeps upload requests.
+
+        Args:
+            as_far_as_there_is_room: Stop where too many upload requests would be kept, which the caller answers then.
+        """
+        inbox, uploads = self.connection.inbox, self.uploads
         batch = inbox.first()
         while batch is not None:
             while batch.position < len(batch.items):
+                if as_far_as_there_is_room and not uploads.has_room:
+                    return
                 self.use_next(batch)
             self.connection.used_up(batch)
             batch = inbox.first()

@@ -43,15 +43,17 @@ class Inbox:
     Attributes:
         listener: The wake-up of the thread that waits for messages; `None` while nobody does.
         closed: Why no more will come, once that is so (what was put before can still be taken).
+        max_bytes: How much may be queued.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.listener: Optional[Wakeup] = None
         self.closed: Optional[BaseException] = None
         self._batches: Deque[Batch] = deque()
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._put_bytes = 0
         self._taken_bytes = 0
+        self._failed = False
 
     def put(self, items: List[Item], *, tell: bool = True) -> None:
         """Adds messages, and wakes the listener, or leaves that to `tell`."""
@@ -68,8 +70,16 @@ class Inbox:
             self.closed = reason
         self.tell()
 
+    def fail(self, reason: BaseException) -> None:
+        """Says that no more will come, and that what was put before is not to be taken; for the taker."""
+        self.closed = reason
+        self._failed = True
+        self.tell()
+
     def first(self) -> Optional[Batch]:
         """Returns the first batch that is not used up; it stays in the queue until `done`."""
+        if self._failed:
+            return None
         try:
             return self._batches[0]
         except IndexError as error:
@@ -84,21 +94,26 @@ class Inbox:
         """
         before = self._taken_bytes
         self._taken_bytes = batch.end
-        if self.first() is batch:
+        if self._batches and self._batches[0] is batch:
             self._batches.popleft()
         repeated = before == batch.end
-        was_full = self._put_bytes - before > self._max_bytes
+        was_full = self._put_bytes - before > self.max_bytes
         return (was_full or repeated) and not self.full
+
+    @property
+    def put_bytes(self) -> int:
+        """How many bytes have been put: no batch that was put so far has a greater `end`."""
+        return self._put_bytes
 
     @property
     def full(self) -> bool:
         """Whether more than `max_bytes` are queued."""
-        return self._put_bytes - self._taken_bytes > self._max_bytes
+        return self._put_bytes - self._taken_bytes > self.max_bytes
 
     @property
     def exhausted(self) -> bool:
         """Whether it is closed and all has been taken."""
-        return self.closed is not None and not self._batches
+        return self.closed is not None and (self._failed or not self._batches)
 
     def tell(self) -> None:
         """Wakes the listener."""

@@ -10,15 +10,17 @@ looked at before and after each callback: an answer that comes after the confirm
 """
 
 import math
-from typing import Any, List, Optional
+from collections import deque
+from typing import Any, Deque, List, Optional, Sequence, Tuple
 
 from . import _codec
 from ._call import Call
 from ._callbacks import Callbacks
+from ._connection import ConnectionClosed
 from ._exchange import Exchange
 from ._logs import Logger
 from ._protocol import State
-from ._redaction import scrub
+from ._redaction import in_any_form, scrub
 from .errors import (
     AgentRuntimeError,
     ArtifactUploadError,
@@ -27,6 +29,12 @@ from .errors import (
     RunTimeoutError,
     RuntimeUseError,
 )
+
+#: How many answers are remembered until it is known that the runtime has waited for them.
+_LATELY = 10_000
+
+#: How many paths the text of an error shows; its `filepaths` has all.
+_SHOWN = 20
 
 _END_SESSION = _codec.encode(_codec.END_SESSION)
 
@@ -49,16 +57,31 @@ def end_session(
 
     Raises:
         CancelledException, RunTimeoutError: the call was aborted, or its deadline passed.
+        ArtifactUploadError: the runtime has given up uploads, and says so instead of confirming.
         ConnectionLostError, ProtocolError: the connection is over, and the runtime has not confirmed.
     """
+    try:
+        return _until_confirmed(exchange, call, until, callbacks, failures)
+    except ConnectionLostError as lost:
+        closed = exchange.connection.inbox.closed
+        failure = closed.failure if isinstance(closed, ConnectionClosed) else None
+        if failure is None or not call.is_own(lost):
+            raise
+        raise call.owned(_given_up(exchange, call, failure)) from lost
+
+
+def _until_confirmed(
+    exchange: Exchange, call: Call, until: float, callbacks: Callbacks, failures: List[BaseException]
+) -> bool:
     uploads = exchange.uploads
+    # What was answered lately, and what the inbox had got by then: an answer may come after a confirmation in there.
+    answered: Deque[Tuple[int, str]] = deque(maxlen=_LATELY)
     exchange.protocol.end()
     exchange.connection.submit(_END_SESSION)
     uploads.retry_failed()
     while True:
         while uploads.kept:
             if not _waits_for_answers(exchange, call):
-                failures.append(not_waited_for(exchange, call))
                 break
             if call.now() >= until:
                 return False
@@ -72,8 +95,12 @@ def end_session(
                 failures.append(failure)
                 continue
             if _waits_for_answers(exchange, call):
+                answered.append((exchange.connection.inbox.put_bytes, uploads.kept[0].filepath))
                 uploads.answer_next(response, call)
         if exchange.protocol.state is State.ENDED:
+            too_late = [path for put_bytes, path in answered if put_bytes >= exchange.confirmed_in]
+            if too_late or uploads.kept:
+                failures.append(not_waited_for(exchange, call, too_late))
             return True
         batch = exchange.next_batch(call, min(until, uploads.worth_waiting_until(call.now())))
         if batch is None:
@@ -84,20 +111,39 @@ def end_session(
 def _waits_for_answers(exchange: Exchange, call: Call) -> bool:
     """Returns whether the runtime has not confirmed the end yet; raises as `end_session`."""
     call.check()
-    exchange.use_all_queued()
+    exchange.use_all_queued(as_far_as_there_is_room=True)
     if exchange.protocol.state is State.ENDED:
         return False
     exchange.check_connection(call)
     return True
 
 
-def not_waited_for(exchange: Exchange, call: Call) -> ArtifactUploadError:
-    """Gives up the upload requests that have not been answered; returns what is to be raised for them."""
-    paths = exchange.uploads.give_up()
-    shown = scrub(", ".join(paths), call.secrets)
+def not_waited_for(exchange: Exchange, call: Call, too_late: Sequence[str] = ()) -> ArtifactUploadError:
+    """Gives up the upload requests that have not been answered; returns what is to be raised for them.
+
+    Args:
+        exchange: The session.
+        call: The call that has the turn.
+        too_late: The paths of those that have been answered too late.
+    """
+    paths = [*too_late, *exchange.uploads.give_up()]
+    shown = listed(paths, call.secrets)
     return ArtifactUploadError(
         f"the runtime did not wait until {len(paths)} artifact(s) could be uploaded: {shown}", paths
     )
+
+
+def listed(paths: List[str], secrets: List[str]) -> str:
+    """Returns paths as an error's text shows them: the first few, without secrets."""
+    more = f", and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return scrub(", ".join(paths[:_SHOWN]), secrets) + more
+
+
+def _given_up(exchange: Exchange, call: Call, failure: str) -> ArtifactUploadError:
+    """Returns what is to be raised where the runtime ended the session by an error, with what it said of it."""
+    paths = exchange.uploads.give_up()
+    why = scrub(failure, in_any_form(call.secrets)) or "it closed the connection for an error of its own"
+    return ArtifactUploadError(f"the runtime did not confirm the end of the session: {why}", paths)
 
 
 def end_one_shot(
@@ -124,7 +170,7 @@ def end_one_shot(
         CancelledException: it was aborted meanwhile.
         RunTimeoutError: the confirmation did not come in time.
         ConnectionLostError, ProtocolError: it will never come.
-        ArtifactUploadError: it came before all callbacks had answered.
+        ArtifactUploadError: it came before all callbacks had answered, or the runtime could not upload all files.
         Exception: what an upload callback raised.
     """
     failures: List[BaseException] = []
@@ -144,7 +190,8 @@ def end_one_shot(
     except RuntimeUseError as failure:
         if not call.is_own(failure):
             raise
-        failures.insert(0, failure)
+        # What the runtime has given up may be for want of an answer: what the callback raised comes first then.
+        failures.insert(len(failures) if isinstance(failure, ArtifactUploadError) else 0, failure)
     if not failures:
         return
     problem = failures[0]

@@ -26,6 +26,9 @@ from .transports._link import WebSocketLink
 from .transports._opening import Target, open_websocket
 from .transports._waiter import Waiter
 
+#: The close code of a runtime that could not do what was asked for (RFC 6455 §7.4.1).
+_INTERNAL_ERROR = 1011
+
 
 class SocketSettings(NamedTuple):
     """How to connect, and to keep connected.
@@ -181,7 +184,10 @@ class SocketConnection(Connection):
         while received:
             received = self._read(link)
         ended = link.disconnected
-        return ConnectionClosed(str(ended), protocol_error=ended.protocol_error, lost=ended.lost)
+        reason = ConnectionClosed(str(ended), protocol_error=ended.protocol_error, lost=ended.lost)
+        if ended.close is not None and ended.close.code == _INTERNAL_ERROR:
+            reason.failure = ended.close.reason
+        return reason
 
     def _wait_and_read(self, link: WebSocketLink) -> None:
         self._offer_unused()

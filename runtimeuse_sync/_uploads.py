@@ -1,7 +1,8 @@
 """The upload requests of one connection: kept until a callback answers them, and tried once more at the end.
 
 They belong to no request: the runtime announces files during a call, between calls and while the session ends. None is
-ever dropped. No threads run here; the state is for whoever has the connection's turn (`_exchange.py`).
+ever dropped; but what is kept counts: a runtime that announces more than may be kept, with nobody to answer, breaks the
+protocol. No threads run here; the state is for whoever has the connection's turn (`_exchange.py`).
 """
 
 import math
@@ -20,8 +21,16 @@ LATE_FILES = 5.0
 RUNNING_UPLOADS = 30.0
 
 
+#: What a kept request takes besides its two texts, in bytes, about.
+_OVERHEAD = 400
+
+
 class Uploads:
     """The upload requests of one connection.
+
+    Args:
+        submit: Has a message sent.
+        max_bytes: How many bytes of requests may be kept.
 
     Attributes:
         kept: Those that have not been answered, oldest first; they wait for a call, or the session's end.
@@ -29,12 +38,30 @@ class Uploads:
         options: The options of the call that gave the last upload callback.
     """
 
-    def __init__(self, submit: Callable[[bytes], None]) -> None:
+    def __init__(self, submit: Callable[[bytes], None], max_bytes: float = math.inf) -> None:
         self.kept: Deque[ArtifactUploadRequestMessageInterface] = deque()
         self.failed: List[ArtifactUploadRequestMessageInterface] = []
         self.options: Optional[Options] = None
         self._submit = submit
         self._answered_at = -math.inf
+        self._max_bytes = max_bytes
+        self._kept_bytes = 0
+
+    def keep(self, request: ArtifactUploadRequestMessageInterface) -> bool:
+        """Keeps a request until it is answered; returns whether there was room for it."""
+        if not self.kept and not self.failed:
+            # Whatever an interrupt has left uncounted.
+            self._kept_bytes = 0
+        if self._kept_bytes > self._max_bytes:
+            return False
+        self.kept.append(request)
+        self._kept_bytes += _size(request)
+        return self._kept_bytes <= self._max_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether less is kept than half of what may be."""
+        return self._kept_bytes * 2 < self._max_bytes
 
     @property
     def can_be_served(self) -> bool:
@@ -69,8 +96,10 @@ class Uploads:
         """Sends the answer to the first request, which is done with then."""
         self._submit(response)
         self._answered_at = call.now()
-        # Last, here as above: an interrupt may come before any step, and rather has it served twice than never.
+        request = self.kept[0]
+        # Late, here as above: an interrupt may come before any step, and rather has it served twice than never.
         self.kept.popleft()
+        self._kept_bytes -= _size(request)
 
     def give_up(self) -> List[str]:
         """Takes all that have not been answered for failed; returns their paths in the sandbox."""
@@ -93,3 +122,9 @@ class Uploads:
         if not self.failed:
             return math.inf
         return max(now + LATE_FILES, self._answered_at + RUNNING_UPLOADS)
+
+
+def _size(request: ArtifactUploadRequestMessageInterface) -> int:
+    """Returns how much memory a request takes, about; the same whenever it is asked."""
+    texts = (request.filename, request.filepath)
+    return _OVERHEAD + sum(len(text) if text.isascii() else 4 * len(text) for text in texts)

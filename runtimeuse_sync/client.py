@@ -97,7 +97,8 @@ class RuntimeUseClient(Calls):
         """Returns a session, to be used as a context manager: many calls over one connection.
 
         Args:
-            end_session_timeout: Seconds that the end of the session may take (default 60; `None`: no limit).
+            end_session_timeout: Seconds that the end of the session may take (default 60; `None`: no limit). Where no
+                artifacts were asked for, the runtime's confirmation is waited for 5 s at most, and not missed then.
 
         Raises:
             TypeError: the transport does not support sessions.

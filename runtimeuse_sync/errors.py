@@ -306,10 +306,11 @@ class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
 
 
 class ArtifactUploadError(RuntimeUseError):
-    """Files that the runtime announced late could not be uploaded; raised when the session, or the one-shot, ends.
+    """Files could not be uploaded; raised when the session, or the one-shot, ends.
 
     Attributes:
-        filepaths: Their paths inside the sandbox.
+        filepaths: The paths inside the sandbox of those that the client could not answer for, or not in time. Which
+            uploads the runtime itself has given up, only the text says.
         result: What the call would have returned, where it is a one-shot's; else `None`.
         source_id: The call's, or `None`.
     """

@@ -176,11 +176,10 @@ class Run(Generic[ResultType]):
                 "itself"
             )
         options = self._request.options
-        secrets = list(options.secrets_to_redact)
         if self._line.one_shot:
             # Before it connects, so that the request goes out the moment it can.
             exchange.take_turn(self._call, self._ticket)
-            exchange.begin(self._call, self._request.payload, self._request.result_type, secrets)
+            self._begin(exchange)
             # The time until it is open is nobody's idleness.
             waits = until_open or options.idle_timeout is not None
             exchange.connection.start(self._call.wakeup, tell_opening=waits)
@@ -188,11 +187,17 @@ class Run(Generic[ResultType]):
                 exchange.wait_until_open(self._call)
         else:
             exchange.enter(self._call, self._ticket)
-            exchange.begin(self._call, self._request.payload, self._request.result_type, secrets)
+            self._begin(exchange)
         exchange.logger = self._logger
-        if options.on_artifact_upload_request is not None:
-            exchange.uploads.options = options
         self._serve_kept(exchange)
+
+    def _begin(self, exchange: Exchange) -> None:
+        options = self._request.options
+        if options.on_artifact_upload_request is not None:
+            # First: from the request on, the session's end has to wait for files, whatever interrupts this.
+            exchange.uploads.options = options
+        secrets = list(options.secrets_to_redact)
+        exchange.begin(self._call, self._request.payload, self._request.result_type, secrets)
 
     def _release(self) -> None:
         """Gives back all that was taken; may be repeated."""

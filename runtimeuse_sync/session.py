@@ -21,9 +21,8 @@ from ._cleanup import cleaned_up, undone_on_failure
 from ._connection import Connection
 from ._exchange import Exchange
 from ._line import Line
-from ._redaction import scrub
 from ._requests import Defaults, Request
-from ._session_end import end_session, not_waited_for
+from ._session_end import end_session, listed, not_waited_for
 from ._turn import Ticket
 from .errors import (
     ArtifactUploadError,
@@ -174,7 +173,8 @@ class RuntimeUseSession(Calls):
         process that only inherited the session it does nothing to the connection.
 
         Raises:
-            ArtifactUploadError: a late upload could not be served (chained to the reason).
+            ArtifactUploadError: a late upload could not be served (chained to the reason), or the runtime could not
+                upload all files.
             ConnectionLostError, RunTimeoutError: artifacts had been asked for, and the runtime did not confirm that it
                 has uploaded all.
             SessionStateError: this is the session's own callback, or inside a run of it.
@@ -228,10 +228,18 @@ class RuntimeUseSession(Calls):
         if not failures:
             return None
         paths = [request.filepath for request in uploads.failed]
-        shown = scrub(", ".join(paths), call.secrets)
+        paths += _others(failures, paths)
+        shown = listed(paths, call.secrets)
         failure = ArtifactUploadError(f"{len(paths)} artifact(s) could not be uploaded: {shown}", paths)
         failure.__cause__ = failures[0]
         return failure
+
+
+def _others(failures: List[BaseException], known: List[str]) -> List[str]:
+    """Returns the paths that the failures name besides those that are known."""
+    named = [path for error in failures if isinstance(error, ArtifactUploadError) for path in error.filepaths]
+    before = set(known)
+    return [path for path in dict.fromkeys(named) if path not in before]
 
 
 def _nothing(_: Call) -> None:

@@ -79,8 +79,11 @@ class Artifacts:
         if not self._unanswered:
             self._all_answered.set()
 
-    async def finish(self) -> None:
-        """Ends an orderly session: waits for late files, for answers, and for uploads, each for its time.
+    async def finish(self) -> str:
+        """Ends an orderly session: waits for late files and for answers, each for its time, and for all uploads.
+
+        Returns:
+            What to tell the client of files that were not uploaded; nothing if all were.
 
         Raises:
             ClientGoneError: the client is gone.
@@ -96,14 +99,18 @@ class Artifacts:
                 await asyncio.wait({answered}, timeout=self._settings.upload_response_timeout)
             finally:
                 answered.cancel()
-            if self._unanswered:
-                self._log.warning("The client did not answer the upload requests for %s", sorted(self._unanswered))
-        await self._uploads.finish(self._settings.upload_timeout)
+        await self._uploads.finish()
+        if self._unanswered:
+            self._log.warning("The client did not answer the upload requests for %s", sorted(self._unanswered))
+        lost = dict.fromkeys(self._unanswered, "not answered")
+        for known in (self._scanner.unseen, self._uploads.failed):
+            lost.update((self._outbox.redactor.text(path), why) for path, why in known.items())
+        return _told_of_lost(lost)
 
     async def leave(self) -> None:
-        """Ends a session whose client has gone: uploads that it answered may still end."""
+        """Ends a session whose client has gone: uploads that it answered still end."""
         await self.stop_watching()
-        await self._uploads.finish(self._settings.upload_timeout)
+        await self._uploads.finish()
 
     async def abort(self) -> None:
         """Ends everything at once."""
@@ -173,6 +180,14 @@ class Artifacts:
         self._unanswered.setdefault(shown["filepath"], []).append(path)
         self._all_answered.clear()
         await self._outbox.send_text(encode(shown))
+
+
+def _told_of_lost(lost: Dict[str, str]) -> str:
+    """Returns what is said of files that were not uploaded, by their paths and why; nothing where there is none."""
+    if not lost:
+        return ""
+    files = ", ".join(f"{os.path.basename(path)} ({why})" for path, why in sorted(lost.items()))
+    return f"{len(lost)} {'artifact was' if len(lost) == 1 else 'artifacts were'} not uploaded: {files}"
 
 
 class _MaskedNames:

@@ -37,9 +37,17 @@ class Transfer:
     def abort(self) -> None:
         """Ends what is going on: the thread that waits for the other side gets an error at once."""
         self._aborted.set()
+        self.shut_down()
+
+    def shut_down(self) -> None:
+        """Ends the connections that are open now: the thread that waits for the other side gets an error at once."""
+        for opened in self.open_sockets():
+            _shut_down(opened)
+
+    def open_sockets(self) -> List[socket.socket]:
+        """Returns the sockets of the connections that are open now."""
         with self._lock:
-            for opened in self._sockets:
-                _shut_down(opened)
+            return [known for known in self._sockets if known.fileno() >= 0]
 
     def check(self) -> None:
         """Raises `TransferAbortedError` if the transfer was aborted."""
@@ -103,12 +111,12 @@ class Transfer:
         from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
         _quieten_urllib3()
-        remember = self._remember
+        connected = self._connected
 
         def remembered(connection: Any) -> Any:
             def connect(self: Any) -> None:
                 connection.connect(self)
-                remember(self.sock)
+                connected(self.sock)
 
             return type(connection.__name__, (connection,), {"connect": connect})
 
@@ -121,12 +129,13 @@ class Transfer:
 
         return {"http": Pool, "https": TlsPool}
 
-    def _remember(self, opened: socket.socket) -> None:
+    def _connected(self, opened: socket.socket) -> None:
+        """Takes note of a connection that has just been opened."""
         with self._lock:
             self._sockets = [known for known in self._sockets if known.fileno() >= 0]
             self._sockets.append(opened)
-            if self._aborted.is_set():
-                _shut_down(opened)
+        if self._aborted.is_set():
+            _shut_down(opened)
 
 
 def _of_the_url_alone(request: "requests.PreparedRequest") -> "requests.PreparedRequest":

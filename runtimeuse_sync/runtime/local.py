@@ -48,9 +48,9 @@ class LocalRuntime:
             eight times as much, but not above `artifact_settle`.
         end_session_delay: Seconds for which a session's end waits for late files, if any directory is watched.
         upload_response_timeout: Seconds for which it waits for unanswered upload requests.
-        upload_timeout: Seconds for which it waits for running uploads.
+        upload_timeout: Seconds for which an upload may make no progress before it is broken off; it is tried once more.
         upload_retry_delay: Seconds before an upload's second try; doubles with each further one.
-        http_timeout: Seconds for which a download or upload waits for the other side.
+        http_timeout: Seconds for which a download or upload waits for a connection, and a download for more to come.
         stop_timeout: Seconds for which `stop` waits for what runs, before it leaves it behind.
         max_message_size: The largest message accepted from a client, in bytes.
         max_stdout: The most characters of a command's stdout that its result has, which then ends with a note that it
@@ -78,7 +78,7 @@ class LocalRuntime:
         artifact_scan_interval: float = 0.25,
         end_session_delay: float = 3.0,
         upload_response_timeout: float = 60.0,
-        upload_timeout: float = 30.0,
+        upload_timeout: float = 20.0,
         upload_retry_delay: float = 0.5,
         http_timeout: float = 30.0,
         stop_timeout: float = 5.0,

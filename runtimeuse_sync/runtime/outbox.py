@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: How much a sender that never pauses may write before it gives way to the others, in bytes and in messages.
 _BATCH_BYTES = 256 * 1024
 _BATCH_MESSAGES = 128
+#: The longest reason that a close frame may have, in bytes (RFC 6455 §5.5, §5.5.1).
+_MAX_REASON = 123
 #: From what length on a string is worth the faster way to encode it, in bytes.
 _LONG = 1024
 #: The characters that JSON escapes and output often has; the backslash first, as the others bring more of it.
@@ -133,9 +135,18 @@ class Outbox:
                 return  # it has gone: the next to write is told
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Sends what is left and closes the connection."""
+        """Sends what is left and closes the connection; of the reason, as much as a close frame holds."""
         self.flush()
-        await self._connection.close(code, reason)
+        await self._connection.close(code, _shortened(reason, _MAX_REASON))
+
+
+def _shortened(text: str, size: int) -> str:
+    """Returns the text, or the beginning of it, in no more bytes of UTF-8 than `size`."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= size:
+        return encoded.decode()
+    ellipsis = "…"
+    return encoded[: size - len(ellipsis.encode())].decode(errors="ignore") + ellipsis
 
 
 def _frame_head(size: int) -> bytes:

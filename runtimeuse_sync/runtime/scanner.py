@@ -5,12 +5,16 @@ the event loop between two of them. Looking, rather than being notified, cannot 
 system.
 """
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from .ignore import IgnoreRules
+
+#: What says of a directory or file that it is none any more, or is not the runtime's business: all else is a failure.
+_NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
 
 #: Size, time of the last change in nanoseconds, and inode: what tells one state of a file from another.
 Signature = Tuple[int, int, int]
@@ -36,9 +40,13 @@ class Scanner:
 
     Args:
         settle: How long a file must look the same before it is due, in seconds.
+
+    Attributes:
+        unseen: What the last look could not see, though it may be there: the paths, and why.
     """
 
     def __init__(self, settle: float) -> None:
+        self.unseen: Dict[str, str] = {}
         self._settle = settle
         self._directories: Dict[str, _Directory] = {}
         self._announced: Dict[str, Signature] = {}
@@ -77,15 +85,18 @@ class Scanner:
         """
         due: Dict[str, Due] = {}
         found: Dict[str, Signature] = {}
+        unseen: Dict[str, str] = {}
         for directory in list(self._directories.values()):
             directory.rules.refresh()
-            for path, signature in _files(directory):
+            for path, signature in _files(directory, unseen):
                 found[path] = signature
                 if not directory.scanned and self._announced.get(path) != signature:
                     due[path] = Due(path, signature)
             directory.scanned = True
+        self.unseen = unseen
         # A file that has gone is forgotten: should one of its name come again, it is a new one.
-        self._announced = {path: signature for path, signature in self._announced.items() if path in found}
+        if not unseen:
+            self._announced = {path: signature for path, signature in self._announced.items() if path in found}
         waiting: Dict[str, Tuple[Signature, float]] = {}
         for path, signature in found.items():
             if path in due or self._announced.get(path) == signature:
@@ -104,16 +115,21 @@ class Scanner:
         self._waiting.pop(file.path, None)
 
 
-def _files(directory: _Directory) -> Iterator[Tuple[str, Signature]]:
-    """Yields the files of a directory that may be artifacts: regular, not empty, not ignored."""
+def _files(directory: _Directory, unseen: Dict[str, str]) -> Iterator[Tuple[str, Signature]]:
+    """Yields the files of a directory that may be artifacts: regular, not empty, not ignored.
+
+    What cannot be looked at, though it may be there, is noted in `unseen`.
+    """
     pending = [""]
     while pending:
         relative = pending.pop()
+        looked_at = os.path.join(directory.root, relative)
         try:
-            with os.scandir(os.path.join(directory.root, relative)) as entries:
+            with os.scandir(looked_at) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
-            continue  # removed since, or not ours to read
+        except OSError as error:
+            _note(looked_at, error, unseen)
+            continue
         for entry in listed:
             path = os.path.join(relative, entry.name)
             try:
@@ -123,7 +139,14 @@ def _files(directory: _Directory) -> Iterator[Tuple[str, Signature]]:
                     continue
                 # Of a link, what it leads to; never anything that a read could block on.
                 status = entry.stat()
-            except OSError:
-                continue  # removed since, or a link that leads nowhere
+            except OSError as error:
+                _note(entry.path, error, unseen)
+                continue
             if stat.S_ISREG(status.st_mode) and status.st_size and not directory.rules.ignores_file(path):
                 yield entry.path, (status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _note(path: str, error: OSError, unseen: Dict[str, str]) -> None:
+    # Else it has been removed since, is not ours to read, or is a link that leads nowhere.
+    if error.errno not in _NOT_THERE:
+        unseen[path] = os.strerror(error.errno or 0)

@@ -25,6 +25,8 @@ _logger = logging.getLogger("runtimeuse_sync.runtime")
 _UNREAD_REFUSALS = 100
 #: At the runtime's stop, how long a client may take nothing or not answer, before it is cut off, in seconds.
 _STALLED = 1.0
+#: The close code for what the runtime could not do (RFC 6455 §7.4.1).
+_INTERNAL_ERROR = 1011
 
 
 class Session:
@@ -140,11 +142,16 @@ class Session:
     async def _end(self) -> None:
         try:
             await self._all_served()
-            await self._artifacts.finish()
-            await self._outbox.send({"message_type": "end_session_confirm_message"})
+            lost = await self._artifacts.finish()
+            if not lost:
+                await self._outbox.send({"message_type": "end_session_confirm_message"})
         except ClientGoneError:
             return
-        await self._outbox.close()
+        except Exception as error:
+            self._log.exception("The end of a session failed")
+            lost = f"the end of the session failed: {type(error).__name__}"
+        # A confirmation says that all is where it should be: without it, the client knows that something is missing.
+        await (self._outbox.close(_INTERNAL_ERROR, lost) if lost else self._outbox.close())
 
     async def _all_served(self) -> None:
         if self._serving:

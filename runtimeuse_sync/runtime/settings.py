@@ -30,9 +30,9 @@ class RuntimeSettings:
             eight times as much, but not above `artifact_settle`.
         end_session_delay: How long the end of a session waits for late files, if any directory is watched.
         upload_response_timeout: How long it waits for unanswered upload requests.
-        upload_timeout: How long it waits for running uploads.
+        upload_timeout: How long an upload may make no progress before it is broken off; it is tried once more.
         upload_retry_delay: Time before a failed upload's second try; doubles with each further one.
-        http_timeout: How long a download or upload waits for the other side to connect, or to move on.
+        http_timeout: How long a download or upload waits for a connection, and a download for more to come.
         stop_timeout: How long `stop` waits for running requests to end before it leaves them behind.
         max_message_size: The largest message accepted from a client.
         max_stdout: The most characters of a command's stdout that its result has, which then says that it was cut;
@@ -56,7 +56,7 @@ class RuntimeSettings:
     artifact_scan_interval: float = 0.25
     end_session_delay: float = 3.0
     upload_response_timeout: float = 60.0
-    upload_timeout: float = 30.0
+    upload_timeout: float = 20.0
     upload_retry_delay: float = 0.5
     http_timeout: float = 30.0
     stop_timeout: float = 5.0
@@ -74,6 +74,7 @@ class RuntimeSettings:
         for name in (
             "heartbeat_interval",
             "artifact_scan_interval",
+            "upload_timeout",
             "http_timeout",
             "max_message_size",
             "max_download_size",

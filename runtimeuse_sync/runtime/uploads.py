@@ -1,49 +1,66 @@
-"""Puts announced files where the client said: one HTTP PUT each, with retries.
+"""The uploads of one connection: as many at once as is good, those of one file in order, and what became of them.
 
-Each upload is a task on the event loop and one worker thread (`runtimeuse-upload`), a few at a time.
+Each upload is a task on the event loop, which watches its progress, and one worker thread (`upload.py`). One that makes
+progress is never given up, however long it takes; one that makes none for `upload_timeout` is broken off.
 """
 
 import asyncio
-import os
-import stat
-from typing import IO, Iterator, Set
+from typing import Dict, Optional, Set
 
 from .._redaction import mask_url
-from ._extras import needs_extra
-from .http_transfer import Transfer, TransferAbortedError
+from .http_transfer import TransferAbortedError
 from .messages import UploadResponse
 from .redaction import RedactingLogger
 from .settings import RuntimeSettings
+from .upload import FileGoneError, Upload, UploadError
 from .workers import Workers
 
-_AT_ONCE = 4
-_TRIES = 4
-_RETRIED_STATUS = frozenset((408, 429))
-#: How much of a file is read at a time where nothing else says so, in bytes.
-_PIECE = 64 * 1024
+_AT_ONCE = 32
+#: How often an upload is looked at, in seconds; more often where `upload_timeout` is short.
+_LOOK = 1.0
 
 
 class Uploads:
-    """The uploads of one connection."""
+    """The uploads of one connection.
+
+    Attributes:
+        failed: Why a file's last upload failed, by its path; not those that went well, or whose files are gone.
+    """
 
     def __init__(self, settings: RuntimeSettings, workers: Workers, log: RedactingLogger) -> None:
+        self.failed: Dict[str, str] = {}
         self._settings = settings
         self._workers = workers
         self._log = log
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._running: Set[asyncio.Task[None]] = set()
+        # By path: the newest upload that has not ended, and its task.
+        self._newest: Dict[str, Upload] = {}
+        self._tasks: Dict[Upload, asyncio.Task[None]] = {}
 
     def start(self, path: str, response: UploadResponse) -> None:
-        """Begins to upload a file; what goes wrong is logged."""
-        task = asyncio.ensure_future(self._upload(path, response))
+        """Begins to upload a file; one of the same file that is not done is given up, and waited for."""
+        upload = Upload(path, response)
+        older = self._newest.get(path)
+        before = None
+        if older is not None:
+            older.supersede()
+            before = self._tasks[older]
+        self._newest[path] = upload
+        task = self._tasks[upload] = asyncio.ensure_future(self._upload(upload, before))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda task: self._ended(upload, task))
 
-    async def finish(self, timeout: float) -> None:
-        """Waits up to `timeout` seconds for all uploads; those that take longer are aborted."""
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=timeout)
-        await self.abort()
+    def _ended(self, upload: Upload, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        del self._tasks[upload]
+        if self._newest.get(upload.path) is upload:
+            del self._newest[upload.path]
+
+    async def finish(self) -> None:
+        """Waits for all uploads, those that begin meanwhile included."""
+        while self._running:
+            await asyncio.wait(set(self._running))
 
     async def abort(self) -> None:
         """Ends all uploads at once; returns when their threads have ended."""
@@ -53,99 +70,52 @@ class Uploads:
         if running:
             await asyncio.wait(running)
 
-    async def _upload(self, path: str, response: UploadResponse) -> None:
-        transfer = Transfer()
-        url = mask_url(response.presigned_url)
+    async def _upload(self, upload: Upload, before: "Optional[asyncio.Task[None]]") -> None:
+        path, url = upload.path, mask_url(upload.response.presigned_url)
         try:
+            if before is not None:
+                await asyncio.wait({before})
             async with self._slots:
-                await self._workers.run(
-                    "runtimeuse-upload", _put, path, response, transfer, self._settings, on_cancel=transfer.abort
-                )
+                if upload.superseded:
+                    raise TransferAbortedError
+                await self._put(upload)
         except asyncio.CancelledError:
-            self._log.warning("Upload of %s to %s was given up: it took too long, or the runtime stops", path, url)
+            self.failed[path] = "given up"
+            self._log.warning("Upload of %s to %s was given up: the runtime stops", path, url)
             raise
-        except (_UploadError, OSError, ValueError, ImportError, TransferAbortedError) as error:
+        except FileGoneError as error:
+            self.failed.pop(path, None)
+            self._log.error("Upload of %s to %s failed: %s", path, url, error)
+        except Exception as error:
+            if upload.superseded:
+                self._log.info("Upload of %s to %s was given up for a newer version of the file", path, url)
+                return
             # By type: the texts of other errors may have the signed URL.
-            reason = str(error) if isinstance(error, _UploadError) else type(error).__name__
+            reason = str(error) if isinstance(error, UploadError) else type(error).__name__
+            self.failed[path] = reason
             self._log.error("Upload of %s to %s failed: %s", path, url, reason)
         else:
+            self.failed.pop(path, None)
             self._log.info("Uploaded %s to %s", path, url)
 
-
-class _UploadError(Exception):
-    """An upload failed for good, and why."""
-
-
-class _Body:
-    """A file's content, of the size that was promised, given up when the transfer is aborted.
-
-    It has what `requests` wants of a body to send it anew after a redirect.
-    """
-
-    def __init__(self, file: "IO[bytes]", transfer: Transfer) -> None:
-        self._file = file
-        self._transfer = transfer
-        self._left = os.fstat(file.fileno()).st_size
-        self._size = self._left
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, size: int = -1) -> bytes:
-        self._transfer.check()
-        # The file may grow or shrink under the upload, but the Content-Length has been said.
-        data = self._file.read(self._left if size < 0 else min(size, self._left))
-        if not data and self._left:
-            raise OSError("the file became shorter while it was uploaded")
-        self._left -= len(data)
-        return data
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.read(_PIECE), b"")
-
-    def tell(self) -> int:
-        return self._size - self._left
-
-    def seek(self, position: int) -> None:
-        self._file.seek(position)
-        self._left = self._size - position
-
-
-def _open(path: str) -> "IO[bytes]":
-    """Opens a file that may have been replaced by anything since it was announced; a pipe is not waited on."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _UploadError("it is no file any more")
-    return os.fdopen(descriptor, "rb")
-
-
-def _put(path: str, response: UploadResponse, transfer: Transfer, settings: RuntimeSettings) -> None:
-    with needs_extra():
-        import requests
-
-    delay = settings.upload_retry_delay
-    with transfer.open_session() as session:
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                with _open(path) as file:
-                    body = _Body(file, transfer)
-                    with session.put(
-                        response.presigned_url,
-                        # An empty body with a `read` would be sent in chunks, which storages refuse.
-                        data=body if len(body) else b"",
-                        headers={"Content-Type": response.content_type},
-                        timeout=settings.http_timeout,
-                    ) as answer:
-                        status = answer.status_code
-                failure = "" if 200 <= status < 300 else f"HTTP status {status}"
-                final = not failure or (status < 500 and status not in _RETRIED_STATUS)
-            except (requests.ConnectionError, requests.Timeout) as error:
-                transfer.check()
-                failure, final = type(error).__name__, False
-            if final or not tries_left:
-                break
-            transfer.pause(delay)
-            delay *= 2
-    if failure:
-        raise _UploadError(failure)
+    async def _put(self, upload: Upload) -> None:
+        """Puts a file in a worker thread; breaks off what makes no progress. Raises as `Upload.put`."""
+        putting = asyncio.ensure_future(
+            self._workers.run("runtimeuse-upload", upload.put, self._settings, on_cancel=upload.abort)
+        )
+        loop = asyncio.get_running_loop()
+        limit = self._settings.upload_timeout
+        progress, since = upload.progress, loop.time()
+        try:
+            while not putting.done():
+                await asyncio.wait({putting}, timeout=min(_LOOK, limit / 4))
+                now = upload.progress
+                if now != progress:
+                    progress, since = now, loop.time()
+                elif loop.time() - since >= limit:
+                    upload.break_off(progress)
+        except asyncio.CancelledError:
+            putting.cancel()
+            await asyncio.wait({putting})
+            raise
+        putting.result()

@@ -31,12 +31,21 @@ class Disconnected(Exception):
     Attributes:
         protocol_error: Whether the peer broke the rules (rather than closed, or vanished).
         lost: Whether it ended without a close frame of either side.
+        close: The peer's close frame, if that ended it.
     """
 
-    def __init__(self, reason: str, *, protocol_error: bool = False, lost: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        protocol_error: bool = False,
+        lost: bool = False,
+        close: Optional[_frames.Close] = None,
+    ) -> None:
         super().__init__(reason)
         self.protocol_error = protocol_error
         self.lost = lost
+        self.close = close
 
 
 class WebSocketLink:
@@ -184,12 +193,14 @@ class WebSocketLink:
         self._queue_close(_frames.frame(_frames.CLOSE, b"") if close.code == 1005 else _frames.close_frame(close.code))
         self.flush()
         why = f": {close.reason}" if close.reason else ""
-        self._no_more(f"the runtime closed the connection (close code {close.code}{why})")
+        self._no_more(f"the runtime closed the connection (close code {close.code}{why})", close=close)
 
-    def _no_more(self, reason: str, *, protocol_error: bool = False, lost: bool = False) -> None:
+    def _no_more(
+        self, reason: str, *, protocol_error: bool = False, lost: bool = False, close: Optional[_frames.Close] = None
+    ) -> None:
         self._read_all = True
         if self.disconnected is None:
-            self.disconnected = Disconnected(reason, protocol_error=protocol_error, lost=lost)
+            self.disconnected = Disconnected(reason, protocol_error=protocol_error, lost=lost, close=close)
 
     def lose(self, reason: str) -> None:
         """Takes the connection for lost, without a word to the peer."""

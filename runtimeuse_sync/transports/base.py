@@ -16,6 +16,9 @@ class ConnectedTransport(Protocol):
 
     `send` and `receive` are called from two threads, each from one at a time; `close` comes from either, may come more
     than once, and ends both.
+
+    At its end, a session sends `end_session_message` and waits until `receive` returns `end_session_confirm_message`,
+    or `None`: for 5 s at most, and for `end_session_timeout` where artifacts were asked for.
     """
 
     def send(self, message: Message) -> None:

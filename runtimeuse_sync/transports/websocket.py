@@ -43,7 +43,8 @@ class WebSocketTransport:
             `https_proxy`, `all_proxy`, `no_proxy`), `""` uses none.
         connect_timeout: Seconds to connect in, retries included (default 10); `None` is no limit.
         max_message_size: The longest message to receive, in bytes (default 256 MiB).
-        max_buffered: How many bytes of messages are queued before TCP pushes back (default 16 MiB).
+        max_buffered: How many bytes of messages are queued before TCP pushes back (default 16 MiB). As many may be kept
+            of upload requests that wait for their answers; a runtime that sends more breaks the protocol.
         ping_interval: Seconds of silence before a ping (default 20); `None` for no keepalive.
         ping_timeout: Seconds for a sign of life after a ping (default 20).
 

@@ -41,3 +41,13 @@ def end_and_answer(wire: Wire, url: str, before: List[Message]) -> List[Message]
             wire.answer(received[at], f"{url}/{received[at]['filename']}?sig=x")
         at += 1
     return received
+
+
+def end_in_vain(wire: Wire, url: str, before: List[Message]) -> str:
+    """Ends the session and answers the one file that is announced; returns what the runtime says as it gives it up."""
+    wire.send("end_session_message")
+    request = announced(wire, before)
+    wire.answer(request, f"{url}/{request['filename']}?sig=x")
+    received, reason = wire.until_given_up()
+    assert received == []
+    return reason

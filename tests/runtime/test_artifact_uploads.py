@@ -13,7 +13,7 @@ import responses
 
 from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
 
-from .announced import CONFIRM, announced, end_and_answer, files
+from .announced import CONFIRM, announced, end_and_answer, end_in_vain, files
 from .conftest import Connect, StartRuntime
 from .wire import Storage, Wire, named, wire_to
 
@@ -23,7 +23,9 @@ def test_an_unanswered_request_does_not_hold_up_the_end_for_ever(
 ) -> None:
     wire = talk(upload_response_timeout=0.2)
     came = wire.commands("echo x > out/x", artifacts_dirs=["out"])
-    assert files(came + wire.end()) == ["x"]
+    late, reason = wire.end_unconfirmed()
+    assert files(came + late) == ["x"]
+    assert reason == "1 artifact was not uploaded: x (not answered)"
     assert "did not answer" in caplog.text
 
 
@@ -39,14 +41,16 @@ def test_an_upload_that_fails_for_good_is_logged_without_the_signature(
 ) -> None:
     storage.answers = answers[:]
     with caplog.at_level(logging.DEBUG):
-        end_and_answer(wire, storage.url, wire.commands("echo x > out/x", artifacts_dirs=["out"]))
+        reason = end_in_vain(wire, storage.url, wire.commands("echo x > out/x", artifacts_dirs=["out"]))
+    assert reason == f"1 artifact was not uploaded: x (HTTP status {answers[0]})"
     assert len(storage.received) == tries
     assert f"/x?[REDACTED] failed: HTTP status {answers[0]}" in caplog.text
     assert "sig=x" not in "\n".join(str(r) for r in caplog.messages)
 
 
 def test_an_upload_to_nowhere_is_logged(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
-    end_and_answer(wire, "http://127.0.0.1:1", wire.commands("echo x > out/x", artifacts_dirs=["out"]))
+    reason = end_in_vain(wire, "http://127.0.0.1:1", wire.commands("echo x > out/x", artifacts_dirs=["out"]))
+    assert reason == "1 artifact was not uploaded: x (ConnectionError)"
     assert "failed: ConnectionError" in caplog.text
 
 
@@ -138,7 +142,10 @@ def test_uploads_to_a_storage_that_fails(
         came = wire.commands("echo x > out/x", artifacts_dirs=["out"])
         wire.send("end_session_message")
         wire.answer(announced(wire, came), PRESIGNED, "text/css")
-        assert named(wire.receive_until(CONFIRM)) == [(CONFIRM, None)]
+        if said == "Uploaded":
+            assert named(wire.receive_until(CONFIRM)) == [(CONFIRM, None)]
+        else:
+            assert wire.until_given_up() == ([], f"1 artifact was not uploaded: x ({said.partition(': ')[2]})")
         assert len(storages.calls) == len(answers)
         assert {call.request.headers["Content-Type"] for call in storages.calls} == {"text/css"}
     assert said in caplog.text

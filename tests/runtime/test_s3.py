@@ -9,7 +9,7 @@ from typing import Any, Iterator
 import pytest
 import requests
 
-from runtimeuse_sync import RuntimeUseClient
+from runtimeuse_sync import ArtifactUploadError, RuntimeUseClient
 from runtimeuse_sync.artifacts import s3_uploads
 
 from ..servers import PATIENCE
@@ -113,9 +113,11 @@ def test_a_refused_upload_is_logged_without_the_signature(
     start: StartRuntime, s3: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     sign = s3_uploads(s3, "no-such-bucket")
-    RuntimeUseClient(start().ws_url, model="m").execute_commands(
-        ["echo 1 > out/a"], artifacts_dirs=["out"], on_artifact_upload_request=sign
-    )
+    with pytest.raises(ArtifactUploadError, match=r"1 artifact was not uploaded: a \(HTTP status 404\)") as caught:
+        RuntimeUseClient(start().ws_url, model="m").execute_commands(
+            ["echo 1 > out/a"], artifacts_dirs=["out"], on_artifact_upload_request=sign
+        )
+    assert caught.value.result.results[0].exit_code == 0
     assert "failed: HTTP status 404" in caplog.text
     own = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("runtimeuse"))
     assert "Signature" not in own

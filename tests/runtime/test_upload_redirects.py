@@ -18,12 +18,15 @@ def wire(talk: Connect) -> Wire:
     return talk(artifact_settle=0.05, end_session_delay=0.05)
 
 
-def upload(wire: Wire, url: str) -> None:
-    """Has one file uploaded; returns when that is done with, well or not."""
+def upload(wire: Wire, url: str, fails: str = "") -> None:
+    """Has one file uploaded; returns when that is done with, well, or not, and why."""
     wire.commands("true", artifacts_dirs=["out"])
     wire.send_commands("yes content | head -n 50000 > file; mv file out")
     wire.answer(wire.receive_until("artifact_upload_request_message")[-1], url, "text/css")
-    wire.end()
+    if fails:
+        assert wire.end_unconfirmed() == ([], f"1 artifact was not uploaded: file ({fails})")
+    else:
+        wire.end()
 
 
 @pytest.mark.parametrize("status", [307, 308])
@@ -51,7 +54,7 @@ def test_a_redirect_to_a_page_is_a_failure(
     storage.redirects = {"/file?sig=x": "/login"}
     storage.files["/login"] = b"Who are you?"
     with caplog.at_level(logging.INFO):
-        upload(wire, storage.url + "/file?sig=x")
+        upload(wire, storage.url + "/file?sig=x", fails=f"HTTP status {status}")
     assert f"/file?[REDACTED] failed: HTTP status {status}" in caplog.text
     assert "Uploaded" not in caplog.text
     assert len(storage.received) == 1
@@ -60,7 +63,7 @@ def test_a_redirect_to_a_page_is_a_failure(
 def test_redirects_without_end_are_a_failure(wire: Wire, storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
     storage.answers = [307] * 50
     storage.redirects = {"/file": "/file"}
-    upload(wire, storage.url + "/file")
+    upload(wire, storage.url + "/file", fails="TooManyRedirects")
     assert "/file failed: TooManyRedirects" in caplog.text
     assert len(storage.received) == 11
 

@@ -77,6 +77,24 @@ class Wire:
         assert_closed(self.connection)
         return received
 
+    def end_unconfirmed(self) -> Tuple[List[Message], str]:
+        """Ends the session; returns what came until the runtime gave it up, and what it said then."""
+        self.send("end_session_message")
+        return self.until_given_up()
+
+    def until_given_up(self) -> Tuple[List[Message], str]:
+        """Returns what comes until the runtime gives the end of the session up, and what it says then."""
+        from websockets.exceptions import ConnectionClosed
+
+        received: List[Message] = []
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                received.append(self.receive())
+        close = self.connection.protocol.close_rcvd
+        assert close is not None
+        assert close.code == 1011, close
+        return received, close.reason
+
     def assert_idle(self) -> None:
         """Checks by the barrier that nothing is in flight, and that nothing else was waiting to be received."""
         assert self.commands() == [{"message_type": "command_execution_result_message", "results": []}]
