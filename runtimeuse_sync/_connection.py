@@ -49,6 +49,7 @@ class ConnectionClosed(Exception):
         protocol_error: Whether the peer broke the rules.
         lost: Whether it was open, and nobody has closed it.
         status: The HTTP status of a refused handshake.
+        retry_after: For how many seconds it asks to leave the server alone.
         cause: The exception of a custom transport.
         failure: What the runtime said as it closed it for an error of its own; `None` where it has not.
     """
@@ -61,6 +62,7 @@ class ConnectionClosed(Exception):
         protocol_error: bool = False,
         lost: bool = False,
         status: Optional[int] = None,
+        retry_after: Optional[float] = None,
         cause: Optional[BaseException] = None,
     ) -> None:
         super().__init__(reason)
@@ -70,6 +72,7 @@ class ConnectionClosed(Exception):
         self.protocol_error = protocol_error
         self.lost = lost
         self.status = status
+        self.retry_after = retry_after
 
 
 class Outgoing:
@@ -99,7 +102,7 @@ class Connection:
         barrier_out: Whether the answer to a barrier is awaited.
         paused: Whether its thread waits for room in the inbox.
         last_failure: How the last attempt to connect failed, while it is tried again.
-        held_up: Whether its thread is inside something that cannot be ended from outside, such as a name look-up.
+        held_up: Whether its thread is inside something that cannot be ended from outside, such as a custom transport.
         on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
     """
 

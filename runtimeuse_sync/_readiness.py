@@ -37,6 +37,8 @@ class _AttemptFailed(Exception):
     def __init__(self, closed: BaseException) -> None:
         super().__init__()
         self.closed = closed
+        self.status = getattr(getattr(closed, "cause", None), "status", None)
+        self.unheard = self.status is None
 
 
 class Readiness:
@@ -74,15 +76,16 @@ class Readiness:
 
         Raises:
             CancelledException: the call was aborted.
-            RunTimeoutError: the deadline passed.
+            RunTimeoutError: the deadline passed, or will have when the runtime's server wants to be asked again.
             RuntimeConnectionError: it will never be opened.
         """
         failed = self._first_attempt()
         if failed is not None and self._repeat and _may_be_up_later(failed.closed) and load("tenacity"):
-            failed = self._further_attempts()
+            failed = self._further_attempts(failed)
         if failed is not None:
             assert self._failure is not None
-            if self._deadline.passed():
+            asked_for = getattr(failed.closed, "retry_after", None)
+            if self._deadline.passed() or (asked_for is not None and asked_for >= self._deadline.remaining()):
                 raise self._too_late() from self._failure
             raise self._failure
 
@@ -93,12 +96,12 @@ class Readiness:
             return failed
         return None
 
-    def _further_attempts(self) -> Optional[_AttemptFailed]:
+    def _further_attempts(self, first: _AttemptFailed) -> Optional[_AttemptFailed]:
         def is_worth_it(error: BaseException) -> bool:
             return isinstance(error, _AttemptFailed) and _may_be_up_later(error.closed)
 
         try:
-            try_again(self._attempt, is_worth_it, self._pause, self._deadline.passed)
+            try_again(first, self._attempt, is_worth_it, self._pause, self._deadline.passed)
         except _AttemptFailed as failed:
             return failed
         return None
@@ -137,7 +140,8 @@ class Readiness:
 
     def _too_late(self) -> RunTimeoutError:
         why = "" if self._failure is None else f": {self._failure}"
-        return RunTimeoutError(f"the runtime was not ready within {self._deadline.seconds:g} s{why}")
+        ready = "was not ready" if self._deadline.passed() else "will not be ready"
+        return RunTimeoutError(f"the runtime {ready} within {self._deadline.seconds:g} s{why}")
 
 
 def _may_be_up_later(closed: BaseException) -> bool:

@@ -15,15 +15,14 @@ import math
 import socket
 import ssl
 import time
-from typing import Any, List, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
-from ._backoff import try_again
+from ._connecting import Connecting, Limits
 from ._connection import Connection, ConnectionClosed
-from ._late_imports import load
-from ._wakeup import Clock, Deadline
+from ._wakeup import Clock
 from .transports._http import OpeningFailed, OpeningInterrupted
 from .transports._link import WebSocketLink
-from .transports._opening import Target, open_websocket
+from .transports._opening import Target
 from .transports._waiter import Waiter
 
 #: The close code of a runtime that could not do what was asked for (RFC 6455 §7.4.1).
@@ -53,13 +52,13 @@ class SocketConnection(Connection):
     """A WebSocket connection with the thread that owns it."""
 
     def __init__(
-        self, settings: SocketSettings, connect_deadline: Deadline, max_buffered: int, clock: Clock = time.monotonic
+        self, settings: SocketSettings, limits: Limits, max_buffered: int, clock: Clock = time.monotonic
     ) -> None:
         super().__init__(max_buffered, clock)
         # Made by the connection's thread, which no interrupt can hit: so it is always closed.
         self._waiter: Optional[Waiter] = None
         self._settings = settings
-        self._connect_deadline = connect_deadline
+        self._limits = limits
         self._last_sign = 0.0
         self._untold = False
         self._ping_sent_at = math.inf
@@ -78,13 +77,15 @@ class SocketConnection(Connection):
             return ConnectionClosed(error.strerror or type(error).__name__, opening=True, cause=error)
         link: Optional[WebSocketLink] = None
         try:
-            link = self._open()
+            link = self._make_link(*self._connecting(waiter).open())
             self._opened()
             return self._serve(link)
         except OpeningFailed as error:
             # What a certificate lacks is worth a look; other causes say no more than the text.
             cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else None
-            return ConnectionClosed(str(error), opening=True, status=error.status, cause=cause)
+            return ConnectionClosed(
+                str(error), opening=True, status=error.status, cause=cause, retry_after=error.retry_after
+            )
         except OpeningInterrupted as error:
             return ConnectionClosed(str(error), opening=True)
         finally:
@@ -94,71 +95,15 @@ class SocketConnection(Connection):
 
     # Opening.
 
-    def _open(self) -> WebSocketLink:
-        try:
-            return self._attempt()
-        except OpeningFailed as failure:
-            if not failure.retryable:
-                raise
-            return self._retry(failure)
+    def _connecting(self, waiter: Waiter) -> Connecting:
+        target, limits = self._settings.target, self._limits
+        return Connecting(target, waiter, limits, lambda: self._closing, self._note_failure, self._clock)
 
-    def _attempt(self) -> WebSocketLink:
-        sock, received = open_websocket(self._settings.target, self._wait_to_open, self._resolve)
+    def _make_link(self, sock: socket.socket, received: bytes) -> WebSocketLink:
         return WebSocketLink(sock, received, self._settings.max_message_size)
 
-    def _resolve(self, host: str, port: int, family: int, kind: int) -> List[Any]:
-        self.held_up = True
-        try:
-            # After the flag: who asked for the close before it was set waits for this thread, who does later does not.
-            if self._closing:
-                raise OpeningInterrupted("given up while connecting")
-            return socket.getaddrinfo(host, port, family, kind)
-        finally:
-            self.held_up = False
-
-    def _retry(self, failure: OpeningFailed) -> WebSocketLink:
-        if not load("tenacity"):
-            raise OpeningInterrupted(f"the interpreter is shutting down; the last attempt: {failure}")
-        last = failure
+    def _note_failure(self, failure: OpeningFailed) -> None:
         self.last_failure = str(failure)
-
-        def attempt() -> WebSocketLink:
-            nonlocal last
-            try:
-                return self._attempt()
-            except OpeningFailed as error:
-                last = error
-                self.last_failure = str(error)
-                raise
-
-        def is_worth_it(error: BaseException) -> bool:
-            return isinstance(error, OpeningFailed) and error.retryable
-
-        try:
-            return try_again(attempt, is_worth_it, self._pause, self._connect_deadline.passed)
-        except OpeningInterrupted as interrupted:
-            raise OpeningFailed(f"{interrupted}; the last attempt: {last}", status=last.status) from None
-
-    def _pause(self, seconds: Any) -> None:
-        self._wait_for_opening(None, False, False, self._clock() + seconds)
-
-    def _wait_to_open(self, sock: socket.socket, read: bool, write: bool) -> None:
-        self._wait_for_opening(sock, read, write, math.inf)
-
-    def _wait_for_opening(self, sock: Optional[socket.socket], read: bool, write: bool, until: float) -> None:
-        """Waits until the socket is ready, or until `until`; raises when the opening must not go on."""
-        while True:
-            if self._closing:
-                raise OpeningInterrupted("given up while connecting")
-            if self._connect_deadline.passed():
-                raise OpeningInterrupted(f"no connection within {self._connect_deadline.seconds:g} s")
-            now = self._clock()
-            if now >= until:
-                return
-            assert self._waiter is not None
-            ready = self._waiter.wait(sock, read, write, min(until, self._connect_deadline.at) - now)
-            if True in ready:
-                return
 
     # Serving.
 

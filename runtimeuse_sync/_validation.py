@@ -13,6 +13,9 @@ import re
 from typing import Any, Mapping, Optional, Sequence, Tuple, Type, Union
 from urllib.parse import urlsplit
 
+#: The schemes of proxies. `socks://` is what desktops put into the environment for one of version 5.
+PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h", "socks")
+
 
 def check_type(name: str, value: Any, wanted: Union[Type[Any], Tuple[Type[Any], ...]], described: str) -> None:
     """Raises `TypeError` unless `value` is of the wanted type (a bool is never taken for a number)."""
@@ -163,7 +166,7 @@ def check_header(name: str, key: Any, value: Any) -> None:
 
 
 def check_proxy_url(name: str, value: Any) -> None:
-    """Raises unless `value` is an `http://` URL of a proxy, or `""` for none."""
+    """Raises unless `value` is the URL of an HTTP or SOCKS proxy, or `""` for none."""
     check_str(name, value)
     if not value:
         return
@@ -173,8 +176,8 @@ def check_proxy_url(name: str, value: Any) -> None:
         _ = parts.port
     except ValueError:
         raise ValueError(f"{name} is not a URL: its host or port makes no sense") from None
-    if parts.scheme != "http" or not parts.hostname:
-        raise ValueError(f"{name} must be an http:// URL that names a host")
+    if parts.scheme not in PROXY_SCHEMES or not parts.hostname:
+        raise ValueError(f"{name} must be an http:// or socks5h:// URL (socks4, socks4a, socks5) that names a host")
 
 
 def check_size(name: str, value: Any) -> None:

@@ -43,8 +43,9 @@ class RuntimeUseClient(Calls):
             used.
         model: The model for queries that name none.
         system_prompt: The system prompt for queries that have none.
-        **settings: Settings of the WebSocket: `headers`, `ssl_context`, `proxy`, `connect_timeout`, `ping_interval`,
-            `ping_timeout`, `max_message_size`, `max_buffered`, as `WebSocketTransport` documents them.
+        **settings: Settings of the WebSocket: `headers`, `ssl_context`, `proxy`, `connect_timeout`,
+            `handshake_timeout`, `ping_interval`, `ping_timeout`, `max_message_size`, `max_buffered`, as
+            `WebSocketTransport` documents them.
 
     Raises:
         TypeError: an argument has the wrong type, or is unknown; the message names it.
@@ -123,11 +124,13 @@ class RuntimeUseClient(Calls):
         """Blocks until the runtime accepts connections: for a sandbox that is still booting.
 
         Args:
-            timeout: Seconds to wait (default 60); `None` is no limit.
+            timeout: Seconds to wait (default 60), handshakes included, in the place of `connect_timeout`; `None` is no
+                limit. A single handshake that takes longer than `handshake_timeout` is begun anew.
 
         Raises:
             CancelledException: `abort` was called.
-            RunTimeoutError: it did not within `timeout`; the message says how the last attempt failed.
+            RunTimeoutError: it did not within `timeout`, or its server asks, by `Retry-After`, to be left alone for
+                longer than what is left; the message says how the last attempt failed.
             RuntimeConnectionError: it never will: a certificate that is not valid, a refusal such as 401 or 404.
         """
         check.check_seconds("timeout", timeout)

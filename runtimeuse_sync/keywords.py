@@ -70,6 +70,7 @@ class WebSocketKeywords(TypedDict, total=False):
     ssl_context: Optional[ssl.SSLContext]
     proxy: Optional[str]
     connect_timeout: Optional[float]
+    handshake_timeout: Optional[float]
     max_message_size: int
     max_buffered: int
     ping_interval: Optional[float]

@@ -8,16 +8,17 @@ import errno
 import re
 import socket
 import ssl
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 from urllib.parse import unquote
 
 #: Waits until the socket can be read from (first flag) or written to (second flag).
-Wait = Callable[[socket.socket, bool, bool], None]
+Wait = Callable[[socket.socket, bool, bool], Any]
 
 #: The longest answer to a handshake that is read, in bytes.
 MAX_ANSWER = 64 * 1024
 
-RETRYABLE_STATUS = (502, 503, 504)
+TOO_MANY_REQUESTS = 429
+RETRYABLE_STATUS = (TOO_MANY_REQUESTS, 502, 503, 504)
 RETRYABLE_ERRNO = (
     errno.ECONNREFUSED,
     errno.ECONNRESET,
@@ -37,19 +38,31 @@ class OpeningFailed(Exception):
     Attributes:
         retryable: Whether the runtime may just not be up yet.
         status: The HTTP status of the answer, where there was one.
+        retry_after: For how many seconds the answer asks to leave it alone.
+        unheard: Whether nobody has accepted the connection, so that an attempt costs no more than a packet.
     """
 
-    def __init__(self, reason: str, *, retryable: bool = False, status: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        retryable: bool = False,
+        status: Optional[int] = None,
+        retry_after: Optional[float] = None,
+        unheard: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.retryable = retryable
         self.status = status
+        self.retry_after = retry_after
+        self.unheard = unheard
 
 
 class OpeningInterrupted(Exception):
     """The time is over, or nobody wants the connection any more; raised by the `Wait` that an opening is given."""
 
 
-def os_failure(error: OSError) -> OpeningFailed:
+def os_failure(error: OSError, *, unheard: bool = False) -> OpeningFailed:
     """Returns what an error of the operating system, or of TLS, means for the attempt."""
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return OpeningFailed("the connection was closed during the handshake", retryable=True)
@@ -57,7 +70,7 @@ def os_failure(error: OSError) -> OpeningFailed:
         return OpeningFailed(f"TLS: {error.reason or error}")
     names = {errno.ECONNREFUSED: "connection refused", errno.ECONNRESET: "connection reset"}
     text = names.get(error.errno or 0) or error.strerror or str(error)
-    return OpeningFailed(text, retryable=error.errno in RETRYABLE_ERRNO)
+    return OpeningFailed(text, retryable=error.errno in RETRYABLE_ERRNO, unheard=unheard)
 
 
 def send_all(sock: socket.socket, data: bytes, wait: Wait) -> None:
@@ -101,6 +114,28 @@ def ask(sock: socket.socket, request: bytes, wait: Wait) -> Tuple[bytes, bytes]:
         raise unsent from None
 
 
+def receive(sock: socket.socket, size: int, wait: Wait) -> bytes:
+    """Returns the next bytes, `size` at most; none at the end of the stream.
+
+    Raises:
+        OpeningFailed: the connection is gone.
+    """
+    while True:
+        try:
+            return sock.recv(size)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            wait(sock, True, False)
+        except ssl.SSLWantWriteError:
+            wait(sock, False, True)
+        except OSError as error:
+            raise os_failure(error) from error
+
+
+def closed_early() -> OpeningFailed:
+    """Returns the failure for a peer that has closed before it had said all."""
+    return OpeningFailed("the connection was closed during the handshake", retryable=True)
+
+
 def read_answer(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:
     """Returns the head of an HTTP answer (with its empty line), and what came after it.
 
@@ -114,18 +149,9 @@ def read_answer(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:
             return bytes(received[: at + 4]), bytes(received[at + 4 :])
         if len(received) > MAX_ANSWER:
             raise OpeningFailed(f"the answer to the handshake has more than {MAX_ANSWER} bytes of headers")
-        try:
-            data = sock.recv(16384)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            wait(sock, True, False)
-            continue
-        except ssl.SSLWantWriteError:
-            wait(sock, False, True)
-            continue
-        except OSError as error:
-            raise os_failure(error) from error
+        data = receive(sock, 16384, wait)
         if not data:
-            raise OpeningFailed("the connection was closed during the handshake", retryable=True)
+            raise closed_early()
         received += data
 
 

@@ -1,39 +1,30 @@
 """Opening a WebSocket: name look-up, TCP, proxy, TLS, handshake, within one deadline and wakeable at every wait.
 
 Everything runs in the thread that will own the socket; the socket is non-blocking from the start, and each wait goes
-through the `Wait` it is given, which raises when the time is over or the opening is not wanted any more. (The name
-look-up alone cannot be interrupted: the operating system offers no way.)
+through the `Opener` it is given, which raises when the time is over or the opening is not wanted any more.
 
 The handshake itself is websocket-client's. It is given a stand-in for the socket that reads the whole answer first, so
 that a slow drip of header bytes is bounded, redirects are never followed (they would carry `Authorization` to another
 host), and cookies are not kept for the whole process.
 """
 
-import errno
 import socket
 import ssl
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 import websocket
 
 from .._redaction import header_secrets, path_secrets, scrub, url_origin, url_secrets
-from ._http import (
-    RETRYABLE_STATUS,
-    OpeningFailed,
-    OpeningInterrupted,
-    Wait,
-    ask,
-    os_failure,
-    parse_status,
-)
+from ._dialing import dial
+from ._http import OpeningFailed, OpeningInterrupted, Wait, ask, os_failure, parse_status
+from ._opener import Opener
 from ._proxy import Proxy, host_and_port, proxy_for, tunnel
+from ._refusal import refusal
+from ._socks import socks_tunnel
 
 #: What the client calls itself, unless the user says otherwise.
 USER_AGENT = "runtimeuse_sync"
-
-#: Looks a name up, as `socket.getaddrinfo` does.
-Resolve = Callable[[str, int, int, int], List[Any]]
 
 
 class Target(NamedTuple):
@@ -43,7 +34,7 @@ class Target(NamedTuple):
         url: The `ws://` or `wss://` URL.
         headers: Sent with the handshake.
         ssl_context: For `wss://`.
-        proxy: URL of an HTTP proxy; `None` asks the environment, `""` uses none.
+        proxy: URL of a proxy; `None` asks the environment, `""` uses none.
     """
 
     url: str
@@ -61,22 +52,26 @@ class Target(NamedTuple):
         return url_secrets(self.url) + path_secrets(self.url) + header_secrets(headers) + proxy
 
 
-def open_websocket(target: Target, wait: Wait, resolve: Resolve = socket.getaddrinfo) -> Tuple[socket.socket, bytes]:
+def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes]:
     """Opens a connection; returns the socket, non-blocking, and what the peer sent after its handshake.
 
     Raises:
-        OpeningFailed: the attempt failed. Whatever `wait` raises passes through.
+        OpeningFailed: the attempt failed. Whatever the opener raises passes through.
     """
     parts = urlsplit(target.url)
     host, zone = split_zone(parts.hostname or "")
     secure = parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
     proxy = proxy_for(target.proxy, host, port, secure)
-    sock = _connect_to_proxy(proxy, host, port, wait, resolve) if proxy else _connect(host + zone, port, wait, resolve)
+    if proxy is None:
+        sock = dial(opener.look_up(host + zone, port), opener)
+    else:
+        sock = _connect_to_proxy(proxy, host, port, opener, target.secrets())
     try:
+        opener.accepted()
         if secure:
-            sock = _start_tls(sock, host, target.ssl_context, wait)
-        return sock, _handshake(sock, target, wait)
+            sock = _start_tls(sock, host, target.ssl_context, opener)
+        return sock, _handshake(sock, target, opener)
     except BaseException:
         sock.close()
         raise
@@ -93,50 +88,29 @@ def split_zone(host: str) -> Tuple[str, str]:
     return address, percent + unquote(zone[2:] if zone.startswith("25") else zone)
 
 
-def _connect_to_proxy(proxy: Proxy, host: str, port: int, wait: Wait, resolve: Resolve) -> socket.socket:
+def _connect_to_proxy(proxy: Proxy, host: str, port: int, opener: Opener, secrets: List[str]) -> socket.socket:
     """Returns a connection to host and port through the proxy; what fails on the way is said to be the proxy's."""
     try:
-        sock = _connect(proxy.hostname, proxy.port or 80, wait, resolve)
+        sock = dial(opener.look_up(proxy.hostname, proxy.port), opener)
         try:
-            tunnel(sock, host, port, proxy, wait)
+            if proxy.scheme == "http":
+                tunnel(sock, host, port, proxy, opener, secrets)
+            else:
+                socks_tunnel(sock, host, port, proxy, opener)
         except BaseException:
             sock.close()
             raise
     except OpeningFailed as failure:
         reason = scrub(str(failure), proxy.secrets())
-        through = f"through the proxy {host_and_port(proxy.hostname, proxy.port or 80)}: {reason}"
-        raise OpeningFailed(through, retryable=failure.retryable, status=failure.status) from None
+        through = f"through the proxy {host_and_port(proxy.hostname, proxy.port)}: {reason}"
+        raise OpeningFailed(
+            through,
+            retryable=failure.retryable,
+            status=failure.status,
+            retry_after=failure.retry_after,
+            unheard=failure.unheard,
+        ) from None
     return sock
-
-
-def _connect(host: str, port: int, wait: Wait, resolve: Resolve) -> socket.socket:
-    try:
-        addresses = resolve(host, port, 0, socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        temporary = isinstance(error, socket.gaierror)
-        raise OpeningFailed(f"the host name {host} cannot be resolved: {error}", retryable=temporary) from None
-    failure = OSError(errno.EADDRNOTAVAIL, "the host name has no address")
-    for family, kind, protocol, _, address in addresses:
-        try:
-            sock = socket.socket(family, kind, protocol)
-        except OSError as error:
-            failure = error
-            continue
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            code = sock.connect_ex(address)
-            if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN):
-                wait(sock, False, True)
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code == 0:
-                return sock
-            failure = OSError(code, errno.errorcode.get(code, str(code)))
-        except BaseException:
-            sock.close()
-            raise
-        sock.close()
-    raise os_failure(failure)
 
 
 def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext], wait: Wait) -> socket.socket:
@@ -187,10 +161,10 @@ def _close_half_made(error: OSError) -> None:
 class _HandshakeSocket:
     """What websocket-client's handshake takes for the socket: keeps the request, sends it when the answer is wanted."""
 
-    def __init__(self, sock: socket.socket, wait: Wait, target: Target) -> None:
+    def __init__(self, sock: socket.socket, opener: Opener, target: Target) -> None:
         self._offered = {name.lower() for name in target.headers}
         self._sock = sock
-        self._wait = wait
+        self._opener = opener
         self._target = target
         self._request = b""
         self._head = b""
@@ -219,15 +193,11 @@ class _HandshakeSocket:
         """The socket is closed by who opened it."""
 
     def _checked_answer(self) -> bytes:
-        head, self.rest = ask(self._sock, self._request, self._wait)
-        status, reason = parse_status(head)
+        head, self.rest = ask(self._sock, self._request, self._opener)
+        status, _ = parse_status(head)
         if status != 101:
-            text = scrub(f"HTTP {status} {reason}".rstrip(), self._target.secrets())
-            raise OpeningFailed(
-                f"the server refused the WebSocket handshake: {text}",
-                retryable=status in RETRYABLE_STATUS,
-                status=status,
-            )
+            what = "the server refused the WebSocket handshake"
+            raise refusal(what, self._sock, (head, self.rest), self._opener, self._target.secrets())
         lines = head.split(b"\r\n")
         for line in lines:
             name = line.split(b":", 1)[0].strip().lower()
@@ -248,11 +218,11 @@ def _host_without_zone(url: str) -> Optional[str]:
     return host_and_port(address, parts.port) if parts.port else f"[{address}]"
 
 
-def _handshake(sock: socket.socket, target: Target, wait: Wait) -> bytes:
+def _handshake(sock: socket.socket, target: Target, opener: Opener) -> bytes:
     headers = dict(target.headers)
     host = next((headers.pop(name) for name in list(headers) if name.lower() == "host"), None)
     host = host or _host_without_zone(target.url)
-    stand_in = _HandshakeSocket(sock, wait, target)
+    stand_in = _HandshakeSocket(sock, opener, target)
     client: Any = websocket.WebSocket(enable_multithread=False)
     try:
         client.connect(

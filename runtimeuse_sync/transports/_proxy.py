@@ -1,4 +1,4 @@
-"""Getting through an HTTP proxy: which one, if any, and the CONNECT request (RFC 9110 §9.3.6).
+"""Getting through a proxy: which one, if any, and an HTTP proxy's CONNECT request (RFC 9110 §9.3.6).
 
 Everything runs in the thread that owns the socket.
 """
@@ -6,18 +6,22 @@ Everything runs in the thread that owns the socket.
 import socket
 from typing import List, NamedTuple, Optional
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from .._redaction import url_origin
-from .._validation import bracketed, is_loopback
-from ._http import RETRYABLE_STATUS, OpeningFailed, Wait, ask, basic_authorization, parse_status
+from .._validation import PROXY_SCHEMES, bracketed, is_loopback
+from ._http import OpeningFailed, ask, basic_authorization, parse_status
+from ._no_proxy import bypassed
+from ._opener import Opener
+from ._refusal import refusal
 
 
 class Proxy(NamedTuple):
-    """An HTTP proxy; user and password as the URL has them, percent-encoded."""
+    """A proxy; user and password as the URL has them, percent-encoded."""
 
+    scheme: str
     hostname: str
-    port: Optional[int]
+    port: int
     username: Optional[str]
     password: Optional[str]
 
@@ -30,13 +34,13 @@ class Proxy(NamedTuple):
         return [*plain, basic_authorization(self.username, self.password).split(" ", 1)[1]]
 
     def __repr__(self) -> str:
-        return f"Proxy({self.hostname!r}, {self.port!r})"
+        return f"Proxy({self.scheme!r}, {self.hostname!r}, {self.port!r})"
 
 
 def proxy_for(url: Optional[str], host: str, port: int, secure: bool) -> Optional[Proxy]:
     """Returns the proxy for a host: that of `url`; for `None`, what the environment says; for `""`, none."""
     if url is None:
-        if is_loopback(host) or proxy_bypass(host_and_port(host, port)):
+        if is_loopback(host) or _is_exempt(host, port):
             return None
         proxies = getproxies()
         url = proxies.get("https" if secure else "http") or proxies.get("all")
@@ -47,9 +51,18 @@ def proxy_for(url: Optional[str], host: str, port: int, secure: bool) -> Optiona
         proxy_port = parts.port
     except ValueError:
         raise OpeningFailed("the URL of the proxy makes no sense") from None
-    if parts.scheme != "http" or not parts.hostname:
-        raise OpeningFailed(f"the proxy must be an http:// URL, not {url_origin(url)}")
-    return Proxy(parts.hostname, proxy_port, parts.username, parts.password)
+    if parts.scheme not in PROXY_SCHEMES or not parts.hostname:
+        raise OpeningFailed(f"the proxy must be a URL of http:// or socks5h:// or its like, not {url_origin(url)}")
+    default = 80 if parts.scheme == "http" else 1080
+    return Proxy(parts.scheme, parts.hostname, proxy_port or default, parts.username, parts.password)
+
+
+def _is_exempt(host: str, port: int) -> bool:
+    environment = getproxies_environment()
+    if environment:
+        return bypassed(environment.get("no", ""), host, port)
+    # The settings of Windows or macOS; nothing elsewhere.
+    return bool(proxy_bypass(host_and_port(host, port)))
 
 
 def host_and_port(host: str, port: int) -> str:
@@ -57,8 +70,8 @@ def host_and_port(host: str, port: int) -> str:
     return f"{bracketed(host)}:{port}"
 
 
-def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, wait: Wait) -> None:
-    """Has the proxy connect to host and port.
+def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, opener: Opener, secrets: List[str]) -> None:
+    """Has an HTTP proxy connect to host and port.
 
     Raises:
         OpeningFailed: it refused, or its answer is no answer.
@@ -67,13 +80,9 @@ def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, wait: Wait) 
     request = f"CONNECT {name} HTTP/1.1\r\nHost: {name}\r\n"
     if proxy.username is not None:
         request += f"Proxy-Authorization: {basic_authorization(proxy.username, proxy.password)}\r\n"
-    head, rest = ask(sock, (request + "\r\n").encode("latin-1"), wait)
-    status, reason = parse_status(head)
+    head, rest = ask(sock, (request + "\r\n").encode("latin-1"), opener)
+    status, _ = parse_status(head)
     if not 200 <= status < 300:
-        raise OpeningFailed(
-            f"the proxy refused the connection: HTTP {status} {reason}".rstrip(),
-            retryable=status in RETRYABLE_STATUS,
-            status=status,
-        )
+        raise refusal("the proxy refused the connection", sock, (head, rest), opener, [*secrets, *proxy.secrets()])
     if rest:
         raise OpeningFailed("the proxy sent something of its own after the connection was made")

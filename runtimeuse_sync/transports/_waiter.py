@@ -10,7 +10,7 @@ import math
 import select
 import socket
 from collections import deque
-from typing import Any, Deque, Optional, Tuple
+from typing import Any, Deque, List, Optional, Sequence, Tuple
 
 #: A wake-up is on its way already, or nobody waits any more.
 _FULL_OR_CLOSED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED}
@@ -61,17 +61,34 @@ class Waiter:
             self._inner.recv(4096)
         return readable, writable
 
+    def wait_for_any(self, socks: Sequence[socket.socket], seconds: float) -> List[socket.socket]:
+        """Waits until one of several sockets can be written to, as one can that has failed; returns those that can."""
+        if len(socks) == 1:
+            return [sock for sock in socks if self.wait(sock, False, True, seconds)[1]]
+        if not hasattr(select, "poll"):
+            _, writable, failed = ready = select.select([self._inner], socks, socks, _limit(seconds))
+            found = [sock for sock in socks if sock in writable or sock in failed]
+            woken = bool(ready[0])
+        else:
+            poll = select.poll()
+            poll.register(self._inner.fileno(), select.POLLIN)
+            for sock in socks:
+                poll.register(sock.fileno(), select.POLLOUT)
+            events = dict(poll.poll(_milliseconds(seconds)))
+            found = [sock for sock in socks if sock.fileno() in events]
+            woken = self._inner.fileno() in events
+        if woken:
+            self._inner.recv(4096)
+        return found
+
     def _poll(self, sock: Optional[socket.socket], read: bool, write: bool, seconds: float) -> Tuple[bool, bool, bool]:
         if not hasattr(select, "poll"):
             reads = [self._inner] + ([sock] if sock is not None and read else [])
             writes = [sock] if sock is not None and write else []
-            limit = None if seconds == math.inf else min(max(0.0, seconds), _LONGEST)
-            ready = select.select(reads, writes, writes, limit)
+            ready = select.select(reads, writes, writes, _limit(seconds))
             return sock in ready[0], sock in ready[1] or sock in ready[2], self._inner in ready[0]
         poll = self._poller_of(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
-        # Rounded up: a wait that ends a fraction early would only be begun again.
-        milliseconds = None if seconds == math.inf else math.ceil(min(max(0.0, seconds), _LONGEST) * 1000)
-        events = dict(poll.poll(milliseconds))
+        events = dict(poll.poll(_milliseconds(seconds)))
         event = events.get(sock.fileno(), 0) if sock is not None else 0
         failed = event & ~(select.POLLIN | select.POLLOUT)
         return (
@@ -100,3 +117,13 @@ class Waiter:
     def _close_if_last(self) -> None:
         if self._closed and not self._waking:
             self._outer.close()
+
+
+def _limit(seconds: float) -> Optional[float]:
+    """Returns a time as `select` takes it."""
+    return None if seconds == math.inf else min(max(0.0, seconds), _LONGEST)
+
+
+def _milliseconds(seconds: float) -> Optional[int]:
+    """Returns a time as `poll` takes it, rounded up: a wait that ends a fraction early would only be begun again."""
+    return None if seconds == math.inf else math.ceil(min(max(0.0, seconds), _LONGEST) * 1000)

@@ -16,6 +16,7 @@ from .. import _codec
 from .. import _validation as check
 from .._call import Call
 from .._cleanup import join_thread, new_thread, start_thread, surely, undone_on_failure
+from .._connecting import Limits
 from .._connection import ConnectionClosed
 from .._outcomes import connection_error
 from .._redaction import url_origin
@@ -25,7 +26,13 @@ from ._http import basic_authorization
 from ._opening import USER_AGENT, Target
 from .base import Message
 
-DEFAULT_CONNECT_TIMEOUT = 10.0
+
+class Default(float):
+    """A number of seconds that nobody has chosen."""
+
+
+DEFAULT_CONNECT_TIMEOUT = Default(10.0)
+DEFAULT_HANDSHAKE_TIMEOUT = Default(60.0)
 DEFAULT_MAX_MESSAGE_SIZE = 256 * 1024 * 1024
 DEFAULT_MAX_BUFFERED = 16 * 1024 * 1024
 DEFAULT_PING_INTERVAL = 20.0
@@ -39,9 +46,12 @@ class WebSocketTransport:
         ws_url: The URL. A user and password in it go out as `Authorization: Basic`.
         headers: Sent with the handshake, to this host only.
         ssl_context: For `wss://`; default: the system's certificate authorities, host name checked.
-        proxy: URL `http://[user:password@]host:port` of a proxy; `None` (default) asks the environment (`http_proxy`,
-            `https_proxy`, `all_proxy`, `no_proxy`), `""` uses none.
-        connect_timeout: Seconds to connect in, retries included (default 10); `None` is no limit.
+        proxy: URL of a proxy, `http://[user:password@]host:port`; or `socks5h://…`, `socks5://…`, `socks4a://…` or
+            `socks4://…`, with the extra `[socks]`. `None` (default) asks the environment (`http_proxy`, `https_proxy`,
+            `all_proxy`, `no_proxy`), `""` uses none.
+        connect_timeout: Seconds until a connection is accepted, retries included (default 10); `None` is no limit.
+        handshake_timeout: Seconds for TLS and the WebSocket handshake of a connection that was accepted (default 60);
+            `None` is no limit. Where only `connect_timeout` is given, that limits all of it together.
         max_message_size: The longest message to receive, in bytes (default 256 MiB).
         max_buffered: How many bytes of messages are queued before TCP pushes back (default 16 MiB). As many may be kept
             of upload requests that wait for their answers; a runtime that sends more breaks the protocol.
@@ -61,6 +71,7 @@ class WebSocketTransport:
         ssl_context: Optional[ssl.SSLContext] = None,
         proxy: Optional[str] = None,
         connect_timeout: Optional[float] = DEFAULT_CONNECT_TIMEOUT,
+        handshake_timeout: Optional[float] = DEFAULT_HANDSHAKE_TIMEOUT,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         max_buffered: int = DEFAULT_MAX_BUFFERED,
         ping_interval: Optional[float] = DEFAULT_PING_INTERVAL,
@@ -72,6 +83,7 @@ class WebSocketTransport:
         if proxy is not None:
             check.check_proxy_url("proxy", proxy)
         check.check_seconds("connect_timeout", connect_timeout)
+        check.check_seconds("handshake_timeout", handshake_timeout)
         check.check_type("ping_timeout", ping_timeout, (int, float), "a number of seconds")
         check.check_seconds("ping_timeout", ping_timeout)
         check.check_seconds("ping_interval", ping_interval)
@@ -81,6 +93,7 @@ class WebSocketTransport:
         scheme, rest = ws_url.split(":", 1)
         self.ws_url = ws_url = f"{scheme.lower()}:{rest}"
         self.connect_timeout = connect_timeout
+        self.handshake_timeout = handshake_timeout
         self.max_buffered = max_buffered
         target = Target(ws_url, _headers(ws_url, headers), ssl_context, proxy)
         self._origin = url_origin(ws_url)
@@ -101,9 +114,14 @@ class WebSocketTransport:
 
     def connection(self, connect_deadline: Optional[Deadline] = None) -> SocketConnection:
         """Returns a new connection, not yet started; `connect_deadline` instead of the transport's own timeout."""
-        return SocketConnection(
-            self._with_context(), connect_deadline or Deadline(self.connect_timeout), self.max_buffered
-        )
+        alone = isinstance(self.handshake_timeout, Default) and not isinstance(self.connect_timeout, Default)
+        if connect_deadline is not None:
+            limits = Limits(connect_deadline, self.handshake_timeout, joint=True)
+        elif alone:
+            limits = Limits(Deadline(self.connect_timeout))
+        else:
+            limits = Limits(Deadline(self.connect_timeout), self.handshake_timeout, joint=False)
+        return SocketConnection(self._with_context(), limits, self.max_buffered)
 
     def _with_context(self) -> SocketSettings:
         # Made once: loading the system's certificate authorities takes longer than connecting.
@@ -117,7 +135,8 @@ class WebSocketTransport:
         """Opens a connection, and waits until it is open.
 
         Raises:
-            RuntimeConnectionError: the runtime could not be reached within `connect_timeout`.
+            RuntimeConnectionError: the runtime could not be reached within `connect_timeout`, or has not answered the
+                handshake within `handshake_timeout`.
         """
         connected = ConnectedWebSocketTransport(self.connection(), self.origin, self.secrets())
 

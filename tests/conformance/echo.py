@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Iterator, List, Optional, Tuple
 
+from runtimeuse_sync._connecting import Limits
 from runtimeuse_sync._socket_connection import SocketConnection, SocketSettings
 from runtimeuse_sync._wakeup import Deadline, Wakeup
 from runtimeuse_sync.transports import _frames
 from runtimeuse_sync.transports._link import WebSocketLink
-from runtimeuse_sync.transports._opening import Target, open_websocket
+from runtimeuse_sync.transports._opening import Target
 
 #: The longest message of the suites is 16 MiB.
 MAX_MESSAGE_SIZE = 64 << 20
@@ -45,8 +46,8 @@ class _Link(WebSocketLink):
 
 
 class _Connection(SocketConnection):
-    def _attempt(self) -> WebSocketLink:
-        return _Link(*open_websocket(self._settings.target, self._wait_to_open, self._resolve))
+    def _make_link(self, sock: Any, received: bytes) -> WebSocketLink:
+        return _Link(sock, received)
 
 
 def messages(url: str, *, echo: bool, seconds: float) -> Iterator[str]:
@@ -58,7 +59,7 @@ def messages(url: str, *, echo: bool, seconds: float) -> Iterator[str]:
         seconds: How long to try to connect, and how long the other side may be silent.
     """
     settings = SocketSettings(Target(url, {}, None, ""), MAX_MESSAGE_SIZE, None, 0.0)
-    connection = _Connection(settings, Deadline(seconds), 1 << 20)
+    connection = _Connection(settings, Limits(Deadline(seconds)), 1 << 20)
     wakeup, silence = Wakeup(), Deadline(seconds)
     connection.start(wakeup)
     inbox = connection.inbox

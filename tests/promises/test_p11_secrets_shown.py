@@ -45,7 +45,7 @@ def test_a_url_that_cannot_be(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    [f"http://user:{MARK}{end}" for end in ("#x@host/", "/x@host/", "?x@host/")] + [f"socks5://user:{MARK}@host"],
+    [f"http://user:{MARK}{end}" for end in ("#x@host/", "/x@host/", "?x@host/")] + [f"ftp://user:{MARK}@host"],
 )
 def test_a_proxy_url_that_cannot_be(url: str) -> None:
     with pytest.raises(ValueError, match="proxy") as caught:

@@ -57,7 +57,7 @@ def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
         at_the_end, goes_on = threading.Event(), threading.Event()
         atexit.register(lambda: at_the_end.set() or before or goes_on.wait(15))
 
-        from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient, _socket_connection
+        from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient, _connecting
 
         ready = threading.Event()
 
@@ -73,7 +73,7 @@ def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
             def __del__(self):
                 import this_module_does_not_exist
 
-        def load_at_the_end(name, load=_socket_connection.load):
+        def load_at_the_end(name, load=_connecting.load):
             ready.set()
             at_the_end.wait()
             loaded = load(name)
@@ -87,7 +87,7 @@ def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
         sys.modules["holder"] = types.ModuleType("holder")
         sys.modules["holder"].dying = Dying()
         if not before:
-            _socket_connection.load = load_at_the_end
+            _connecting.load = load_at_the_end
         client = RuntimeUseClient("ws://127.0.0.1:1", model="m")
 
         def wait_until_ready():
@@ -121,7 +121,7 @@ def test_the_thread_of_a_connection_imports_nothing_else(serve: Serve) -> None:
         client.query("one-shot", on_assistant_message=print, assistant_callback_timeout=5)
         for url in ("wss://localhost:1", "ws://h\u00f6st.invalid"):
             try:
-                RuntimeUseClient(url, model="m", connect_timeout=0.001).query("x")
+                RuntimeUseClient(url, model="m", connect_timeout=0.2).query("x")
             except ConnectionError:
                 print("refused")
         """,

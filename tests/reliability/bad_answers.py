@@ -98,7 +98,7 @@ def never() -> Dict[str, Refusal]:
     switching = b"HTTP/1.1 101 Switching Protocols"
     return {
         **{str(code): said(f"{code} Moved", elsewhere) for code in (301, 302, 303, 307, 308)},
-        **{str(code): said(f"{code} No") for code in (400, 401, 403, 404, 407, 410, 426, 429, 500, 501, 505)},
+        **{str(code): said(f"{code} No") for code in (400, 401, 403, 404, 407, 410, 426, 500, 501, 505)},
         "a page of HTML": said("200 OK", "Content-Type: text/html", body=page),
         "no content": said("204 No Content"),
         "wrong Sec-WebSocket-Accept": changed(b"Accept: ", b"Accept: x"),
@@ -125,7 +125,7 @@ def for_a_while() -> Dict[str, Refusal]:
         peer.cut(reset=True)
 
     return {
-        **{str(code): said(f"{code} Booting") for code in (502, 503, 504)},
+        **{str(code): said(f"{code} Booting") for code in (429, 502, 503, 504)},
         "reset at once": Refusal(reset_at_once, shown="reset"),
         "closed before the answer": break_off(0, reset=False),
         "reset before the answer": break_off(0, reset=True),

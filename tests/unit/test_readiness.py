@@ -99,7 +99,7 @@ def test_what_will_never_be_is_told_at_once(failure: BaseException) -> None:
     assert transport.attempts == 1
 
 
-@pytest.mark.parametrize("code", [502, 503, 504])
+@pytest.mark.parametrize("code", [429, 502, 503, 504])
 def test_a_gateway_before_a_runtime_that_boots(code: int) -> None:
     transport = Booting(status(code), None)
     RuntimeUseClient(transport=transport).wait_until_ready(PATIENCE)

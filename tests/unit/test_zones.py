@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import sys
 from typing import Any, List
@@ -17,6 +16,7 @@ from tests.network import has_ipv6
 
 from ..servers import PATIENCE
 from ..threads import InThread
+from .openers import SelectOpener
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,12 @@ def test_zones_are_split_off(host: str, split: Any) -> None:
 def test_only_the_name_look_up_gets_the_zone(port: str) -> None:
     looked_up: List[str] = []
 
-    def wait(sock: socket.socket, read: bool, write: bool) -> None:
-        select.select([sock] if read else [], [sock] if write else [], [], PATIENCE)
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def resolve(host: str, *_: Any) -> List[Any]:
-            looked_up.append(host)
-            return socket.getaddrinfo("127.0.0.1", listener.getsockname()[1], type=socket.SOCK_STREAM)
+        class Here(SelectOpener):
+            def look_up(self, host: str, port: int) -> List[Any]:
+                looked_up.append(host)
+                return socket.getaddrinfo("127.0.0.1", listener.getsockname()[1], type=socket.SOCK_STREAM)
 
         def refuse() -> bytes:
             served, _ = listener.accept()
@@ -57,7 +55,7 @@ def test_only_the_name_look_up_gets_the_zone(port: str) -> None:
 
         server = InThread(refuse)
         with pytest.raises(OpeningFailed, match="404"):
-            open_websocket(Target(f"ws://[fe80::1%25eth0]{port}/", {}, None, ""), wait, resolve)
+            open_websocket(Target(f"ws://[fe80::1%25eth0]{port}/", {}, None, ""), Here())
         assert f"\r\nHost: [fe80::1]{port}\r\n".encode() in server.result()
     assert looked_up == ["fe80::1%eth0"]
 
