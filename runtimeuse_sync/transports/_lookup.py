@@ -12,9 +12,10 @@ inherit held: each step on the shared dict is one of its own atomic methods, and
 import itertools
 import os
 import socket
-import threading
 from typing import Callable, Dict, List, Optional, Tuple
 
+from .._cleanup import new_thread, start_thread
+from ..errors import RuntimeUseError
 from ._http import OpeningFailed
 from ._opener import Addresses
 
@@ -88,11 +89,10 @@ class _LookUp:
         self.error: Optional[BaseException] = None
 
     def start(self) -> None:
-        thread = threading.Thread(target=self._run, name=f"runtimeuse-lookup-{next(_numbers)}", daemon=True)
         try:
-            thread.start()
-        except RuntimeError as error:
-            self._end(OpeningFailed(f"no thread to look the host name {self.key[1]} up can be started: {error}"))
+            start_thread(new_thread(self._run, f"runtimeuse-lookup-{next(_numbers)}"))
+        except RuntimeUseError as error:
+            self._end(OpeningFailed(str(error)))
 
     def _run(self) -> None:
         _, host, port = self.key
