@@ -19,7 +19,7 @@ import time
 from typing import Any, Callable, Iterator, Optional
 
 from ._cleanup import new_thread, start_thread
-from ._connection import Connection, ConnectionClosed
+from ._connection import Connection, ConnectionClosed, NotATransport
 from ._wakeup import Clock, Wakeup
 from .errors import RuntimeUseError
 from .transports.base import ConnectedTransport, Message, PersistentTransport, Transport
@@ -33,8 +33,10 @@ _logger = logging.getLogger("runtimeuse_sync")
 class BlockingConnection(Connection):
     """A connection over a transport with blocking methods."""
 
-    #: A custom transport may not react to `close` at all.
+    #: A custom transport may not react to `close` at all. One that does has ended by then, also after an abort or at
+    #: the deadline; of one that does not, the threads are left to themselves.
     join_timeout = 1.0
+    shortest_join = 0.05
 
     def __init__(
         self, connect: Callable[[], ConnectedTransport], max_buffered: int, clock: Clock = time.monotonic
@@ -55,7 +57,7 @@ class BlockingConnection(Connection):
     def _run(self) -> BaseException:
         self.held_up = True
         try:
-            transport = self._connect()
+            transport = _checked(self._connect())
         except BaseException as error:
             return _closed("", error, opening=True)
         finally:
@@ -149,10 +151,31 @@ def _text_of(received: Any) -> str:
     return text
 
 
+def _checked(made: Any) -> ConnectedTransport:
+    """Returns what a transport's `connect` has returned; it has the methods of a connection.
+
+    Raises:
+        NotATransport: it lacks one, or one must be awaited.
+    """
+    methods = {name: getattr(made, name, None) for name in ("send", "receive", "close")}
+    lacking = [name for name, method in methods.items() if not callable(method)]
+    awaited = [name for name, method in methods.items() if inspect.iscoroutinefunction(method)]
+    if not lacking and not awaited:
+        connected: ConnectedTransport = made
+        return connected
+    if callable(methods["close"]) and "close" not in awaited:
+        _close(made)  # A coroutine, for one, would warn that nobody has awaited it.
+    problem = f"has no {' and no '.join(lacking)}" if lacking else f"has a coroutine function for {awaited[0]}"
+    raise NotATransport(
+        f"the transport's connect() returned a {type(made).__name__}, which {problem}: it must be an object with the "
+        "blocking methods send, receive and close"
+    )
+
+
 def _close(transport: ConnectedTransport) -> None:
     try:
         transport.close()
-    except Exception as error:
+    except BaseException as error:
         _logger.warning("closing the transport failed: %s", type(error).__name__)
 
 
@@ -180,7 +203,7 @@ class QueueTransport:
         # Called only after the request has been put: it may wait for that, or answer without even looking.
         if self._incoming is None:
             self._asked.wait()
-            self._incoming = iter(self._call_transport())
+            self._incoming = _iterator(self._call_transport())
         return next(self._incoming, None)
 
     def _call_transport(self) -> Iterator[Message]:
@@ -207,6 +230,18 @@ class QueueTransport:
         close = getattr(self._incoming, "close", None)
         if close is not None:
             close()
+
+
+def _iterator(made: Any) -> Iterator[Message]:
+    """Returns an iterator over what a transport returned that was called; raises `NotATransport` where it has none."""
+    if hasattr(type(made), "__iter__") or hasattr(type(made), "__getitem__"):
+        return iter(made)
+    if inspect.iscoroutine(made):
+        made.close()
+    raise NotATransport(
+        f"the transport returned a {type(made).__name__} when it was called: it must return an iterator of messages, "
+        "as a plain generator function does"
+    )
 
 
 def connector(transport: Any, *, one_shot: bool = False) -> Callable[[], ConnectedTransport]:

@@ -75,6 +75,10 @@ class ConnectionClosed(Exception):
         self.retry_after = retry_after
 
 
+class NotATransport(TypeError):
+    """What a custom transport has made is no connection; callers get its text as a plain `TypeError`."""
+
+
 class Outgoing:
     """A message that is to be sent.
 
@@ -109,6 +113,9 @@ class Connection:
     #: How long a caller waits for the thread to end, in seconds: it is on its way out then, and needs no more than a
     #: turn of the processor, which a busy machine may keep it waiting for.
     join_timeout = 10.0
+
+    #: The same for a caller that has no time left.
+    shortest_join = 10.0
 
     def __init__(self, max_buffered: int, clock: Clock = time.monotonic) -> None:
         self.inbox = Inbox(max_buffered)
@@ -189,11 +196,16 @@ class Connection:
         self.inbox.fail(reason)
         self.close()
 
-    def join(self) -> None:
-        """Waits for the connection's thread to end, unless it is held up where nobody can reach it, or is this one."""
+    def join(self, patience: float = math.inf) -> None:
+        """Waits for the connection's thread to end, unless it is held up where nobody can reach it, or is this one.
+
+        Args:
+            patience: The seconds that the caller has for it; it waits for `join_timeout` at most, and for
+                `shortest_join` in any case.
+        """
         if self.runs_this:
             return
-        until = time.monotonic() + self.join_timeout
+        until = time.monotonic() + min(self.join_timeout, max(patience, self.shortest_join))
         while self._thread.is_alive() and self.belongs_to_this_process and not self.held_up:
             left = until - time.monotonic()
             # At the interpreter's end, daemons do not run any more.

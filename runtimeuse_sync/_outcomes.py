@@ -5,7 +5,7 @@ Pure functions; no threads run here. This is where secrets are masked in what th
 
 from typing import Any, List, Optional
 
-from ._connection import ConnectionClosed
+from ._connection import ConnectionClosed, NotATransport
 from ._error_text import beginning_of
 from ._redaction import in_any_form, scrub, scrub_value
 from ._requests import Request
@@ -78,8 +78,8 @@ def idle_error(seconds: Optional[float], message_count: int, last_message_type: 
     )
 
 
-def connection_error(closed: Optional[BaseException], origin: str, kind: str, secrets: List[str]) -> RuntimeUseError:
-    """Returns the public error for a connection that is closed.
+def connection_error(closed: Optional[BaseException], origin: str, kind: str, secrets: List[str]) -> Exception:
+    """Returns the public error for a connection that is closed: a `RuntimeUseError`, or a `TypeError` for no transport.
 
     Args:
         closed: Why.
@@ -91,6 +91,8 @@ def connection_error(closed: Optional[BaseException], origin: str, kind: str, se
         error = ConnectionLostError(f"the connection failed: {type(closed).__name__}", {"in_flight": kind})
         error.__cause__ = _presentable(closed, secrets)
         return error
+    if isinstance(closed.cause, NotATransport):
+        return TypeError(str(closed.cause))
     reason = scrub(str(closed), in_any_form(secrets))
     public: RuntimeUseError
     if closed.opening:

@@ -15,7 +15,7 @@ from ._connection import Connection
 from ._late_imports import load
 from ._outcomes import connection_error
 from ._wakeup import Deadline
-from .errors import RunTimeoutError, RuntimeUseError
+from .errors import RunTimeoutError
 from .transports._http import RETRYABLE_ERRNO, RETRYABLE_STATUS
 
 #: Seconds after which a WebSocket, which ends at its deadline and says how the last attempt failed, is given up.
@@ -69,7 +69,7 @@ class Readiness:
         self._origin = origin
         self._secrets = secrets
         self._repeat = repeat
-        self._failure: Optional[RuntimeUseError] = None
+        self._failure: Optional[Exception] = None
 
     def wait(self) -> None:
         """Blocks until a connection has been opened; closes it.
@@ -113,7 +113,7 @@ class Readiness:
 
         def give_back() -> None:
             connection.close()
-            connection.join()
+            connection.join(0.0 if self._call.aborted else self._deadline.remaining())
 
         cleaned_up(lambda: self._wait_until_open(connection), give_back)
 

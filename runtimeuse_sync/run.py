@@ -64,6 +64,7 @@ class Run(Generic[ResultType]):
         self._exchange: Optional[Exchange] = None
         self._started = False
         self._joined = False
+        self._concluded = False
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
         self._result: Optional[ResultType] = None
         self._error: Optional[BaseException] = None
@@ -207,7 +208,9 @@ class Run(Generic[ResultType]):
         connection = self._call.connection
         if self._line.one_shot and connection is not None and not self._joined:
             self._joined = True
-            connection.join()
+            # Who has its answer may wait for a custom transport to end; all others have waited long enough.
+            answered = self._concluded and not self._call.aborted
+            connection.join(self._call.deadline.remaining() if answered else 0.0)
         if self._finalizer is not None:
             self._finalizer.detach()
 
@@ -277,6 +280,7 @@ class Run(Generic[ResultType]):
     def _conclude(self, exchange: Exchange, received: Received) -> None:
         """The terminal has come: ends a one-shot's session, then returns or raises what the run comes to."""
         self._call.check()
+        self._concluded = True
         result: Any = None
         error: Optional[AgentRuntimeError] = None
         try:

@@ -99,7 +99,7 @@ class RuntimeUseSession(Calls):
         exchange.leave(call, ticket)
         exchange.close()
         self._closed = True
-        exchange.connection.join()
+        exchange.connection.join(0.0 if call.aborted else call.deadline.remaining())
 
     def __enter__(self) -> "RuntimeUseSession":
         return self.open()

@@ -31,7 +31,10 @@ class ConnectedTransport(Protocol):
         """
 
     def close(self) -> None:
-        """Closes the connection, so that a blocked `send` or `receive` returns or raises."""
+        """Closes the connection, so that a blocked `send` or `receive` returns or raises.
+
+        No abort and no deadline waits for that: what is still blocked then is left to threads of the client's own.
+        """
 
 
 class PersistentTransport(Protocol):

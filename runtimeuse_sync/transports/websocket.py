@@ -146,6 +146,9 @@ class WebSocketTransport:
 
         return undone_on_failure(wait, connected.close)
 
+    def _not_yet_open(self) -> "ConnectedWebSocketTransport":
+        return ConnectedWebSocketTransport(self.connection(), self.origin, self.secrets())
+
     def __call__(self, send_queue: "queue.Queue[Optional[Message]]") -> Iterator[Message]:
         """Opens a connection for one request: sends what the queue yields, until `None`; yields what is received.
 
@@ -153,7 +156,8 @@ class WebSocketTransport:
             RuntimeConnectionError: the runtime could not be reached, or the connection was lost.
             ProtocolError, ValueError: as `ConnectedWebSocketTransport.receive`.
         """
-        connected = self.connect()
+        overridden = getattr(self.connect, "__func__", None) is not WebSocketTransport.connect
+        connected = self.connect() if overridden else self._not_yet_open()
 
         def send_all() -> None:
             message = send_queue.get()
@@ -173,6 +177,9 @@ class WebSocketTransport:
         try:
             sender = new_thread(send_all, "runtimeuse-queue-sender")
             start_thread(sender)
+            if not overridden:
+                # Only now: the queue's end ends the opening as well.
+                connected.wait_until_open()
             message = connected.receive()
             while message is not None:
                 yield message
