@@ -6,6 +6,7 @@ One worker thread (`runtimeuse-download`) at a time per request, started and wai
 import http
 import os
 import tempfile
+import zlib
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -13,14 +14,13 @@ from .._redaction import mask_url
 from ._extras import needs_extra
 from .archives import ArchiveError, extract
 from .failures import RequestFailedError
+from .http_body import BodyCutError, announced_length, whole_body
 from .http_transfer import Transfer
 from .settings import RuntimeSettings
 from .workers import Workers
 
 if TYPE_CHECKING:
     import requests
-
-_CHUNK = 256 * 1024
 
 #: What unfinished files are called; artifacts never are.
 PARTIAL_PREFIX, PARTIAL_SUFFIX = ".runtimeuse-", ".part"
@@ -62,6 +62,7 @@ def file_name(url: str) -> str:
 def _fetch(url: str, directory: str, transfer: Transfer, settings: RuntimeSettings) -> None:
     with needs_extra():
         import requests
+        import urllib3
 
     name = file_name(url)
     os.makedirs(directory, exist_ok=True)
@@ -69,19 +70,22 @@ def _fetch(url: str, directory: str, transfer: Transfer, settings: RuntimeSettin
     try:
         with os.fdopen(descriptor, "wb") as file, transfer.open_session() as session:
             try:
-                with session.get(url, stream=True, timeout=settings.http_timeout) as response:
+                # As it is: what a server compresses on the way is only harder to take for whole.
+                plain = {"Accept-Encoding": "identity"}
+                with session.get(url, headers=plain, stream=True, timeout=settings.http_timeout) as response:
                     _check_status(response)
-                    announced = response.headers.get("Content-Length", "")
-                    _check_size(int(announced) if announced.isdecimal() else 0, settings)
+                    _check_size(announced_length(response) or 0, settings)
                     size = 0
-                    for chunk in response.iter_content(_CHUNK):
+                    for chunk in whole_body(response):
                         transfer.check()
                         size += len(chunk)
                         _check_size(size, settings)
                         file.write(chunk)
             # A URL that only shows to be none when it is used, or was redirected to, is a `ValueError` of any library.
-            except (requests.RequestException, ValueError) as error:
+            except (requests.RequestException, urllib3.exceptions.HTTPError, zlib.error, ValueError) as error:
                 transfer.check()
+                if isinstance(error, BodyCutError):
+                    raise RequestFailedError(f"Download failed: {error} from {mask_url(url)}") from None
                 # Without the cause: its text has the whole URL, and URLs are signed.
                 raise RequestFailedError(f"Download failed: {type(error).__name__} at {mask_url(url)}") from None
         if name.lower().endswith(".zip"):
