@@ -8,18 +8,21 @@ import asyncio
 import hmac
 import logging
 import os
+import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .._validation import host_in_url
 from ._extras import needs_extra
 from .agents import AgentSpec, load_agent
 from .builtin_agents import built_in_agents
+from .listening import Listener, Room, listen
 from .processes import ProcessRunner
 from .request import RuntimeParts
 from .session import Session
 from .settings import RuntimeSettings
+from .vanishing import Watch
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -49,7 +52,8 @@ class RuntimeServer:
         self._processes = ProcessRunner(settings, self._workers)
         self._sessions: Dict[Session, ServerConnection] = {}
         self._transports: Set[asyncio.BaseTransport] = set()
-        self._server: Optional[Server] = None
+        self._room = Room()
+        self._listener: Optional[Listener] = None
 
     async def start(self) -> str:
         """Begins to listen; returns the WebSocket URL.
@@ -72,19 +76,23 @@ class RuntimeServer:
         quiet = logging.getLogger("runtimeuse_sync.runtime.websockets")
         quiet.setLevel(logging.WARNING)
         quiet.addFilter(_about_handshakes)
-        self._server = await serve(
-            self._handle,
-            settings.host,
-            settings.port,
-            process_request=self._admit,
-            create_connection=self._connection_class(),
-            compression=None,
-            ping_interval=None,
-            max_size=settings.max_message_size,
-            max_queue=_UNREAD_FRAMES,
-            server_header="runtimeuse_sync",
-            logger=quiet,
-        )
+        asyncio.get_running_loop().set_exception_handler(self._room.on_loop_exception)
+
+        async def serve_on(bound: socket.socket) -> "Server":
+            return await serve(
+                self._handle,
+                sock=bound,
+                process_request=self._admit,
+                create_connection=self._connection_class(),
+                compression=None,
+                ping_interval=None,
+                max_size=settings.max_message_size,
+                max_queue=_UNREAD_FRAMES,
+                server_header="runtimeuse_sync",
+                logger=quiet,
+            )
+
+        self._listener = await listen(settings.host, settings.port, self._room, serve_on)
         return self._url()
 
     async def stop(self) -> None:
@@ -92,9 +100,9 @@ class RuntimeServer:
 
         Takes about `stop_timeout` at most; agents that have not returned by then are left behind, which is logged.
         """
-        if self._server is None:
+        if self._listener is None:
             return
-        self._server.close(close_connections=False)
+        self._listener.close()
         stopping: List[asyncio.Future[Any]] = [asyncio.ensure_future(session.stop()) for session in self._sessions]
         if stopping:
             await asyncio.wait(stopping, timeout=self._settings.stop_timeout)
@@ -102,7 +110,7 @@ class RuntimeServer:
         for transport in list(self._transports):
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()
-        closed = asyncio.ensure_future(self._server.wait_closed())
+        closed = asyncio.ensure_future(self._listener.wait_closed())
         await asyncio.wait({closed, *stopping}, timeout=_CUT_TIMEOUT)
         await self._processes.end_all()
 
@@ -122,6 +130,13 @@ class RuntimeServer:
 
     def _admit(self, connection: "ServerConnection", request: "Request") -> "Optional[Response]":
         """Answers a handshake that is not welcome."""
+        if self._room.is_scarce(connection.transport.get_extra_info("socket").fileno()):
+            self._room.note()
+            refusal = connection.respond(
+                HTTPStatus.SERVICE_UNAVAILABLE, "The runtime has no file descriptors left for one more connection.\n"
+            )
+            refusal.headers["Retry-After"] = "1"
+            return refusal
         allowed = self._settings.allow_origins
         if "*" not in allowed and not all(origin in allowed for origin in request.headers.get_all("Origin")):
             # A page in a browser on this machine reaches loopback too, and whoever reaches the runtime runs commands.
@@ -140,18 +155,19 @@ class RuntimeServer:
         class Connection(ServerConnection):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 transports.add(transport)
+                self._watch = Watch(transport)
                 super().connection_made(transport)
 
             def connection_lost(self, exc: Optional[Exception]) -> None:
+                self._watch.end()
                 super().connection_lost(exc)
                 transports.discard(self.transport)
 
         return Connection
 
     def _url(self) -> str:
-        assert self._server is not None
-        port = next(iter(self._server.sockets)).getsockname()[1]
-        return f"ws://{host_in_url(self._settings.host)}:{port}"
+        assert self._listener is not None
+        return f"ws://{host_in_url(self._settings.host)}:{self._listener.port}"
 
 
 class _AboutHandshakes(logging.Filter):
@@ -171,7 +187,9 @@ _about_handshakes = _AboutHandshakes()
 def _shows_token(request: "Request", token: str) -> bool:
     headers = [value.partition(" ") for value in request.headers.get_all("Authorization")]
     candidates = [shown.strip() for scheme, _, shown in headers if scheme.lower() == "bearer"]
-    candidates += parse_qs(urlsplit(request.path).query).get("token", [])
+    # By the rules of URLs, not of HTML's forms, where a plus stands for a blank: no token has one.
+    pairs = [pair.partition("=") for pair in urlsplit(request.path).query.split("&")]
+    candidates += [unquote(value) for name, _, value in pairs if unquote(name) == "token"]
     # In constant time, so that an answer's delay says nothing of how much was right.
     right = [hmac.compare_digest(candidate.encode(errors="replace"), token.encode()) for candidate in candidates]
     return any(right)

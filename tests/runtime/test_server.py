@@ -107,6 +107,24 @@ def test_a_token_is_asked_for(start: StartRuntime, caplog: pytest.LogCaptureFixt
     assert "s3cret" not in str(own)
 
 
+@pytest.mark.parametrize(
+    ("token", "query"),
+    [
+        ("a+b", "?token=a+b"),
+        ("a+b", "?token=a%2Bb"),
+        ("a+b", "?tok%65n=a%2bb"),
+        ("a;b", "?token=a;b"),
+        ("a%2Bb", "?token=a%252Bb"),
+        ("a=b", "?x=1&token=a=b"),
+        ("a", "?token=wrong&token=a"),
+    ],
+)
+def test_tokens_of_any_characters_in_the_url(start: StartRuntime, token: str, query: str) -> None:
+    runtime = start("echo", token=token)
+    assert refused_with(runtime, query) == 101
+    assert refused_with(runtime, query.replace("a", "b")) == 401
+
+
 def test_frames_are_not_compressed(start: StartRuntime) -> None:
     with connect(start("echo").ws_url, compression="deflate") as connection:
         assert connection.response is not None
