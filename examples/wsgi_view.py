@@ -50,7 +50,8 @@ def main() -> None:
                     with browse(url) as response:
                         print(f"{prompt!r}: {response.status} {response.read().decode().strip()}")
                 except HTTPError as error:
-                    print(f"{prompt!r}: {error.code} {error.read().decode().strip()}")
+                    with error:
+                        print(f"{prompt!r}: {error.code} {error.read().decode().strip()}")
             server.shutdown()
     print("the runtime has stopped:", ask(client, "echo hello")[0])
 

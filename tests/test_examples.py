@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,27 @@ def test_an_example(name: str, tmp_path: Path) -> None:
     pattern = "\n".join(line[8:] for line in PRINTS[name].strip("\n").split("\n"))
     assert re.fullmatch(pattern, ran.stdout.decode()), ran.stdout.decode()
     assert list(tmp_path.iterdir()) == [], "it cleans up after itself"
+
+
+def test_the_web_view_closes_the_errors_that_it_reads() -> None:
+    """Python 3.14 says so where one is not."""
+    script = textwrap.dedent(
+        """
+        import runpy, sys
+        from urllib.error import HTTPError
+
+        raised = []
+        make = HTTPError.__init__
+
+        def note(self, *arguments):
+            make(self, *arguments)
+            raised.append(self)
+
+        HTTPError.__init__ = note
+        runpy.run_path(sys.argv[1], run_name="__main__")
+        print([error.closed for error in raised])
+        """
+    )
+    command = [sys.executable, "-c", script, str(EXAMPLES / "wsgi_view.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[True, True]"
