@@ -130,6 +130,10 @@ class Connection:
         self._closing = False
         self._tell_opening = True
         self._outbox: Deque[Outgoing] = deque()
+        # Each written by one side only. The last: what was taken, and the transport has not sent.
+        self._submitted_bytes = 0
+        self._taken_bytes = 0
+        self._unsent_bytes = 0
         self._pid = os.getpid()
         self._thread = new_thread(self._main, f"runtimeuse-connection-{next(_numbers)}")
 
@@ -169,6 +173,7 @@ class Connection:
         if outgoing.request_of is not None:
             self.in_flight = outgoing.request_of
         if not self.has_got(outgoing):
+            self._submitted_bytes += len(outgoing.payload)
             self._outbox.append(outgoing)
         self.poke()
 
@@ -176,6 +181,11 @@ class Connection:
         """Returns whether a message is waiting to be sent, or has been."""
         # In this order: it is marked as taken before it leaves the outbox.
         return outgoing in self._outbox or outgoing.taken
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait until the peer takes them, about."""
+        return self._submitted_bytes - self._taken_bytes + self._unsent_bytes
 
     def used_up(self, batch: Batch) -> None:
         """Takes a used-up batch out of the inbox, and has reading go on if that made room."""
@@ -274,6 +284,7 @@ class Connection:
             next_one = self._outbox[0]
             next_one.taken = True
             self._outbox.popleft()
+            self._taken_bytes += len(next_one.payload)
             call = next_one.request_of
             if call is not None:
                 if self._closing and call.cancel_wanted:

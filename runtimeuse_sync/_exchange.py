@@ -23,7 +23,7 @@ from . import _codec
 from ._call import Call
 from ._connection import Connection, ConnectionClosed, Outgoing
 from ._inbox import Batch
-from ._incoming import Received, interpret
+from ._incoming import Complaints, Received, interpret
 from ._logs import Logger
 from ._outcomes import connection_error
 from ._probe_timer import ProbeTimer
@@ -38,6 +38,9 @@ from .messages import ArtifactUploadRequestMessageInterface
 
 #: How many secrets of earlier calls are still masked in later ones.
 MAX_TOLD = 256
+
+#: Seconds between two looks at whether the peer takes what is sent, where nothing tells.
+_LOOK_AGAIN = 0.05
 
 
 class Exchange:
@@ -71,6 +74,7 @@ class Exchange:
         self._barrier: Optional[Outgoing] = None
         self._request: Optional[Outgoing] = None
         self._probe_timer = ProbeTimer()
+        self._complaints = Complaints()
         self._halves = Halves()
         self._own_ticket = Ticket(Wakeup())
         if persistent:
@@ -140,6 +144,17 @@ class Exchange:
                 return None
             self._wait(call, idle_until)
 
+    def wait_until_answers_are_taken(self, call: Call, until: float = math.inf) -> None:
+        """Waits until no more than may be buffered is left to be sent; raises as `enter`, but for a lost connection.
+
+        A runtime that announces files and does not read what it is answered would fill the memory otherwise.
+        """
+        inbox = self.connection.inbox
+        # A large request may be left to be sent besides.
+        most = inbox.max_bytes + (0 if self._request is None else len(self._request.payload))
+        while self.connection.unsent > most and inbox.closed is None and call.now() < until:
+            call.wait(min(until, call.now() + _LOOK_AGAIN))
+
     def leave(self, call: Call, ticket: Ticket) -> None:
         """Gives the turn up; a request that is still in flight is cancelled. May be repeated, and never blocks."""
         if self.turn.has(ticket):
@@ -197,7 +212,7 @@ class Exchange:
         answered from there.
         """
         halves = self._halves
-        received = interpret(batch.items[batch.position], self.protocol, self.logger, halves)
+        received = interpret(batch.items[batch.position], self.protocol, self.logger, halves, self._complaints)
         if received is None:
             batch.position += 1
             return None
@@ -222,12 +237,8 @@ class Exchange:
         if self.uploads.keep(request):
             return
         limit = self.connection.inbox.max_bytes
-        self.connection.fail(
-            ConnectionClosed(
-                f"the runtime announced more artifacts than may wait for their answers (max_buffered: {limit} bytes)",
-                protocol_error=True,
-            )
-        )
+        problem = f"the runtime announced more artifacts than may wait for answers (max_buffered: {limit} bytes)"
+        self.connection.fail(ConnectionClosed(problem, protocol_error=True))
         if self.active is not None:
             self.check_connection(self.active)
 

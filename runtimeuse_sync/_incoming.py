@@ -1,4 +1,4 @@
-"""What a message that has come from the runtime means to the protocol. Pure functions; no threads run here."""
+"""What a message that has come from the runtime means to the protocol. No threads run here."""
 
 from typing import Any, NamedTuple, Optional
 
@@ -12,6 +12,25 @@ from .errors import ProtocolError
 _TERMINALS = ("result_message", "command_execution_result_message", "error_message")
 
 
+#: Of how many malformed messages of a connection it is said what is wrong: a runtime can send them without end.
+_MOST_COMPLAINTS = 20
+
+
+class Complaints:
+    """What is said of a connection's malformed messages."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def make(self, logger: Logger, problem: Exception) -> None:
+        """Says what is wrong with a message; of many, only with the first ones."""
+        self._made += 1
+        if self._made <= _MOST_COMPLAINTS:
+            logger.warning("ignored a malformed message from the runtime: %s", problem)
+        if self._made == _MOST_COMPLAINTS:
+            logger.warning("more malformed messages on this connection are ignored without a word")
+
+
 class Received(NamedTuple):
     """What a message means, and the message, checked; an exception in its place where a terminal is malformed."""
 
@@ -19,7 +38,9 @@ class Received(NamedTuple):
     message: Any
 
 
-def interpret(item: Item, protocol: Protocol, logger: Logger, halves: Halves) -> Optional[Received]:
+def interpret(
+    item: Item, protocol: Protocol, logger: Logger, halves: Halves, complaints: Complaints
+) -> Optional[Received]:
     """Returns what a message means now; `None` for one that decides nothing: malformed, empty or of an unknown type.
 
     Args:
@@ -27,6 +48,7 @@ def interpret(item: Item, protocol: Protocol, logger: Logger, halves: Halves) ->
         protocol: Where its connection's requests stand.
         logger: Where to log.
         halves: Half characters at the ends of the request's output so far.
+        complaints: What logs that a message is malformed.
     """
     message_type = ""
     try:
@@ -36,7 +58,7 @@ def interpret(item: Item, protocol: Protocol, logger: Logger, halves: Halves) ->
     except _codec.MalformedMessage as problem:
         message_type = message_type or _codec.unparsed_type(item)
         if message_type not in _TERMINALS:
-            logger.warning("ignored a malformed message from the runtime: %s", problem)
+            complaints.make(logger, problem)
             return None
         message = ProtocolError(f"the runtime sent a malformed message: {problem}")
     if message is None:

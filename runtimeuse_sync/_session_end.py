@@ -81,6 +81,7 @@ def _until_confirmed(
     uploads.retry_failed()
     while True:
         while uploads.kept:
+            exchange.wait_until_answers_are_taken(call, until)
             if not _waits_for_answers(exchange, call):
                 break
             if call.now() >= until:

@@ -119,6 +119,7 @@ class SocketConnection(Connection):
             was_blocked = link.wants_write
             if link.flush() and was_blocked:
                 self._note_sign_of_life()
+            self._unsent_bytes = link.unsent
             if closing:
                 return ConnectionClosed("the connection was closed")
             self._keep_alive(link)

@@ -51,6 +51,8 @@ class UploadServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    #: A runtime has 32 connections opened at once, or more: who finds no place waits for a second or longer.
+    request_queue_size = 256
 
     def __init__(self, host: str, directory: Path, token: str) -> None:
         self.directory = directory

@@ -303,4 +303,5 @@ class Run(Generic[ResultType]):
     def _serve_kept(self, exchange: Exchange) -> None:
         while exchange.uploads.can_be_served and self._error is None:
             self._call.check()
+            exchange.wait_until_answers_are_taken(self._call)
             exchange.uploads.serve_next(self._call, self._callbacks)

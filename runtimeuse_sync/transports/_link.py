@@ -55,12 +55,14 @@ class WebSocketLink:
         sock: The socket, non-blocking.
         wants_write: Whether bytes wait until the socket can be written to.
         disconnected: Why it is over, once it is.
+        unsent: How many bytes are queued that the socket has not taken.
     """
 
     def __init__(self, sock: Any, received: bytes, max_message_size: int) -> None:
         self.sock = sock
         self.wants_write = False
         self.disconnected: Optional[Disconnected] = None
+        self.unsent = 0
         self._parser = _frames.FrameParser(max_message_size)
         self._out: Deque[memoryview] = deque()
         self._secure = isinstance(sock, ssl.SSLSocket)
@@ -84,6 +86,7 @@ class WebSocketLink:
 
     def _queue(self, data: bytes) -> None:
         self._out.append(memoryview(data))
+        self.unsent += len(data)
 
     def _queue_close(self, data: bytes) -> None:
         # Nothing may follow a close frame (RFC 6455 §5.5.1), so what pings are owed goes before it.
@@ -121,6 +124,7 @@ class WebSocketLink:
                 break
             progress = True
             left -= sent
+            self.unsent -= sent
             if sent == len(self._out[0]):
                 self._out.popleft()
             else:

@@ -6,6 +6,7 @@ as its peak has that of the process that forked.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import zlib
@@ -13,7 +14,7 @@ import zlib
 import pytest
 
 from ..promises.helpers import answer, output, ran, text
-from ..servers import TEXT, FaultServer, Message, Peer, frame
+from ..servers import TEXT, FaultServer, Message, Peer, PeerGone, frame
 from . import children
 from .tally import Tally, tries
 
@@ -96,6 +97,45 @@ def test_a_stream_through_a_callback_that_sleeps(tally: Tally, size: int) -> Non
     assert (seen, characters, exit_code) == (streaming.count, streaming.count * size, 0)
     assert growth < GROWTH, f"{growth >> 20} MiB"
     tally.survived(fault, total // MEBIBYTE)
+
+
+REQUESTS = (
+    PREAMBLE
+    + """
+from runtimeuse_sync import ProtocolError
+
+try:
+    RuntimeUseClient(url, model="m", max_buffered=1 << 20).execute_commands(["announce"])
+except ProtocolError as error:
+    print(json.dumps([error.error, resident("VmHWM") - before]))
+"""
+)
+
+
+def test_upload_requests_that_nobody_answers(tally: Tally) -> None:
+    fault = "memory: thousands of upload requests that nobody answers"
+    thousands = tries(60, 200)
+    tally.tried(fault, thousands)
+    path = "/out/" + "x" * 1000
+    request = {"message_type": "artifact_upload_request_message", "filename": path[5:], "filepath": path}
+    many = frame(TEXT, json.dumps(request).encode()) * 1000
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for message in peer.requests():
+            if message["message_type"] == "invocation_message":
+                peer.send(text(message["user_prompt"]))
+            else:
+                with contextlib.suppress(PeerGone):
+                    for _ in range(thousands):
+                        peer.raw(many)
+                return
+
+    with FaultServer(script) as server:
+        said, growth = json.loads(children.run(REQUESTS, server.url, patience=600))
+    assert "announced more artifacts" in said
+    assert growth < GROWTH, f"{growth >> 20} MiB"
+    tally.survived(fault, thousands)
 
 
 LARGE = (

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import itertools
+import json
 import threading
-from typing import Any, List, Optional
+import types
+from typing import Any, List, NamedTuple, Optional
 
 import pytest
 
 from runtimeuse_sync import ArtifactUploadResult, ExecuteCommandsOptions, QueryOptions
+from runtimeuse_sync._call import Call
+from runtimeuse_sync._callbacks import Callbacks
+from runtimeuse_sync._turn import Ticket
 
 from ..servers import PATIENCE
 from .callbacks import (
@@ -134,6 +140,43 @@ def test_an_upload_callback_that_returns_something_else(returned: Any, text: str
     with pytest.raises(TypeError, match=text) as caught:
         uploaded(with_upload(lambda request: returned))
     assert "on_artifact_upload_request" in str(caught.value)
+
+
+class Answer(NamedTuple):
+    """What looks like an `ArtifactUploadResult`, and is none."""
+
+    presigned_url: str
+    content_type: str
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer("https://store.test/a?sig=hidden", "text/plain"),
+        types.SimpleNamespace(presigned_url="https://store.test/a?sig=hidden", content_type="text/plain", more=1),
+    ],
+)
+def test_an_upload_callback_that_returns_what_looks_like_a_result(answer: Any) -> None:
+    call = Call("query", None)
+    options = with_upload(lambda request: answer)
+    sent = json.loads(Callbacks(options, call, Ticket(call.wakeup)).upload(REQUEST, options))
+    assert (sent["presigned_url"], sent["content_type"]) == ("https://store.test/a?sig=hidden", "text/plain")
+    assert "hidden" in call.secrets
+
+
+def test_the_secrets_of_upload_urls_are_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtimeuse_sync._callbacks.MAX_URL_SECRETS", 10)
+    numbers = itertools.count()
+    call = Call("query", None)
+    call.secrets = ["own"]
+    options = with_upload(lambda request: ArtifactUploadResult(f"https://x/a?sig=number{next(numbers)}&t=same", "t"))
+    callbacks = Callbacks(options, call, Ticket(call.wakeup))
+    for _ in range(20):
+        callbacks.upload(REQUEST, options)
+    assert len(call.secrets) == 11
+    assert call.secrets[0] == "own"
+    assert "number19" in call.secrets
+    assert "number0" not in call.secrets
 
 
 def test_an_upload_callback_that_returns_a_coroutine() -> None:

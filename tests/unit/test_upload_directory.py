@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -152,3 +153,28 @@ def test_what_is_under_way_for_too_long_is_given_up(tmp_path: Path, grace: float
     with connection:
         assert connection.recv(1000) == b""
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("runtimeuse-upload")]
+
+
+def test_many_uploads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that come while the server does not get to them."""
+    go_on = threading.Event()
+    process = _upload_server.UploadServer.process_request
+
+    def held(server: Any, *arguments: Any) -> None:
+        assert go_on.wait(PATIENCE)
+        process(server, *arguments)
+
+    monkeypatch.setattr(_upload_server.UploadServer, "process_request", held)
+    with UploadDirectory(tmp_path) as uploads, contextlib.ExitStack() as stack:
+        begun = []
+        for number in range(100):
+            url = urlsplit(uploads.callback(request_for(f"/out/{number}")).presigned_url)
+            # Without a place in the queue this would take a second, for the system to try again.
+            begun.append((url, stack.enter_context(socket.create_connection((url.hostname, url.port or 0), 0.9))))
+        for url, connection in begun:
+            connection.sendall(f"PUT {url.path}?{url.query} HTTP/1.1\r\nContent-Length: 1\r\n\r\nx".encode())
+        go_on.set()
+        for _, connection in begun:
+            connection.settimeout(PATIENCE)
+            assert connection.recv(1000).startswith(b"HTTP/1.0 200")
+    assert sorted(int(path.name) for path in (tmp_path / "out").iterdir()) == list(range(100))
