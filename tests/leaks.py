@@ -24,7 +24,7 @@ PREFIX = "runtimeuse"
 GRACE_SECONDS = 2.0
 POLL_SECONDS = 0.01
 # How often they are looked for in any case: what holds them up on a busy machine holds up each look, too.
-GRACE_LOOKS = 400
+GRACE_LOOKS = 100
 
 DESCRIPTORS = "/proc/self/fd"
 

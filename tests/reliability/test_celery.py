@@ -27,9 +27,9 @@ from ..promises.conftest import QUICK
 from ..promises.helpers import Serve, client_of, text, upload
 from ..servers import Peer, PeerGone
 from .redis_server import needs_redis, redis_server
-from .tally import Tally, seeded, tries
+from .tally import FULL, Tally, seeded, tries
 
-pytestmark = [needs("celery", "redis"), needs_redis(), pytest.mark.timeout(900)]
+pytestmark = [needs("celery", "redis"), needs_redis(), pytest.mark.timeout(1200 if FULL else 240)]
 
 #: For what must come in the end; only a failure waits for it.
 PATIENCE = 40
@@ -69,11 +69,17 @@ class Bench:
         self._log = directory / "worker.log"
         self._store = stack.enter_context(redis.Redis.from_url(broker, socket_timeout=2 * PATIENCE))
         self.app = make_app(broker)
+        self._sent: List[Any] = []
         stack.callback(self._close_app)
 
     def _close_app(self) -> None:
         import kombu.pools
 
+        # A result that is forgotten would have it out with a Redis that is no more.
+        for task in self._sent:
+            self.app.backend.remove_pending_result(task)
+            task.backend = None
+        self._sent.clear()
         self.app.backend.result_consumer.stop()
         self.app.backend.client.connection_pool.disconnect()
         self.app.pool.force_close_all()
@@ -109,7 +115,8 @@ class Bench:
         return self._log.read_text(errors="replace")[-5000:]
 
     def send(self, name: str, *arguments: Any, **options: Any) -> Any:
-        return self.app.send_task(name, arguments, **options)
+        self._sent.append(self.app.send_task(name, arguments, **options))
+        return self._sent[-1]
 
     def outcome(self, task: Any) -> Any:
         """Returns what a task has returned or raised."""
