@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
+import random
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, List, Tuple
@@ -49,7 +51,8 @@ def length(size: int) -> Tuple[str, str]:
 
 
 GZIP, CHUNKED = ("Content-Encoding", "gzip"), ("Transfer-Encoding", "chunked")
-DATA = os.urandom(50_000) + bytes(3_000_000)
+#: The same in each process that collects these tests.
+DATA = random.Random(1).getrandbits(8 * 50_000).to_bytes(50_000, "big") + bytes(3_000_000)
 PACKED = gzip.compress(DATA)
 
 
@@ -69,6 +72,7 @@ PACKED = gzip.compress(DATA)
         (b"no gzip", [GZIP, length(7)]),
         (b"%x\r\n%b\r\n0\r\n\r\n" % (len(PACKED) - 9, PACKED[:-9]), [CHUNKED, GZIP]),
     ],
+    ids=itertools.count(),
 )
 @pytest.mark.parametrize("name", ["file", "file.zip"])
 def test_a_body_that_is_not_whole(
@@ -97,6 +101,7 @@ def test_a_body_that_is_not_whole(
         # The chunks are what counts where there are both.
         (b"3\r\nabc\r\n0\r\n\r\n", [CHUNKED, length(1000)], b"abc"),
     ],
+    ids=itertools.count(),
 )
 def test_a_body_that_is(
     wire: Wire, storage: Storage, tmp_path: Path, body: bytes, headers: List[Any], data: bytes
