@@ -4,6 +4,7 @@ Pure objects without threads or tasks. Everything is defined by `StreamRedactor`
 text masked in pieces give the same: every place where a secret stands is masked, places that overlap as one.
 """
 
+import json
 import logging
 import sys
 import traceback
@@ -28,6 +29,8 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.secrets: Tuple[str, ...] = tuple(sorted({secret for secret in secrets if secret}, key=len, reverse=True))
+        # What is a secret as a text is one as a number, too, however either is written.
+        self._numbers = frozenset(number for number in map(_number, self.secrets) if number is not None)
 
     def text(self, text: str) -> str:
         """Returns the text with every secret masked."""
@@ -37,6 +40,16 @@ class Redactor:
         # In pieces, as every occurrence is noted down: a long text may hold a short secret very often.
         masked = [stream.feed(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
         return "".join([*masked, stream.flush()])
+
+    def number(self, number: float) -> Any:
+        """Returns a number that is not the protocol's own as it is, or the mask where it is or holds a secret.
+
+        `True`, `False` and `None` never do: JSON has them as words of its own.
+        """
+        if not self.secrets or isinstance(number, bool):
+            return number
+        text = json.dumps(number)
+        return MASK if number in self._numbers or self.text(text) != text else number
 
     def message(self, message: Dict[str, Any]) -> Dict[str, Any]:
         """Returns a copy of an outgoing message with every secret masked in every string that is not structural."""
@@ -50,6 +63,8 @@ class Redactor:
             return self.text(value)
         if isinstance(value, (list, tuple)):
             return [self._value(item, free_form) for item in value]
+        if free_form and isinstance(value, (int, float)):
+            return self.number(value)
         if not isinstance(value, dict):
             return value
         masked = {}
@@ -57,9 +72,24 @@ class Redactor:
             if not free_form and name in _STRUCTURAL:
                 masked[name] = item
                 continue
-            hide_name = free_form and isinstance(name, str) and name not in _METADATA_NAMES
-            masked[self.text(name) if hide_name else name] = self._value(item, free_form or name in _FREE_FORM)
+            hide_name = free_form and name not in _METADATA_NAMES
+            masked[self._name(name) if hide_name else name] = self._value(item, free_form or name in _FREE_FORM)
         return masked
+
+    def _name(self, name: Any) -> Any:
+        if isinstance(name, str):
+            return self.text(name)
+        # JSON makes a text of it.
+        return self.number(name) if isinstance(name, (int, float)) else name
+
+
+def _number(text: str) -> Optional[float]:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
 
 
 class StreamRedactor:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import logging
 import tracemalloc
-from typing import List
+from typing import Any, List
 
 import pytest
 from hypothesis import given
@@ -140,3 +140,47 @@ def test_results_errors_and_assistant_messages_are_masked(talk: Connect) -> None
 def test_secrets_are_those_of_the_request_at_hand(wire: Wire) -> None:
     assert output(wire.commands("echo one two", secrets_to_redact=["one"])) == f"{MASK} two\n"
     assert output(wire.commands("echo one two", secrets_to_redact=["two"])) == f"one {MASK}\n"
+
+
+@pytest.mark.parametrize(
+    ("secret", "value", "masked"),
+    [
+        ("12345", 12345, MASK),
+        ("12345", 912345.5, MASK),
+        ("12345", 1234, 1234),
+        ("12345", -12345, MASK),
+        ("0012345", 12345, MASK),
+        ("1.50", 1.5, MASK),
+        ("5", [15, {"n": 4}], [MASK, {"n": 4}]),
+        ("12345", {12345: 1, 1.5: 2, True: 3, None: 4}, {MASK: 1, 1.5: 2, True: 3, None: 4}),
+        ("true", {"a": True, "b": None, "c": False}, {"a": True, "b": None, "c": False}),
+        ("null", [None, True], [None, True]),
+        ("1", [True, False, None], [True, False, None]),
+    ],
+)
+def test_numbers_are_masked_where_agents_choose_them(secret: str, value: Any, masked: Any) -> None:
+    redactor = Redactor([secret])
+    data = {"message_type": "result_message", "data": {"structured_output": {"x": value}}, "metadata": {"x": value}}
+    assert redactor.message(data) == {
+        "message_type": "result_message",
+        "data": {"structured_output": {"x": masked}},
+        "metadata": {"x": masked},
+    }
+
+
+def test_the_protocols_own_numbers_stay(talk: Connect) -> None:
+    message = {"message_type": "heartbeat_message", "phase": "p", "elapsed_ms": 12345}
+    assert Redactor(["12345"]).message(message) == message
+    assert talk().commands("exit 3", secrets_to_redact=["3"])[-1]["results"][0]["exit_code"] == 3
+
+
+def test_a_number_that_is_a_secret_does_not_leave(talk: Connect) -> None:
+    def agent(invocation: Invocation, sender: Sender) -> Any:
+        sender.send_error_message("e", {"pin": 86420})
+        return {"pin": 86420, 86420: "pin"}, {"pins": [86420.0]}
+
+    wire = talk(agent)
+    wire.send_query("x", secrets_to_redact=["86420"])
+    messages = wire.receive_until("result_message")
+    assert "86420" not in str(messages)
+    assert messages[-1]["data"]["structured_output"]["pin"] == MASK
