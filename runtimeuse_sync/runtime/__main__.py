@@ -10,6 +10,7 @@ import sys
 from typing import List, Optional
 
 from . import _loop
+from .environment import TOKEN_VARIABLE
 from .server import RuntimeServer
 from .settings import RuntimeSettings
 
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--token",
-        default=os.environ.get("RUNTIMEUSE_TOKEN") or None,
+        default=os.environ.get(TOKEN_VARIABLE) or None,
         help="what clients must show, as 'Authorization: Bearer TOKEN' or '?token=TOKEN'; a must for a host that is "
         "not loopback (default: $RUNTIMEUSE_TOKEN, which, unlike the option, nobody sees in a list of processes)",
     )
@@ -100,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Optional[List[str]] = None) -> int:
     """Runs the runtime until a signal ends it; returns the exit code."""
     options = _parser().parse_args(arguments)
+    # Agents may hand on what they find, whichever way they start processes.
+    os.environ.pop(TOKEN_VARIABLE, None)
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

@@ -17,6 +17,7 @@ import uuid
 from typing import IO, Any, Awaitable, Callable, List, Mapping, Optional, Set, Tuple, cast
 
 from ._proc import group_is_alive, in_group, processes_with, signal_group, signal_processes
+from .environment import environment_with
 from .settings import MEBIBYTE, RuntimeSettings
 from .workers import Workers
 
@@ -73,7 +74,7 @@ class ProcessRunner:
             command,
             shell=True,
             cwd=directory,
-            env={**os.environ, **(env or {}), MARK: self._mark},
+            env={**environment_with(env), MARK: self._mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

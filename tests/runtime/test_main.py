@@ -121,3 +121,21 @@ def test_help_says_it_all() -> None:
     for option in ("--agent", "--host", "--port", "--root", "--token", "--no-auth", "--allow-origin", "--log-level"):
         assert option in said
     assert "it is no sandbox" in said
+
+
+def test_the_token_of_the_environment_is_for_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIMEUSE_TOKEN", "opensesame")
+    (tmp_path / "tokens.py").write_text("import os\nagent = lambda *_: repr(os.environ.get('RUNTIMEUSE_TOKEN'))\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with running("--root", str(tmp_path), "--agent", "tokens:agent") as process:
+        with connect(url_of(process) + "?token=opensesame") as connection:
+            wire = Wire(connection)
+            assert wire.query("x")[-1]["data"]["text"] == "None"
+            show = "echo ${RUNTIMEUSE_TOKEN-none}"
+            results = wire.commands(show, {"command": show, "env": {"RUNTIMEUSE_TOKEN": "its own"}})[-1]["results"]
+            assert [result["stdout"] for result in results] == ["none\n", "its own\n"]
+
+
+def test_nor_is_that_of_a_program_with_a_runtime(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIMEUSE_TOKEN", "opensesame")
+    assert wire.query("echo ${RUNTIMEUSE_TOKEN-none}")[-1]["data"]["text"] == "none\n"
