@@ -16,12 +16,13 @@ import functools
 import importlib
 import inspect
 import logging
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from ..results import StructuredOutputResult, TextResult
 from .cancellation import Cancelled
+from .environment import environment_with
+from .failures import RequestFailedError
 from .outbox import Outbox
 from .senders import AsyncSender, Sender
 from .workers import WorkerExit, Workers
@@ -45,8 +46,8 @@ class Invocation:
         user_prompt: The prompt.
         system_prompt: The system prompt.
         model: The model's name.
-        output_format: What the client asks the result to be, as `{"type": "json_schema", "schema": {…}}`; `None` where
-            text will do.
+        output_format: What the client asks the result to be: any JSON, as it came, but mostly
+            `{"type": "json_schema", "schema": {…}}`; `None` where text will do.
         env: The environment variables that the client sends for the agent (not the runtime's own).
         secrets: What is masked in all that is sent.
         cancelled: Whether the run was cancelled: `.is_set()`, `.wait(timeout)`.
@@ -57,7 +58,7 @@ class Invocation:
     user_prompt: str
     system_prompt: str
     model: str
-    output_format: Optional[Dict[str, Any]]
+    output_format: Any
     env: Mapping[str, str]
     secrets: Sequence[str]
     cancelled: Cancelled
@@ -70,11 +71,14 @@ class Invocation:
 
     @property
     def output_schema(self) -> Optional[Dict[str, Any]]:
-        """The JSON schema of the result; `None` where text will do."""
-        if self.output_format is None:
-            return None
-        schema: Dict[str, Any] = self.output_format["schema"]
-        return schema
+        """The JSON schema of the result; `None` where text will do, or the output format is no schema.
+
+        An object that does not say that it is of the type `json_schema` is taken for the schema itself.
+        """
+        asked = self.output_format
+        if isinstance(asked, dict) and asked.get("type") == "json_schema":
+            asked = asked.get("schema")
+        return asked if isinstance(asked, dict) else None
 
 
 def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]]) -> RunFunction:
@@ -187,8 +191,22 @@ def _result_message(result: Any) -> Dict[str, Any]:
 
 
 def agent_environment(invocation: Invocation) -> Dict[str, str]:
-    """Returns the runtime's own environment with the client's variables over it."""
-    return {**os.environ, **invocation.env}
+    """Returns the runtime's own environment, but for its token, with the client's variables over it."""
+    return environment_with(invocation.env)
+
+
+def asked_schema(invocation: Invocation) -> Optional[Dict[str, Any]]:
+    """Returns the JSON schema of the result; `None` where text will do.
+
+    Raises:
+        RequestFailedError: the client asks for something that is no JSON schema.
+    """
+    schema = invocation.output_schema
+    if schema is None and invocation.output_format is not None:
+        raise RequestFailedError(
+            'the output format is no JSON schema: neither {"type": "json_schema", "schema": {…}} nor a schema itself'
+        )
+    return schema
 
 
 def schema_errors(value: Any, schema: Dict[str, Any]) -> List[str]:

@@ -6,7 +6,7 @@
 import json
 from typing import Any, Callable, Dict, List, Optional
 
-from .agents import Invocation, RunFunction, schema_errors
+from .agents import Invocation, RunFunction, asked_schema, schema_errors
 from .commands import cut_note
 from .failures import RequestFailedError
 from .openai_agent import openai_agent
@@ -57,6 +57,7 @@ class ShellAgent:
         Raises:
             RequestFailedError: the script failed, or did not print what the schema asks for.
         """
+        schema = asked_schema(invocation)
         printed: List[str] = []
         errors: List[str] = []
         # Masked before it is cut into lines, as a secret may have several.
@@ -91,14 +92,14 @@ class ShellAgent:
                 f"the script failed with exit code: {exit_code}", "".join(errors) + masking["stderr"].flush()
             )
         text = "".join(printed)
-        if invocation.output_schema is None and self._max_stdout is not None and len(text) > self._max_stdout:
+        if schema is None and self._max_stdout is not None and len(text) > self._max_stdout:
             # Masked before it is cut: what a cut leaves of a secret could not be recognised any more.
             return redactor.text(text)[: self._max_stdout] + cut_note(self._max_stdout, len(text))
         return _result(invocation, text, "what the script printed")
 
 
 def _result(invocation: Invocation, text: str, what: str) -> Any:
-    schema = invocation.output_schema
+    schema = asked_schema(invocation)
     if schema is None:
         return text
     try:

@@ -9,7 +9,7 @@ import asyncio
 import json
 from typing import Any, Dict, List, Optional, Set
 
-from .agents import Invocation, RunFunction, agent_environment, schema_errors
+from .agents import Invocation, RunFunction, agent_environment, asked_schema, schema_errors
 from .failures import RequestFailedError
 from .processes import ProcessRunner
 from .redaction import Redactor, StreamRedactor
@@ -19,6 +19,14 @@ from .senders import AsyncSender
 _MAX_TURNS = 100
 #: How much of a command's output the model is shown, in characters: so much of its beginning, and of its end.
 _SHOWN = 10_000
+
+#: The usage in the result's metadata, by the names that the SDK for JavaScript has, and so the real runtime.
+_USAGE = {
+    "requests": "requests",
+    "inputTokens": "input_tokens",
+    "outputTokens": "output_tokens",
+    "totalTokens": "total_tokens",
+}
 
 _SHELL_PARAMETERS: Dict[str, Any] = {
     "type": "object",
@@ -90,7 +98,7 @@ class OpenAIAgent:
                 # Streaming servers tell the usage only if asked.
                 model_settings=ModelSettings(include_usage=True),
                 tools=[tool.definition()],
-                output_type=_output_type(invocation.output_schema),
+                output_type=_output_type(asked_schema(invocation)),
             )
             running = Runner.run_streamed(
                 agent,
@@ -107,7 +115,7 @@ class OpenAIAgent:
                 running.cancel()
                 await tool.end()
         usage = running.context_wrapper.usage
-        counted = {name: getattr(usage, name) for name in ("requests", "input_tokens", "output_tokens", "total_tokens")}
+        counted = {name: getattr(usage, attribute) for name, attribute in _USAGE.items()}
         return running.final_output, {"model": invocation.model, "usage": counted}
 
 

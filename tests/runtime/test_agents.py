@@ -269,3 +269,28 @@ def test_what_cannot_be_sent_is_the_senders_error(talk: Connect) -> None:
     for agent in (plain, asynchronous):
         [answer] = talk(agent).query()
         assert answer["data"]["text"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "schema"),
+    [
+        ('{"type": "json_schema", "schema": {"x": 1}}', {"type": "json_schema", "schema": {"x": 1}}, {"x": 1}),
+        ('{"type": "object"}', {"type": "object"}, {"type": "object"}),
+        ("{}", {}, {}),
+        ('{"schema": {"x": 1}}', {"schema": {"x": 1}}, {"schema": {"x": 1}}),
+        ('{"type": "json_schema"}', {"type": "json_schema"}, None),
+        ('["any", 1]', ["any", 1], None),
+        ("true", True, None),
+        ("null", None, None),
+        ("", None, None),
+    ],
+)
+def test_any_json_may_be_the_output_format(talk: Connect, text: str, asked: Any, schema: Any) -> None:
+    seen: List[Any] = []
+
+    def agent(invocation: Invocation, _: Sender) -> str:
+        seen.append((invocation.output_format, invocation.output_schema))
+        return "done"
+
+    assert talk(agent).query("x", output_format_json_schema_str=text)[-1]["data"]["text"] == "done"
+    assert seen == [(asked, schema)]

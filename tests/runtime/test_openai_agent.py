@@ -62,7 +62,7 @@ class TestWithTheSdk:
         message, result = ask(says("Hel", "lo", "!"))
         assert message == {"message_type": "assistant_message", "text_blocks": ["Hello!"]}
         assert result["data"] == {"type": "text", "text": "Hello!"}
-        usage = {"requests": 1, "input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+        usage = {"requests": 1, "inputTokens": 10, "outputTokens": 5, "totalTokens": 15}
         assert result["metadata"] == {"model": "gpt-x", "usage": usage}
         [request] = model.requests
         assert request["path"] == "/v1/chat/completions"

@@ -175,9 +175,16 @@ def test_a_malformed_request_is_answered_with_what_is_wrong(wire: Wire, message:
     wire.assert_idle()
 
 
-@pytest.mark.parametrize("schema", ["{", "[]", '{"type": "json_schema"}', '{"type": "text", "schema": {}}'])
-def test_an_output_format_must_be_a_schema(wire: Wire, schema: str) -> None:
-    assert '"output_format_json_schema_str"' in wire.query("x", output_format_json_schema_str=schema)[0]["error"]
+def test_an_output_format_must_be_json(wire: Wire) -> None:
+    assert '"output_format_json_schema_str"' in wire.query("x", output_format_json_schema_str="{")[0]["error"]
+
+
+@pytest.mark.parametrize("asked", ["[]", '{"type": "json_schema"}', '"yaml"', "3", "true"])
+@pytest.mark.parametrize("agent", ["shell", "echo"])
+def test_the_built_in_agents_need_a_schema(talk: Connect, agent: str, asked: str) -> None:
+    wire = talk(agent)
+    assert "is no JSON schema" in wire.query("echo x", output_format_json_schema_str=asked)[-1]["error"]
+    wire.assert_idle()
 
 
 @pytest.mark.parametrize("frame", ["", "{", "\u0000", b"\xff\xfe", "[" * 100_000])

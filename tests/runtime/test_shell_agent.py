@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from .conftest import Connect
-from .wire import CANCELLED, FORMAT
+from .wire import CANCELLED, FORMAT, SCHEMA
 
 
 def test_the_shell_agent_streams_lines_and_returns_all(talk: Connect) -> None:
@@ -35,13 +36,14 @@ def test_the_shell_agent_is_cancelled(talk: Connect) -> None:
     assert wire.receive() == CANCELLED
 
 
+@pytest.mark.parametrize("asked", [FORMAT, json.dumps(SCHEMA)], ids=["wrapped", "bare"])
 @pytest.mark.parametrize(("agent", "prefix"), [("shell", "echo "), ("echo", "")])
-def test_with_a_schema_the_result_is_json(talk: Connect, agent: str, prefix: str) -> None:
+def test_with_a_schema_the_result_is_json(talk: Connect, agent: str, prefix: str, asked: str) -> None:
     wire = talk(agent)
 
     def ask(text: str) -> Any:
         prompt = f"{prefix}'{text}'" if prefix else text
-        return wire.query(prompt, output_format_json_schema_str=FORMAT)[-1]
+        return wire.query(prompt, output_format_json_schema_str=asked)[-1]
 
     assert ask('{"n": 3}')["data"] == {"type": "structured_output", "structured_output": {"n": 3}}
     assert "is not JSON" in ask("hello")["error"]
