@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from typing import Any, Callable, Iterator, List
@@ -11,6 +14,7 @@ import pytest
 
 from runtimeuse_sync import CancelledException, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient
 
+from ..packages import needs
 from ..servers import PATIENCE, FaultServer, Peer, black_hole, free_port
 from ..threads import InThread
 from .helpers import Serve, Stopwatch, answer_all, client_of, echo
@@ -255,3 +259,60 @@ def test_a_body_that_never_comes_does_not_delay_the_refusal(serve: Serve) -> Non
     with pytest.raises(RuntimeConnectionError, match=r"403 Forbidden: no$"):
         client_of(serve(script), connect_timeout=None).query("hi")
     assert watch.seconds < PATIENCE - 2
+
+
+def python(script: str) -> str:
+    """Runs a script in an interpreter of its own, which must say nothing on stderr; returns what it printed."""
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3 * PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout
+
+
+def test_a_look_up_that_hangs_does_not_keep_the_process() -> None:
+    printed = python(
+        """
+        import socket, threading
+        from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
+
+        socket.getaddrinfo = lambda *_: threading.Event().wait()
+        try:
+            RuntimeUseClient("ws://runtime.test:1", model="m", connect_timeout=0.2).query("hi")
+        except RuntimeConnectionError as error:
+            print(error)
+        """
+    )
+    assert "the look-up of the host name runtime.test has not ended" in printed
+
+
+@needs("gevent")
+def test_under_gevent_a_look_up_that_hangs_holds_no_other_greenlet_up() -> None:
+    printed = python(
+        """
+        from gevent import monkey
+        monkey.patch_all()
+        import gevent, gevent.event, socket
+        from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
+
+        go_on, asked = gevent.event.Event(), []
+
+        def look_up(host, *_):
+            asked.append(host)
+            go_on.wait()
+            raise socket.gaierror(socket.EAI_NONAME, "no such host")
+
+        socket.getaddrinfo = look_up
+
+        def call():
+            try:
+                RuntimeUseClient("ws://runtime.test:1", model="m", connect_timeout=0.2).query("hi")
+            except RuntimeConnectionError as error:
+                return str(error)
+
+        for error in [greenlet.get() for greenlet in [gevent.spawn(call) for _ in range(3)]]:
+            print("has not ended" in error)
+        go_on.set()
+        print(asked)
+        """
+    )
+    assert printed.split("\n") == ["True"] * 3 + ["['runtime.test']", ""]

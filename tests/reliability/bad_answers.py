@@ -43,6 +43,17 @@ def said(status: str, *headers: str, body: str = "") -> Refusal:
     return Refusal(script, int(number), f"HTTP {number} {reason}")
 
 
+def chunked(status: str, *pieces: str) -> Refusal:
+    """A whole HTTP answer, its body in chunks."""
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        chunks = [f"{len(piece):x}\r\n{piece}\r\n" for piece in (*pieces, "")]
+        peer.raw(f"HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n{''.join(chunks)}".encode())
+
+    return Refusal(script, int(status[:3]), "".join(pieces).replace(MARK, "[REDACTED]"))
+
+
 def raw(*lines: str) -> Refusal:
     """An answer that is no HTTP, or no handshake."""
 
@@ -101,6 +112,14 @@ def never() -> Dict[str, Refusal]:
         **{str(code): said(f"{code} No") for code in (400, 401, 403, 404, 407, 410, 426, 500, 501, 505)},
         "a page of HTML": said("200 OK", "Content-Type: text/html", body=page),
         "no content": said("204 No Content"),
+        "a reason in JSON": said("403 No", body=f'{{"error": {{"message": "no quota, {MARK}"}}}}')._replace(
+            shown="HTTP 403 No (not with [REDACTED]): no quota, [REDACTED]"
+        ),
+        "a reason in chunks": chunked("403 No", "no ", f"quota, {MARK}"),
+        "half a reason": said("403 No", "Content-Length: 100", body=f"no quota, {MARK}")._replace(
+            shown=": no quota, [REDACTED]"
+        ),
+        "a body that never ends": said("403 No", body="x" * 1_000_000)._replace(shown=": " + "x" * 199 + "…"),
         "wrong Sec-WebSocket-Accept": changed(b"Accept: ", b"Accept: x"),
         "no Sec-WebSocket-Accept": changed(b"Sec-WebSocket-Accept: ", b"X: "),
         "no Upgrade": changed(b"Upgrade: websocket\r\n", b""),
@@ -126,6 +145,8 @@ def for_a_while() -> Dict[str, Refusal]:
 
     return {
         **{str(code): said(f"{code} Booting") for code in (429, 502, 503, 504)},
+        "come again now": said("503 Booting", "Retry-After: 0", "Date: nonsense"),
+        "come again at a time that makes no sense": said("429 Slow", "Retry-After: soon"),
         "reset at once": Refusal(reset_at_once, shown="reset"),
         "closed before the answer": break_off(0, reset=False),
         "reset before the answer": break_off(0, reset=True),
