@@ -31,6 +31,7 @@ from . import _codec
 from ._call import Call
 from ._cleanup import join_thread, new_thread, start_thread
 from ._inbox import Batch, Inbox
+from ._logs import PACKAGE_LOGGER, Logger
 from ._wakeup import Clock, Wakeup
 from .errors import SessionStateError
 
@@ -107,6 +108,7 @@ class Connection:
         paused: Whether its thread waits for room in the inbox.
         last_failure: How the last attempt to connect failed, while it is tried again.
         held_up: Whether its thread is inside something that cannot be ended from outside, such as a custom transport.
+        logger: Where it says that it tries again to connect.
         on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
     """
 
@@ -125,6 +127,7 @@ class Connection:
         self.held_up = False
         self.paused = False
         self.last_failure = ""
+        self.logger: Logger = PACKAGE_LOGGER
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False

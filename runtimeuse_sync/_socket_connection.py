@@ -19,6 +19,7 @@ from typing import NamedTuple, Optional
 
 from ._connecting import Connecting, Limits
 from ._connection import Connection, ConnectionClosed
+from ._redaction import in_any_form, scrub, url_origin
 from ._wakeup import Clock
 from .transports._http import OpeningFailed, OpeningInterrupted
 from .transports._link import WebSocketLink
@@ -60,6 +61,7 @@ class SocketConnection(Connection):
         self._settings = settings
         self._limits = limits
         self._last_sign = 0.0
+        self._failures = 0
         self._untold = False
         self._ping_sent_at = math.inf
 
@@ -104,6 +106,13 @@ class SocketConnection(Connection):
 
     def _note_failure(self, failure: OpeningFailed) -> None:
         self.last_failure = str(failure)
+        self._failures += 1
+        if self._failures & (self._failures - 1) == 0:
+            # After the first, the second, the fourth …: the longer it takes, the less often.
+            target = self._settings.target
+            why = scrub(self.last_failure, in_any_form(target.secrets()))
+            origin = url_origin(target.url)
+            self.logger.warning("could not connect to %s (attempt %d), trying again: %s", origin, self._failures, why)
 
     # Serving.
 

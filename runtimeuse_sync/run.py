@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, Iterator, Optional, Type, TypeVar
 
 from ._call import Call
+from ._call_log import CallLog
 from ._callbacks import Callbacks
 from ._cleanup import surely, undone_on_failure
 from ._exchange import Exchange
@@ -64,6 +65,7 @@ class Run(Generic[ResultType]):
         self._exchange: Optional[Exchange] = None
         self._started = False
         self._joined = False
+        self._log: Optional[CallLog] = None
         self._concluded = False
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
         self._result: Optional[ResultType] = None
@@ -165,6 +167,13 @@ class Run(Generic[ResultType]):
         """
         if self._started:
             raise SessionStateError("a run can be started once only")
+        try:
+            self._start(until_open=until_open)
+        except BaseException as error:
+            self._log_end(error)
+            raise
+
+    def _start(self, *, until_open: bool) -> None:
         self._ticket.threads.add(threading.get_ident())
         self._started = True
         self._call.start()
@@ -177,7 +186,10 @@ class Run(Generic[ResultType]):
                 "itself"
             )
         options = self._request.options
+        if self._logger.isEnabledFor(logging.INFO):
+            self._log_begin(exchange)
         if self._line.one_shot:
+            exchange.connection.logger = self._logger
             # Before it connects, so that the request goes out the moment it can.
             exchange.take_turn(self._call, self._ticket)
             self._begin(exchange)
@@ -213,6 +225,16 @@ class Run(Generic[ResultType]):
             connection.join(self._call.deadline.remaining() if answered else 0.0)
         if self._finalizer is not None:
             self._finalizer.detach()
+        self._log_end(self._error)
+
+    def _log_begin(self, exchange: Exchange) -> None:
+        source_id = scrub(str(self._request.options.source_id), [*self._request.secrets, *exchange.secrets])
+        self._log = CallLog(self._logger, self._request.kind, source_id)
+        self._log.begin()
+
+    def _log_end(self, error: Optional[BaseException]) -> None:
+        if self._log is not None:
+            self._log.end(error, self._message_count)
 
     # Messages.
 

@@ -22,6 +22,7 @@ from ..threads import InThread
 from .helpers import CANCELLED, LATE, SOON, Serve, Stopwatch, answer, answer_all, assistant, client_of, echo
 
 CHILD = """
+import logging
 import sys
 from runtimeuse_sync import RuntimeUseClient
 
@@ -49,6 +50,8 @@ def session():
             say(session.query("echo usable", timeout=10).text)
 
 def connecting():
+    # That it tries again is told on stderr otherwise.
+    logging.getLogger("runtimeuse_sync").setLevel(logging.ERROR)
     say("started")
     client.query("hi")
 

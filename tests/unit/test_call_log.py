@@ -1,0 +1,162 @@
+"""What a call logs: one record when it begins, one when it ends, and no content."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, List, Tuple
+
+import pytest
+
+from runtimeuse_sync import AgentRuntimeError, QueryOptions, RuntimeUseClient
+from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError, RunTimeoutError
+from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, error, text_result
+
+from ..servers import PATIENCE, free_port
+from .transports import answering, make_client
+
+PROMPT, ANSWER = "a prompt that nobody shall read", "an answer that nobody shall read"
+
+
+class Recorder:
+    """A logger that only looks like one."""
+
+    def __init__(self) -> None:
+        self.records: List[Tuple[str, str]] = []
+        self.threads: List[str] = []
+
+    def _log(self, level: str, message: str) -> None:
+        self.records.append((level, message))
+        self.threads.append(threading.current_thread().name)
+
+    def debug(self, message: str) -> None: ...
+
+    def info(self, message: str) -> None:
+        self._log("INFO", message)
+
+    def warning(self, message: str) -> None:
+        self._log("WARNING", message)
+
+
+def check(records: List[Tuple[str, str]], outcome: str, messages: int) -> None:
+    (begin_level, begins), *warnings, (end_level, ends) = records
+    assert (begin_level, begins) == ("INFO", "query begins (source_id=mine)")
+    assert end_level == "INFO"
+    assert ends.startswith(f"query ended with {outcome} after ")
+    assert ends.endswith(f" s, {messages} messages (source_id=mine)")
+    assert all(level == "WARNING" for level, _ in warnings)
+    assert PROMPT not in str(records)
+    assert ANSWER not in str(records)
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+def test_a_result_and_errors(in_session: bool) -> None:
+    replies = [
+        [assistant_message(ANSWER), *text_result(ANSWER)],
+        error(ANSWER),
+        HANG,
+    ]
+    fake = FakeRuntime(replies)
+    client = RuntimeUseClient(transport=fake, model="m")
+    session = client.session().open() if in_session else None
+    caller: Any = session or client
+    for outcome, messages, raised in (
+        ("a result", 2, None),
+        ("AgentRuntimeError", 1, AgentRuntimeError),
+        ("RunTimeoutError", 0, RunTimeoutError),
+    ):
+        logger = Recorder()
+        if raised is None:
+            caller.query(PROMPT, logger=logger, source_id="mine")
+        else:
+            with pytest.raises(raised):
+                caller.query(PROMPT, logger=logger, source_id="mine", timeout=0.2)
+        check(logger.records, outcome, messages)
+        assert len(logger.records) == 2
+        # Logging holds locks: an interrupt of this thread must never find one held.
+        assert set(logger.threads) == {"runtimeuse-log"}
+    if session is not None:
+        session.close()
+
+
+def test_a_lost_connection_is_a_warning() -> None:
+    logger = Recorder()
+    with pytest.raises(ConnectionLostError):
+        make_client(answering()).query(PROMPT, logger=logger, source_id="mine")
+    check(logger.records, "ConnectionLostError", 0)
+    assert [message for level, message in logger.records if level == "WARNING"] == [
+        "the connection to function was lost (query): the runtime closed it (source_id=mine)"
+    ]
+
+
+def test_a_connection_that_is_refused_is_an_end() -> None:
+    logger = Recorder()
+    with free_port() as port, pytest.raises(RuntimeConnectionError):
+        RuntimeUseClient(f"ws://127.0.0.1:{port}/?token=hunter2-hunter2", connect_timeout=0.5).query(
+            PROMPT, model="m", logger=logger, source_id="mine"
+        )
+    check(logger.records, "RuntimeConnectionError", 0)
+    retries = [message for level, message in logger.records if level == "WARNING"]
+    assert retries[0].startswith(f"could not connect to ws://127.0.0.1:{port} (attempt 1), trying again: ")
+    assert all("hunter2" not in message for message in retries)
+
+
+def test_a_run_that_is_left() -> None:
+    logger = Recorder()
+    client = RuntimeUseClient(transport=FakeRuntime([HANG]), model="m")
+    with client.stream(PROMPT, logger=logger, source_id="mine"):
+        pass
+    check(logger.records, "CancelledException", 0)
+
+
+def test_a_logger_of_logging(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "runtimeuse_sync"):
+        RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m").query(PROMPT)
+    records = [record for record in caplog.records if record.name == "runtimeuse_sync"]
+    assert [record.levelname for record in records] == ["INFO", "INFO"]
+    assert "source_id=None" in records[0].getMessage()
+
+
+def test_above_info_nothing_is_said_and_no_thread_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: List[str] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    logger = logging.getLogger("runtimeuse_sync.quiet")
+    logger.setLevel(logging.WARNING)
+    RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m").query(PROMPT, logger=logger)
+    assert started
+    assert "runtimeuse-log" not in started
+
+
+def test_secrets_stay_out_of_the_source_id() -> None:
+    logger = Recorder()
+    client = RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m")
+    client.query(PROMPT, logger=logger, source_id="run of hunter2-hunter2", secrets_to_redact=["hunter2-hunter2"])
+    assert "hunter2" not in str(logger.records)
+
+
+def test_a_logger_that_raises_costs_no_call(capfd: pytest.CaptureFixture[str]) -> None:
+    class Raising(Recorder):
+        def _log(self, level: str, message: str) -> None:
+            raise OSError("disk full")
+
+    client = RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m")
+    assert client.query(PROMPT, QueryOptions(logger=Raising())).text == ANSWER
+    assert "disk full" in capfd.readouterr().err
+
+
+def test_a_record_that_cannot_be_written_holds_nobody_up_for_long() -> None:
+    go_on = threading.Event()
+
+    class Stuck(Recorder):
+        def _log(self, level: str, message: str) -> None:
+            go_on.wait(10 * PATIENCE)
+
+    client = RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m")
+    assert client.query(PROMPT, logger=Stuck(), timeout=PATIENCE).text == ANSWER
+    go_on.set()
