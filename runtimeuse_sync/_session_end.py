@@ -183,7 +183,7 @@ def end_one_shot(
             failures.append(
                 RunTimeoutError(
                     f"the runtime did not confirm the end of the session within {seconds:g} s; "
-                    "artifacts written late may be missing"
+                    "artifacts written late may be missing (end_session_timeout)"
                 )
             )
     except CancelledException:

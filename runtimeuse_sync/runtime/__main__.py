@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         ("kill-grace", "between SIGTERM and SIGKILL when a command is cancelled"),
         ("artifact-settle", "that a new file must stay the same before it is announced"),
         ("end-session-delay", "that the end of a session waits for late files"),
-        ("upload-response-timeout", "that it waits for unanswered upload requests"),
+        ("upload-response-timeout", "that it waits for the next answer to an upload request"),
         ("upload-timeout", "that an upload may make no progress before it is broken off"),
     ):
         default = getattr(defaults, name.replace("-", "_"))

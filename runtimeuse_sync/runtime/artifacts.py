@@ -45,8 +45,7 @@ class Artifacts:
         # Announced and not answered: by the path as it was sent, where a secret may have been masked, the real paths.
         self._unanswered: Dict[str, List[str]] = {}
         self._names = _MaskedNames()
-        self._all_answered = asyncio.Event()
-        self._all_answered.set()
+        self._answered = asyncio.Event()
 
     async def watch(self, directories: List[str], ignore_content: Optional[str]) -> None:
         """Watches more directories from now on, and announces at once what they already hold.
@@ -76,8 +75,7 @@ class Artifacts:
         self._uploads.start(paths.pop(0), response)
         if not paths:
             del self._unanswered[response.filepath]
-        if not self._unanswered:
-            self._all_answered.set()
+        self._answered.set()
 
     async def finish(self) -> str:
         """Ends an orderly session: waits for late files and for answers, each for its time, and for all uploads.
@@ -94,11 +92,7 @@ class Artifacts:
             await self.stop_watching()
             # Whatever has not settled by now is announced all the same: better a file that still grows than none.
             await self._scan(everything=True)
-            answered = asyncio.ensure_future(self._all_answered.wait())
-            try:
-                await asyncio.wait({answered}, timeout=self._settings.upload_response_timeout)
-            finally:
-                answered.cancel()
+            await self._until_answered()
         await self._uploads.finish()
         if self._unanswered:
             self._log.warning("The client did not answer the upload requests for %s", sorted(self._unanswered))
@@ -106,6 +100,18 @@ class Artifacts:
         for known in (self._scanner.unseen, self._uploads.failed):
             lost.update((self._outbox.redactor.text(path), why) for path, why in known.items())
         return _told_of_lost(lost)
+
+    async def _until_answered(self) -> None:
+        """Waits until the client has answered for all files, as long as it answers at all."""
+        while self._unanswered:
+            self._answered.clear()
+            answered = asyncio.ensure_future(self._answered.wait())
+            try:
+                await asyncio.wait({answered}, timeout=self._settings.upload_response_timeout)
+            finally:
+                answered.cancel()
+            if not self._answered.is_set():
+                return
 
     async def leave(self) -> None:
         """Ends a session whose client has gone: uploads that it answered still end."""
@@ -178,7 +184,6 @@ class Artifacts:
         }
         shown = self._names.distinct(path, self._outbox.redactor.message(message))
         self._unanswered.setdefault(shown["filepath"], []).append(path)
-        self._all_answered.clear()
         await self._outbox.send_text(encode(shown))
 
 

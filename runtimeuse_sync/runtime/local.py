@@ -47,7 +47,7 @@ class LocalRuntime:
         artifact_scan_interval: Seconds between two looks at the watched directories; grows while nothing changes, up to
             eight times as much, but not above `artifact_settle`.
         end_session_delay: Seconds for which a session's end waits for late files, if any directory is watched.
-        upload_response_timeout: Seconds for which it waits for unanswered upload requests.
+        upload_response_timeout: Seconds for which it waits for the next answer to an upload request.
         upload_timeout: Seconds for which an upload may make no progress before it is broken off; it is tried once more.
         upload_retry_delay: Seconds before an upload's second try; doubles with each further one.
         http_timeout: Seconds for which a download or upload waits for a connection, and a download for more to come.

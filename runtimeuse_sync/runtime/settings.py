@@ -29,7 +29,7 @@ class RuntimeSettings:
         artifact_scan_interval: Time between two looks at the watched directories; grows while nothing changes, up to
             eight times as much, but not above `artifact_settle`.
         end_session_delay: How long the end of a session waits for late files, if any directory is watched.
-        upload_response_timeout: How long it waits for unanswered upload requests.
+        upload_response_timeout: How long it waits for the next answer, while there are unanswered upload requests.
         upload_timeout: How long an upload may make no progress before it is broken off; it is tried once more.
         upload_retry_delay: Time before a failed upload's second try; doubles with each further one.
         http_timeout: How long a download or upload waits for a connection, and a download for more to come.

@@ -7,14 +7,16 @@ import contextlib
 import errno
 import logging
 import os
+import selectors
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from runtimeuse_sync.runtime.artifacts import Artifacts
 from runtimeuse_sync.runtime.messages import UploadResponse
 from runtimeuse_sync.runtime.outbox import _shortened
 from runtimeuse_sync.runtime.redaction import RedactingLogger
@@ -84,6 +86,40 @@ def test_an_upload_that_makes_progress_is_never_given_up(monkeypatch: pytest.Mon
     assert workers.join(PATIENCE) == []
     [upload_] = made
     assert upload_.broken_off_at[0] > 40
+
+
+class Jumping(selectors.DefaultSelector):
+    """Waits for no time: the clock of its loop goes on at once."""
+
+    now = 0.0
+
+    def select(self, timeout: Optional[float] = None) -> Any:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+@pytest.mark.parametrize(("answered_at", "ended_at"), [([50, 100, 150], 150), ([50], 110), ([], 60)])
+def test_answers_are_waited_for_as_long_as_they_come(
+    answered_at: List[float], ended_at: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Jumping()
+    loop = asyncio.SelectorEventLoop(clock)
+    monkeypatch.setattr(loop, "time", lambda: clock.now)
+    monkeypatch.setattr(Uploads, "start", lambda *_: None)
+    log = RedactingLogger(logging.getLogger("test"))
+
+    async def end() -> float:
+        artifacts = Artifacts(RuntimeSettings(upload_response_timeout=60.0), Workers(), Any, log)  # type: ignore[arg-type]
+        artifacts._unanswered = {"/a/file": ["/a/file"] * 3}
+        for at in answered_at:
+            loop.call_at(at, artifacts.answer, RESPONSE)
+        await artifacts._until_answered()
+        return loop.time()
+
+    try:
+        assert loop.run_until_complete(end()) == pytest.approx(ended_at, abs=0.01)
+    finally:
+        loop.close()
 
 
 def test_what_the_other_side_takes_is_progress() -> None:
