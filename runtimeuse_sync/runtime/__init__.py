@@ -11,7 +11,9 @@ packages are imported when a runtime is started.
 From the outside in: `local.py` and `__main__.py` run a `server.py`; it has a `session.py` per connection, which has
 `request.py` do one request at a time; that uses `downloads.py`, `commands.py` and `agents.py`, and sends by
 `outbox.py`. `artifacts.py` watches directories for the whole connection, and has `uploads.py` upload what is there. All
-of it is asyncio on one thread; what blocks is in the threads of `workers.py`.
+of it is asyncio on one thread; what blocks is in the threads of `workers.py`, and users' `async` agents are on the loop
+of `agent_loop.py`. Processes of commands are started by `shell.py`, run by `processes.py`, and ended by `endings.py`,
+or by `guardian.py` where the runtime itself no longer can.
 """
 
 from .agents import Invocation, agent_environment

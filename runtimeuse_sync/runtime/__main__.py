@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("heartbeat-interval", "between heartbeats while a request is in flight"),
         ("kill-grace", "between SIGTERM and SIGKILL when a command is cancelled"),
+        ("stop-timeout", "that a stop waits for what runs, before it kills commands and leaves agents behind"),
         ("artifact-settle", "that a new file must stay the same before it is announced"),
         ("end-session-delay", "that the end of a session waits for late files"),
         ("upload-response-timeout", "that it waits for the next answer to an upload request"),
@@ -119,6 +120,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             allow_origins=tuple(options.allow_origin),
             heartbeat_interval=options.heartbeat_interval,
             kill_grace=options.kill_grace,
+            stop_timeout=options.stop_timeout,
             artifact_settle=options.artifact_settle,
             end_session_delay=options.end_session_delay,
             upload_response_timeout=options.upload_response_timeout,
@@ -127,7 +129,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             max_download_size=options.max_download_size,
         )
         server = RuntimeServer(options.agent, settings)
-        return _loop.run(_serve(server, settings), settings.kill_grace + 1)
+        return _loop.run(_serve(server, settings), settings.patience)
     except (ValueError, TypeError, ImportError) as error:
         _logger.debug("It could not start", exc_info=error)
         return _fail(str(error))

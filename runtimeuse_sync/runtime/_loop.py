@@ -1,6 +1,6 @@
-"""Runs the runtime's event loop to its end, also where an agent does not come to one.
+"""Runs an event loop to its end, also where an agent does not come to one.
 
-Runs in the thread that `local.py` starts, or in the main thread of a process.
+Runs in the thread that `local.py` starts, or in the main thread of a process; `end` in that of `agent_loop.py`, too.
 """
 
 import asyncio
@@ -28,12 +28,17 @@ def run(main: "Coroutine[Any, Any, T]", patience: float) -> T:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(main)
     finally:
-        try:
-            _end_tasks(loop, patience)
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
+        end(loop, patience)
+
+
+def end(loop: asyncio.AbstractEventLoop, patience: float) -> None:
+    """Ends what is left on a loop that does not run any more, and closes it; for the thread that it ran in."""
+    try:
+        _end_tasks(loop, patience)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 def _end_tasks(loop: asyncio.AbstractEventLoop, patience: float) -> None:

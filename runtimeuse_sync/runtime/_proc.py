@@ -6,7 +6,7 @@ there is one.
 
 import os
 import signal
-from typing import Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 _PROC = "/proc"
 
@@ -20,31 +20,55 @@ def signal_group(group: int, number: int) -> None:
         return
 
 
-def group_is_alive(group: int) -> bool:
-    """Returns whether the group has a process that has not ended (a zombie has, whoever should reap it)."""
+def group_exists(group: int) -> bool:
+    """Returns whether there is a process of the group, or a zombie of it that has not been reaped."""
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
         return False
-    if not os.path.isdir(_PROC):
-        return True
-    return any(state not in "ZX" and pgrp == group for state, pgrp in _stats())
+    return True
+
+
+def has_proc() -> bool:
+    """Returns whether processes can be looked for."""
+    return os.path.isdir(_PROC)
+
+
+def live_groups() -> Dict[int, List[int]]:
+    """Returns the processes of each group that have not ended (a zombie has, whoever should reap it)."""
+    groups: Dict[int, List[int]] = {}
+    for pid in _pids():
+        stat = _read_stat(pid)
+        if stat is not None and stat[0] not in "ZX":
+            groups.setdefault(stat[1], []).append(pid)
+    return groups
+
+
+def is_alive_in(group: int, pid: int) -> bool:
+    """Returns whether the process has not ended, and is in the group."""
+    stat = _read_stat(pid)
+    return stat is not None and stat[0] not in "ZX" and stat[1] == group
 
 
 def processes_with(variable: str, value: str) -> List[int]:
     """Returns the ids of the processes that were started with this in their environment; none where there is no /proc.
 
+    The variable may hold several values, with colons between them.
+
     Unlike a group, which a daemon leaves and whose number is used again, an environment stays with its process.
     """
-    mark = f"{variable}={value}".encode()
+    name, wanted = f"{variable}=".encode(), value.encode()
     found = []
     for pid in _pids():
         try:
             with open(f"{_PROC}/{pid}/environ", "rb") as environment:
-                if mark in environment.read().split(b"\0"):
-                    found.append(pid)
+                content = environment.read()
         except OSError:
             continue  # ended since, or somebody else's
+        if wanted not in content:
+            continue
+        if any(wanted in entry[len(name) :].split(b":") for entry in content.split(b"\0") if entry.startswith(name)):
+            found.append(pid)
     return found
 
 
@@ -69,16 +93,8 @@ def signal_processes(pids: List[int], number: int = signal.SIGKILL) -> None:
             continue
 
 
-def _stats() -> Iterator[Tuple[str, int]]:
-    """Yields state and group of every process."""
-    for pid in _pids():
-        stat = _read_stat(pid)
-        if stat is not None:
-            yield stat
-
-
 def _pids() -> Iterator[int]:
-    if os.path.isdir(_PROC):
+    if has_proc():
         for name in os.listdir(_PROC):
             if name.isdigit():
                 yield int(name)

@@ -4,8 +4,10 @@ An agent is a function `(invocation, sender)`, or an object with such a method `
 
 - a plain one runs in a thread of its own (`runtimeuse-agent`) and gets a `Sender`, whose methods block. It is told of a
   cancel by `invocation.cancelled` and may ignore it: its request ends when it returns;
-- an `async` one runs as a task on the runtime's event loop, which it must not block, and gets an `AsyncSender`, whose
-  methods are awaited. A cancel cancels its task.
+- an `async` one runs as a task on an event loop that is for agents only (`agent_loop.py`), and gets an `AsyncSender`,
+  whose methods are awaited. A cancel cancels its task. One that blocks holds up the other `async` agents.
+
+The built-in ones run on the runtime's own event loop.
 
 It returns a `str`, a `dict`, a `TextResult`, a `StructuredOutputResult`, or a pair of one of these and a dict of
 metadata; an exception ends its request with an `error_message`.
@@ -17,15 +19,18 @@ import importlib
 import inspect
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from ..results import StructuredOutputResult, TextResult
+from .agent_loop import AgentLoop
 from .cancellation import Cancelled
 from .environment import environment_with
 from .failures import RequestFailedError
 from .outbox import Outbox
-from .senders import AsyncSender, Sender
-from .workers import WorkerExit, Workers
+from .relay import Relay
+from .senders import AsyncSender, RelayedAsyncSender, Sender
+from .telling import AgentFailedError, Telling
+from .workers import Workers
 
 #: A logger that masks the request's secrets.
 if TYPE_CHECKING:
@@ -81,8 +86,15 @@ class Invocation:
         return asked if isinstance(asked, dict) else None
 
 
-def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]]) -> RunFunction:
-    """Returns the function to run for what the user named.
+class Agent(NamedTuple):
+    """What to run, and whether it is one of the runtime's own."""
+
+    run: RunFunction
+    built_in: bool = False
+
+
+def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]]) -> Agent:
+    """Returns what to run for what the user named.
 
     Raises:
         ValueError: no such built-in, and not `module:attribute`.
@@ -93,7 +105,7 @@ def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]
     found: Any = spec
     if isinstance(spec, str):
         if spec in built_in:
-            return built_in[spec]()
+            return Agent(built_in[spec](), built_in=True)
         found = _import(spec, built_in)
     if inspect.isclass(found):
         try:
@@ -103,8 +115,7 @@ def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]
     # What one takes and returns is checked when it runs.
     for run in (getattr(found, "run", None), found):
         if callable(run):
-            function: RunFunction = run
-            return function
+            return Agent(run)
     raise TypeError(f"{spec!r} is no agent: neither a function nor an object with a method `run`")
 
 
@@ -126,45 +137,70 @@ def _import(spec: str, built_in: Mapping[str, Any]) -> Any:
     return found
 
 
-async def run_agent(run: RunFunction, invocation: Invocation, outbox: Outbox, workers: Workers) -> Dict[str, Any]:
-    """Runs an agent to its end and returns its `result_message`.
+async def run_agent(
+    agent: Agent, invocation: Invocation, outbox: Outbox, workers: Workers, loop: AgentLoop, telling: Telling
+) -> bytes:
+    """Runs an agent to its end and returns its `result_message` as it is sent.
+
+    Whatever belongs to the agent is looked at in its own thread: what it returned, what it raised.
 
     Raises:
-        TypeError: it returned what no agent may return.
-        WorkerExit: it asked the program to exit.
-        Exception: whatever it raised.
+        AgentFailedError: it did not come to a result.
+        RuntimeError: its thread cannot be started.
+        ImportError: a built-in one needs a missing package; likewise whatever else a built-in one raises.
     """
-    if _is_async(run):
-        sender = AsyncSender(outbox)
+    if agent.built_in:
+        own = AsyncSender(outbox)
         try:
-            result = await _contained(run(invocation, sender))
+            result = await agent.run(invocation, own)
         finally:
-            sender.close()
-    else:
-        blocking = Sender(outbox, asyncio.get_running_loop())
-        try:
-            result = await workers.run("runtimeuse-agent", run, invocation, blocking)
-        finally:
-            await blocking.close()
-    if inspect.isawaitable(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        raise TypeError("a plain agent returned an awaitable: declare it with `async def`")
-    return _result_message(result)
+            own.close()
+        return telling.result(_result_message(result))
+    relay = Relay(outbox, asyncio.get_running_loop())
+    try:
+        if _is_async(agent.run):
+            sender = RelayedAsyncSender(relay, outbox.redactor)
+            told = await loop.run(lambda: _run_async(agent.run, invocation, sender, telling))
+        else:
+            blocking = Sender(relay, outbox.redactor)
+            told = await workers.run("runtimeuse-agent", _run_plain, agent.run, invocation, blocking, telling)
+    finally:
+        await relay.close()
+    if isinstance(told, AgentFailedError):
+        raise told
+    return told
+
+
+def _run_plain(
+    run: RunFunction, invocation: Invocation, sender: Sender, telling: Telling
+) -> "Union[bytes, AgentFailedError]":
+    try:
+        result = run(invocation, sender)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise TypeError("a plain agent returned an awaitable: declare it with `async def`")
+        return telling.result(_result_message(result))
+    except BaseException as error:  # in this thread, all that is raised is the agent's
+        return telling.failure(error)
+
+
+async def _run_async(
+    run: RunFunction, invocation: Invocation, sender: AsyncSender, telling: Telling
+) -> "Union[bytes, AgentFailedError]":
+    try:
+        return telling.result(_result_message(await run(invocation, sender)))
+    except asyncio.CancelledError:
+        # Where it was cancelled from outside, nobody looks at this.
+        return telling.failure(RequestFailedError("the agent cancelled itself"))
+    except BaseException as error:  # on this loop, all that is raised is an agent's
+        return telling.failure(error)
 
 
 def _is_async(run: Any) -> bool:
     while isinstance(run, functools.partial):
         run = run.func
     return inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(type(run).__call__)
-
-
-async def _contained(running: Awaitable[Any]) -> Any:
-    try:
-        return await running
-    except (SystemExit, KeyboardInterrupt) as error:
-        # From a task these would end the runtime's whole event loop.
-        raise WorkerExit(f"{type(error).__name__}: {error}") from error
 
 
 def _result_message(result: Any) -> Dict[str, Any]:

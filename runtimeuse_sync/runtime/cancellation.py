@@ -17,7 +17,7 @@ class Cancelled:
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Blocks until the run is cancelled, at most `timeout` seconds; returns whether it was.
 
-        For plain agents. An `async` agent must not block its loop: its task is cancelled instead.
+        For plain agents. An `async` agent shall not block its loop: its task is cancelled instead.
         """
         return self._event.wait(timeout)
 

@@ -51,7 +51,8 @@ class LocalRuntime:
         upload_timeout: Seconds for which an upload may make no progress before it is broken off; it is tried once more.
         upload_retry_delay: Seconds before an upload's second try; doubles with each further one.
         http_timeout: Seconds for which a download or upload waits for a connection, and a download for more to come.
-        stop_timeout: Seconds for which `stop` waits for what runs, before it leaves it behind.
+        stop_timeout: Seconds for which `stop` waits for what runs, before it kills commands, leaves agents behind, and
+            tells clients all the same that their requests are cancelled.
         max_message_size: The largest message accepted from a client, in bytes.
         max_stdout: The most characters of a command's stdout that its result has, which then ends with a note that it
             was cut; no limit by default. What is streamed is never cut.
@@ -115,6 +116,7 @@ class LocalRuntime:
         # Set by the thread before it says that it has started, and used only as long as it runs.
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stop: Optional[asyncio.Event] = None
+        self._server: Optional[RuntimeServer] = None
         # Set and taken back by the thread: however it ends, nobody listens there any more.
         self._ws_url: Optional[str] = None
 
@@ -161,7 +163,8 @@ class LocalRuntime:
     def stop(self) -> None:
         """Stops the runtime: cancels what runs, and returns when nothing of it is left. Harmless when it has stopped.
 
-        An agent that ignores its cancel is left behind after `stop_timeout`, which is logged.
+        What runs has `stop_timeout` to end. Then commands are killed, agents that ignore their cancel are left behind,
+        which is logged, and clients are told all the same. Called by an agent, it returns at once.
         """
         atexit.unregister(self.stop)
         if os.getpid() != self._pid:
@@ -176,12 +179,14 @@ class LocalRuntime:
                     loop.call_soon_threadsafe(stop.set)
                 except RuntimeError:
                     loop = None  # closed already: it could not start, or somebody else stopped it
-            if thread is threading.current_thread():
-                return  # an `async` agent stops its own runtime: it cannot wait for that
+            server = self._server
+            here = threading.current_thread()
+            if here is thread or (server is not None and server.owns(here)):
+                return  # an agent stops its own runtime: it cannot wait for that
         thread.join()
         with self._lock:
             if self._thread is thread:
-                self._thread = self._loop = self._stop = None
+                self._thread = self._loop = self._stop = self._server = None
 
     def __enter__(self) -> "LocalRuntime":
         return self.start()
@@ -198,9 +203,9 @@ class LocalRuntime:
         return f"<LocalRuntime {self._ws_url or 'not running'}>"
 
     def _run(self, started: "concurrent.futures.Future[None]") -> None:
-        server = RuntimeServer(self._agent, self._settings)
+        server = self._server = RuntimeServer(self._agent, self._settings)
         try:
-            _loop.run(self._serve(server, started), self._settings.kill_grace + 1)
+            _loop.run(self._serve(server, started), self._settings.patience)
         except BaseException as error:
             if started.done():
                 raise

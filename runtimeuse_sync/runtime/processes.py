@@ -10,22 +10,18 @@ import codecs
 import contextlib
 import fcntl
 import os
-import signal
-import subprocess
 import sys
 import uuid
 from typing import IO, Any, Awaitable, Callable, List, Mapping, Optional, Set, Tuple, cast
 
-from ._proc import group_is_alive, in_group, processes_with, signal_group, signal_processes
+from .endings import MARK, Endings
 from .environment import environment_with
+from .guardian import Guardian
 from .settings import MEBIBYTE, RuntimeSettings
+from .shell import start_shell
 from .workers import Workers
 
 OnOutput = Callable[[str, str], Awaitable[None]]
-
-#: Every process that a command starts carries this runtime's mark, so that `end_all` finds also those that went their
-#: own way.
-MARK = "RUNTIMEUSE_RUNTIME_MARK"
 
 #: How much of a command's output is read before it is handed on, in bytes.
 _READ_AHEAD = 128 * 1024
@@ -38,10 +34,6 @@ _SET_PIPE_SIZE = 1031
 #: The most that the shell itself can have left in a pipe and its reader; what comes beyond it, once the shell has
 #: exited, is its background children's.
 _LEFT_IN_PIPE = 4 * MEBIBYTE
-#: No event tells that a group has ended: how often to look, and how long to wait for processes that even SIGKILL does
-#: not end at once, in seconds.
-_LOOK_INTERVAL = 0.02
-_KILL_TIMEOUT = 5.0
 
 
 class ProcessRunner:
@@ -51,6 +43,8 @@ class ProcessRunner:
         self._settings = settings
         self._workers = workers
         self._mark = uuid.uuid4().hex
+        self._endings = Endings(settings, workers, self._mark)
+        self._guardian = Guardian(self._mark)
         self._started = False
 
     async def run(self, command: str, cwd: Optional[str], env: Optional[Mapping[str, str]], on_output: OnOutput) -> int:
@@ -69,17 +63,9 @@ class ProcessRunner:
         directory = self._settings.path(cwd or ".")
         os.makedirs(directory, exist_ok=True)
         self._started = True
-        # In the loop's own thread, as asyncio does it: it returns as soon as the shell has started.
-        process = subprocess.Popen(  # noqa: ASYNC220
-            command,
-            shell=True,
-            cwd=directory,
-            env={**environment_with(env), MARK: self._mark},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._guardian.start()
+        marks = [mark for mark in (os.environ.get(MARK), self._mark) if mark]
+        process = start_shell(command, directory, {**environment_with(env), MARK: ":".join(marks)})
         exited = asyncio.ensure_future(self._workers.run("runtimeuse-wait", process.wait))
         pumps = [
             _Pump("stdout", cast("IO[bytes]", process.stdout), on_output),
@@ -91,7 +77,9 @@ class ProcessRunner:
             await self._drain(pumps, tasks)
             code = exited.result()
         except BaseException:
-            await self._end_group(process.pid, exited)
+            await self._endings.end_group(process.pid, exited)
+            if exited.done() and not exited.cancelled() and exited.exception() is not None:
+                process.wait()  # no thread could be started for it; it has been killed
             raise
         finally:
             for task in tasks:
@@ -118,32 +106,16 @@ class ProcessRunner:
                 if (pump.reading and pump.taken == taken) or pump.taken > _LEFT_IN_PIPE:
                     pump.end()
 
-    async def _end_group(self, group: int, exited: "asyncio.Future[int]") -> None:
-        loop = asyncio.get_running_loop()
-        if exited.done() and not in_group(group, processes_with(MARK, self._mark)):
-            return  # the shell has been reaped, and nothing of its group is left: the number may be somebody else's
-        signal_group(group, signal.SIGTERM)
-        # A stopped process would not see the signal before somebody continues it.
-        signal_group(group, signal.SIGCONT)
-        deadline = loop.time() + self._settings.kill_grace
-        while group_is_alive(group) and loop.time() < deadline:  # noqa: ASYNC110 (no event tells of it)
-            await asyncio.sleep(_LOOK_INTERVAL)
-        if group_is_alive(group):
-            signal_group(group, signal.SIGKILL)
-        await asyncio.wait({exited}, timeout=_KILL_TIMEOUT)
+    def hurry(self, no_later_than: float) -> None:
+        """For the runtime's stop: whatever is to end gets SIGKILL at this time of the loop's clock at the latest."""
+        self._endings.hurry(no_later_than)
 
     async def end_all(self) -> None:
         """Ends whatever commands have left running in the background; for the runtime's stop."""
         if not self._started:
             return
-        loop = asyncio.get_running_loop()
-        left = processes_with(MARK, self._mark)
-        signal_processes(left, signal.SIGTERM)
-        deadline = loop.time() + self._settings.kill_grace
-        while left and loop.time() < deadline:
-            await asyncio.sleep(_LOOK_INTERVAL)
-            left = processes_with(MARK, self._mark)
-        signal_processes(left)
+        await self._endings.end_all()
+        self._guardian.dismiss()
 
 
 class _Pump(asyncio.Protocol):

@@ -1,18 +1,21 @@
-"""From a plain agent's threads to the client: messages are handed over in batches, never more than so much ahead.
+"""From an agent's threads to the client: messages are handed over in batches, never more than so much ahead.
 
 A `Relay` is written to by any thread and emptied by a task of its own on the event loop, which runs only while there is
 something to hand over. A hop to the loop and back per message would cost more than the messages themselves.
 """
 
 import asyncio
+import contextlib
 import threading
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 from .outbox import ClientGoneError, Outbox
 
 #: How far an agent may be ahead of its client, in bytes and in messages, before it is made to wait.
 _AHEAD_BYTES = 512 * 1024
 _AHEAD_MESSAGES = 512
+#: After how many messages a task gives way to the others of its loop.
+_TURN_MESSAGES = 64
 
 
 class Relay:
@@ -29,8 +32,11 @@ class Relay:
         # Guards all below, and is told when there is room again.
         self._room = threading.Condition()
         self._texts: List[bytes] = []
+        # What tasks wait for, each on its loop.
+        self._waiting: List[Tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._ahead_bytes = 0
         self._ahead_messages = 0
+        self._taken = 0
         self._forwarding = False
         # Makes the exception that tells why nothing is taken any more: a new one each time, as each is one thread's.
         self._over: Optional[Callable[[], Exception]] = None
@@ -44,24 +50,44 @@ class Relay:
             ConnectionError: the client is gone, or the runtime has stopped.
             RuntimeError: the run has ended.
         """
+        with self._room:
+            while not self._has_taken(text):
+                self._room.wait()
+
+    async def send_from_task(self, text: bytes) -> None:
+        """Does what `send` does for a task on any other loop; it waits without blocking that."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with self._room:
+                if self._has_taken(text):
+                    break
+                room = loop.create_future()
+                self._waiting.append((loop, room))
+            await room
+        if self._taken % _TURN_MESSAGES == 0:
+            # A task that never has to wait shall not keep its loop from all others, nor from its own cancel.
+            await asyncio.sleep(0)
+
+    def _has_taken(self, text: bytes) -> bool:
+        """Takes a message, if there is room for it; the lock is held. Raises as `send` does."""
         if self._outbox.client_is_gone:
             raise ClientGoneError
-        with self._room:
-            while self._over is None and (self._ahead_bytes >= _AHEAD_BYTES or self._ahead_messages >= _AHEAD_MESSAGES):
-                self._room.wait()
-            if self._over is not None:
-                raise self._over()
-            self._texts.append(text)
-            self._ahead_bytes += len(text)
-            self._ahead_messages += 1
-            if self._forwarding:
-                return
+        if self._over is not None:
+            raise self._over()
+        if self._ahead_bytes >= _AHEAD_BYTES or self._ahead_messages >= _AHEAD_MESSAGES:
+            return False
+        if not self._forwarding:
+            try:
+                self._loop.call_soon_threadsafe(self._start)
+            except RuntimeError:
+                self._end(_stopped)
+                raise _stopped() from None
             self._forwarding = True
-        try:
-            self._loop.call_soon_threadsafe(self._start)
-        except RuntimeError:
-            self._end(_stopped)
-            raise _stopped() from None
+        self._texts.append(text)
+        self._ahead_bytes += len(text)
+        self._ahead_messages += 1
+        self._taken += 1
+        return True
 
     async def close(self) -> None:
         """Takes nothing more; returns when all that was taken has been sent."""
@@ -95,7 +121,7 @@ class Relay:
                 with self._room:
                     self._ahead_bytes -= sum(map(len, texts))
                     self._ahead_messages -= len(texts)
-                    self._room.notify_all()
+                    self._tell_all()
         except ClientGoneError:
             self._end(ClientGoneError)
         except asyncio.CancelledError:
@@ -106,7 +132,20 @@ class Relay:
         with self._room:
             if self._over is None:
                 self._over = reason
-            self._room.notify_all()
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        """Wakes all that wait, who look again; the lock is held."""
+        self._room.notify_all()
+        waiting, self._waiting = self._waiting, []
+        for loop, room in waiting:
+            with contextlib.suppress(RuntimeError):  # that loop has ended, and so has what waited there
+                loop.call_soon_threadsafe(_set, room)
+
+
+def _set(room: "asyncio.Future[None]") -> None:
+    if not room.done():
+        room.set_result(None)
 
 
 def _closed() -> Exception:

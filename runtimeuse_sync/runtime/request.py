@@ -1,26 +1,32 @@
 """One request from its message to its terminal message.
 
 Three tasks on the event loop per request: one runs `_work`, which does what is asked, and is what a cancel cancels; the
-session's runs `serve`, is never cancelled, and sends the terminal message; one sends heartbeats.
+session's runs `serve`, is never cancelled, and sends the terminal message; one sends heartbeats. Whatever goes wrong on
+the way there, a request has a terminal message, and heartbeats until then.
 """
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from .._redaction import env_secrets
-from .agents import Invocation, RunFunction, run_agent
+from .agent_loop import AgentLoop
+from .agents import Agent, Invocation, run_agent
 from .artifacts import Artifacts
 from .cancellation import Cancelled
 from .commands import CommandResult, results_pieces, run_commands
 from .downloads import download
-from .failures import RequestFailedError, cancelled_message, error_message
+from .failures import RequestFailedError, cancelled_message
 from .messages import Command, InvocationRequest, Request
 from .outbox import ClientGoneError, Outbox, encode
 from .processes import ProcessRunner
 from .redaction import RedactingLogger, Redactor
 from .settings import RuntimeSettings
+from .telling import AgentFailedError, Telling
 from .workers import Workers
+
+#: How long the parts of a request get to end that has been given up, in seconds.
+_LAST_WORDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class RuntimeParts:
     settings: RuntimeSettings
     workers: Workers
     processes: ProcessRunner
-    agent: RunFunction
+    agent: Agent
+    agent_loop: AgentLoop
 
 
 class RequestRun:
@@ -53,6 +60,7 @@ class RequestRun:
         self._artifacts = artifacts
         self._log = log
         self._cancelled = Cancelled()
+        self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._redactor = Redactor(request.secrets)
         # From here on, as the last request's terminal message has been masked already.
         outbox.redactor = self._redactor
@@ -66,6 +74,16 @@ class RequestRun:
             # Once only: a second one would hit the cleaning up after the first.
             self._task.cancel()
 
+    def give_up(self) -> None:
+        """Has a request that has been cancelled end now, whatever it is that does not; for the runtime's stop."""
+        # The second cancel hits the cleaning up: groups of processes are killed, threads and tasks left behind.
+        self._task.cancel()
+        asyncio.get_running_loop().call_later(_LAST_WORDS, self._end_waiting)
+
+    def _end_waiting(self) -> None:
+        if not self._given_up.done():
+            self._given_up.set_result(None)
+
     async def serve(self, on_done: Callable[[], None]) -> None:
         """Waits for the request's end and sends its terminal message.
 
@@ -74,11 +92,12 @@ class RequestRun:
         """
         heartbeats = asyncio.ensure_future(self._send_heartbeats())
         try:
-            await asyncio.wait({self._task})
+            ends: Set[asyncio.Future[Any]] = {self._task, self._given_up}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            terminal = self._terminal()
         finally:
             heartbeats.cancel()
             await asyncio.wait({heartbeats})
-        terminal = self._terminal()
         on_done()
         try:
             await self._outbox.send_text(*terminal)
@@ -101,32 +120,21 @@ class RequestRun:
     def _terminal(self) -> List[bytes]:
         """Returns the text of the terminal message, in pieces."""
         if self._cancelled.is_set():
-            if not self._task.cancelled() and self._task.exception() is not None:
-                self._log.debug("A cancelled request ended with an exception", exc_info=self._task.exception())
-            return self._text(cancelled_message())
+            return [encode(cancelled_message())]
         if self._task.cancelled():
-            return self._text(self._error(RequestFailedError("the agent cancelled itself")))
+            return self._told(RequestFailedError("the agent cancelled itself"))
         error = self._task.exception()
-        if error is not None:
-            if not isinstance(error, (RequestFailedError, ClientGoneError)):
-                self._log.info("A request failed", exc_info=error)
-            return self._text(self._error(error))
-        result = self._task.result()
-        if isinstance(result, list):
-            return result
-        try:
-            return self._text(result)
-        except (TypeError, ValueError, RecursionError) as unsendable:
-            return self._text(self._error(unsendable))
+        if error is None:
+            return self._task.result()
+        if isinstance(error, AgentFailedError):
+            return [error.told]
+        return self._told(error)
 
-    def _error(self, error: BaseException) -> Dict[str, Any]:
-        return error_message(error, self._redactor)
+    def _told(self, error: BaseException) -> List[bytes]:
+        return [Telling(self._cancelled, self._redactor, self._log).failure(error).told]
 
-    def _text(self, message: Dict[str, Any]) -> List[bytes]:
-        return [encode(self._redactor.message(message))]
-
-    async def _work(self) -> Union[Dict[str, Any], List[bytes]]:
-        """Does what is asked; returns the terminal message, not yet masked, or its text in pieces."""
+    async def _work(self) -> List[bytes]:
+        """Does what is asked; returns the text of the terminal message in pieces."""
         request = self._request
         parts = self._parts
         await self._artifacts.watch(request.artifacts_dirs, request.artifacts_ignore_content)
@@ -147,9 +155,10 @@ class RequestRun:
             logger=self._log,
             root=parts.settings.root,
         )
-        result = await run_agent(parts.agent, invocation, self._outbox, parts.workers)
+        telling = Telling(self._cancelled, self._redactor, self._log)
+        result = await run_agent(parts.agent, invocation, self._outbox, parts.workers, parts.agent_loop, telling)
         await self._around_agent("post-agent", request.post_commands)
-        return result
+        return [result]
 
     async def _around_agent(self, when: str, commands: List[Command]) -> None:
         # Nobody gets their stdout but as it comes: there is no result to keep it for.

@@ -1,13 +1,13 @@
 """What agents send messages with while they run: `Sender` for plain ones, `AsyncSender` for `async` ones.
 
-An `AsyncSender` is used by tasks on the event loop. A `Sender` is used by the agent's threads, in which messages are
-masked and encoded; its `relay.py` has a task on the event loop.
+A `Sender` is used by the agent's threads, an `AsyncSender` by its tasks, on the agents' event loop. Messages are masked
+and encoded there; their `relay.py` has a task on the runtime's event loop, on which built-in agents run, too.
 """
 
-import asyncio
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 from .outbox import Outbox, encode
+from .redaction import Redactor
 from .relay import Relay
 
 
@@ -49,6 +49,17 @@ class AsyncSender:
         await self._outbox.send(message)
 
 
+class RelayedAsyncSender(AsyncSender):
+    """That of an agent which does not run on the runtime's event loop, but on any other."""
+
+    def __init__(self, relay: Relay, redactor: Redactor) -> None:
+        self._relay = relay
+        self._redactor = redactor
+
+    async def _send(self, message: Dict[str, Any]) -> None:
+        await self._relay.send_from_task(encode(self._redactor.message(message)))
+
+
 class Sender:
     """Sends messages to the client while a plain agent runs; usable from any thread but the runtime's own.
 
@@ -56,14 +67,10 @@ class Sender:
     before. Everything sent is on its way before the agent's result.
     """
 
-    def __init__(self, outbox: Outbox, loop: asyncio.AbstractEventLoop) -> None:
-        self._relay = Relay(outbox, loop)
+    def __init__(self, relay: Relay, redactor: Redactor) -> None:
+        self._relay = relay
         # That of this run's request: the outbox's own changes with the next one.
-        self._redactor = outbox.redactor
-
-    async def close(self) -> None:
-        """Ends the sending; returns when what was sent is on its way."""
-        await self._relay.close()
+        self._redactor = redactor
 
     def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
         """Sends an assistant message of one or more blocks of text; raises as `AsyncSender` does."""

@@ -9,12 +9,14 @@ import hmac
 import logging
 import os
 import socket
+import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 from urllib.parse import unquote, urlsplit
 
 from .._validation import host_in_url
 from ._extras import needs_extra
+from .agent_loop import AgentLoop
 from .agents import AgentSpec, load_agent
 from .builtin_agents import built_in_agents
 from .listening import Listener, Room, listen
@@ -33,6 +35,10 @@ _logger = logging.getLogger("runtimeuse_sync.runtime")
 
 #: How many of a client's frames, each of up to `max_message_size`, may wait while its session is busy.
 _UNREAD_FRAMES = 4
+#: How long before the end of a stop commands that still run are killed, at most, in seconds.
+_LAST_WORDS = 0.5
+#: How long clients get to take what they are told at a stop's end, before they are cut off.
+_TELLING_TIMEOUT = 4.0
 #: How long sockets that had to be cut get to close, in seconds.
 _CUT_TIMEOUT = 1.0
 
@@ -50,6 +56,8 @@ class RuntimeServer:
         self._settings = settings
         self._workers = Workers()
         self._processes = ProcessRunner(settings, self._workers)
+        self._agent_loop = AgentLoop(self._workers)
+        self._stopping = False
         self._sessions: Dict[Session, ServerConnection] = {}
         self._transports: Set[asyncio.BaseTransport] = set()
         self._room = Room()
@@ -69,7 +77,7 @@ class RuntimeServer:
             # Not made: a wrong name shall not be found out by files that are somewhere else.
             raise ValueError(f"root {settings.root!r} is not a directory")
         agent = load_agent(self._agent, built_in_agents(self._processes, settings.max_stdout))
-        self._parts = RuntimeParts(settings, self._workers, self._processes, agent)
+        self._parts = RuntimeParts(settings, self._workers, self._processes, agent, self._agent_loop)
         with needs_extra():
             from websockets.asyncio.server import serve
         # At DEBUG, websockets logs every frame and handshake: prompts, results and tokens.
@@ -98,21 +106,42 @@ class RuntimeServer:
     async def stop(self) -> None:
         """Ends everything: no new connections, requests cancelled, sockets closed, processes ended.
 
-        Takes about `stop_timeout` at most; agents that have not returned by then are left behind, which is logged.
+        What runs has `stop_timeout` to end; commands that have not by then are killed, and agents left behind, which is
+        logged. In any case each client is told: by the terminal message of its request, and by the close code 1001.
         """
         if self._listener is None:
             return
+        loop = asyncio.get_running_loop()
+        timeout = self._settings.stop_timeout
+        deadline = loop.time() + timeout
+        # Requests shall have the time to say that their commands have been killed.
+        self._processes.hurry(deadline - min(_LAST_WORDS, timeout / 4))
         self._listener.close()
-        stopping: List[asyncio.Future[Any]] = [asyncio.ensure_future(session.stop()) for session in self._sessions]
+        try:
+            await self._end_sessions(deadline)
+        finally:
+            self._agent_loop.stop()
+            await self._processes.end_all()
+
+    async def _end_sessions(self, deadline: float) -> None:
+        assert self._listener is not None
+        self._stopping = True
+        stopping: List[asyncio.Future[Any]] = [
+            asyncio.ensure_future(session.stop(deadline)) for session in self._sessions
+        ]
         if stopping:
-            await asyncio.wait(stopping, timeout=self._settings.stop_timeout)
+            left = max(0.0, deadline - asyncio.get_running_loop().time())
+            await asyncio.wait(stopping, timeout=left + _TELLING_TIMEOUT)
         # Clients that do not answer a closing handshake, and those that have not even finished the opening one.
         for transport in list(self._transports):
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()
         closed = asyncio.ensure_future(self._listener.wait_closed())
         await asyncio.wait({closed, *stopping}, timeout=_CUT_TIMEOUT)
-        await self._processes.end_all()
+
+    def owns(self, thread: threading.Thread) -> bool:
+        """Returns whether the thread is one that an agent runs in: a stop from there cannot be waited for there."""
+        return self._workers.owns(thread)
 
     def join_threads(self) -> None:
         """Waits for the worker threads, which have nothing left to do; to be called when the loop has ended."""
@@ -121,6 +150,9 @@ class RuntimeServer:
             _logger.warning("Left behind at the runtime's stop, as they did not return: %s", ", ".join(left))
 
     async def _handle(self, connection: "ServerConnection") -> None:
+        if self._stopping:  # its handshake was under way when the stop began
+            await connection.close(1001, "the runtime stops")
+            return
         session = Session(connection, self._parts)
         self._sessions[session] = connection
         try:

@@ -58,22 +58,32 @@ class Session:
         finally:
             await self._close()
 
-    async def stop(self) -> None:
-        """Ends the session for the runtime's stop: cancels what is in flight, tells the client so, and closes."""
+    async def stop(self, deadline: float) -> None:
+        """Ends the session for the runtime's stop: cancels what is in flight, tells the client so, and closes.
+
+        What has not ended at `deadline`, on the loop's clock, is not waited for any longer: the client is told all the
+        same. A client that takes nothing is cut off.
+        """
         self._stopping = True
         if self._ending is not None:
             self._ending.cancel()
         self._cancel()
-        telling = asyncio.ensure_future(self._tell_of_stop())
+        telling = asyncio.ensure_future(self._tell_of_stop(deadline))
         while not telling.done():
             unsent = self._outbox.unsent
             await asyncio.wait({telling}, timeout=_STALLED)
             if (self._outbox.pushed_back or self._told) and self._outbox.unsent == unsent:
                 self._connection.transport.abort()  # it does not read: it will never hear of it
 
-    async def _tell_of_stop(self) -> None:
+    async def _tell_of_stop(self, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._serving:
+            await asyncio.wait(set(self._serving), timeout=max(0.0, deadline - loop.time()))
+        if self._in_flight is not None:
+            self._in_flight.give_up()
         await self._all_served()
-        await self._artifacts.abort()
+        aborting = asyncio.ensure_future(self._artifacts.abort())
+        await asyncio.wait({aborting}, timeout=max(_STALLED, deadline - loop.time()))
         self._told = True
         await self._outbox.close(1001, "the runtime stops")
 

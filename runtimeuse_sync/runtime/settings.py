@@ -33,7 +33,7 @@ class RuntimeSettings:
         upload_timeout: How long an upload may make no progress before it is broken off; it is tried once more.
         upload_retry_delay: Time before a failed upload's second try; doubles with each further one.
         http_timeout: How long a download or upload waits for a connection, and a download for more to come.
-        stop_timeout: How long `stop` waits for running requests to end before it leaves them behind.
+        stop_timeout: How long a stop waits for what runs, before it kills commands and leaves agents behind.
         max_message_size: The largest message accepted from a client.
         max_stdout: The most characters of a command's stdout that its result has, which then says that it was cut;
             `None` is no limit. What is streamed is never cut.
@@ -92,6 +92,11 @@ class RuntimeSettings:
                 f"host {self.host!r} can be reached from other machines, and whoever reaches the runtime can run "
                 "commands: give it a token, or say no_auth if something in front of it checks who comes"
             )
+
+    @property
+    def patience(self) -> float:
+        """How long tasks may take to end after a stop, or instead of one: what commands get, and a bit."""
+        return min(self.kill_grace, self.stop_timeout) + 1.0
 
     def path(self, path: str) -> str:
         """Returns a path as the runtime understands it: absolute, relative ones below its root."""

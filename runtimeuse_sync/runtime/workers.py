@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class WorkerExit(Exception):
-    """A worker's function asked the whole program to exit (`SystemExit`, `KeyboardInterrupt`), which it cannot."""
+    """A worker's function raised what would end more than itself, such as `SystemExit`; that is the cause."""
 
 
 class Workers:
@@ -29,10 +29,11 @@ class Workers:
         """Runs `function(*args)` in a thread of its own and returns what it returns.
 
         When the calling task is cancelled, `on_cancel` is called once and the thread is waited for all the same: a
-        caller that has control again knows that the function does nothing any more.
+        caller that has control again knows that the function does nothing any more. A second cancel ends the wait.
 
         Raises:
-            WorkerExit: the function raised `SystemExit` or `KeyboardInterrupt`, which is its cause.
+            WorkerExit: the function raised what is no `Exception`, such as `SystemExit`; that is its cause.
+            RuntimeError: no thread can be started.
             Exception: whatever else the function raised.
         """
         loop = asyncio.get_running_loop()
@@ -54,25 +55,41 @@ class Workers:
             except RuntimeError:
                 return  # the loop was closed: the runtime stopped without waiting for this thread any longer
 
-        # A daemon: an agent that never returns must not keep the program from exiting.
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        thread.start()
-        with self._lock:
-            # Ended threads are forgotten here, not by themselves: `join` must also see those that are just ending.
-            self._threads = {known for known in self._threads if known.is_alive()} | {thread}
+        self.start(name, work)
         try:
             error, value = await asyncio.shield(outcome)
         except asyncio.CancelledError:
-            if on_cancel is not None:
-                on_cancel()
-            await asyncio.wait({outcome})
+            try:
+                if on_cancel is not None:
+                    on_cancel()
+            finally:
+                await asyncio.wait({outcome})
             raise
         if isinstance(error, Exception):
             raise error
         if error is not None:
-            raise WorkerExit(f"{type(error).__name__}: {error}") from error
+            raise WorkerExit(type(error).__name__) from error
         result: T = value
         return result
+
+    def start(self, name: str, function: Callable[..., None], *args: Any) -> None:
+        """Starts a thread and remembers it; what the function raises is the thread's own.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        # A daemon: an agent that never returns must not keep the program from exiting.
+        thread = threading.Thread(target=function, args=args, name=name, daemon=True)
+        with self._lock:
+            # Below the lock, so that the thread itself is known as soon as it asks.
+            thread.start()
+            # Ended threads are forgotten here, not by themselves: `join` must also see those that are just ending.
+            self._threads = {known for known in self._threads if known.is_alive()} | {thread}
+
+    def owns(self, thread: threading.Thread) -> bool:
+        """Returns whether the thread is one of these."""
+        with self._lock:
+            return thread in self._threads
 
     def join(self, timeout: float) -> List[str]:
         """Waits up to `timeout` seconds for all threads to end; returns the names of those that have not."""

@@ -119,6 +119,8 @@ def test_clients_that_are_killed_leave_nothing_behind(start: StartRuntime, stora
         await asyncio.gather(*(one(number) for number in range(8 * len(requests))))
 
     with wire_to(runtime) as before_and_after:
+        # The first command starts what waits for the runtime to be killed.
+        before_and_after.commands("true")
         before_and_after.assert_idle()
         before = leaks.Snapshot.take()
         asyncio.run(everybody())

@@ -20,7 +20,8 @@ from .wire import CANCELLED, Wire, output
 
 def test_a_closed_terminal_may_say_so_twice(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "end")
-    with running("--kill-grace", str(4 * PATIENCE)) as process, connect(url_of(process)) as connection:
+    long = str(4 * PATIENCE)
+    with running("--kill-grace", long, "--stop-timeout", long) as process, connect(url_of(process)) as connection:
         wire = Wire(connection)
         wire.send_commands(f"trap 'echo stopping' TERM; sleep 60 & echo $$; wait; read line < {tmp_path}/end")
         pid = int(wire.receive()["text"])
