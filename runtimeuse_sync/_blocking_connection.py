@@ -18,8 +18,8 @@ import threading
 import time
 from typing import Any, Callable, Iterator, Optional
 
-from ._cleanup import new_thread, start_thread
 from ._connection import Connection, ConnectionClosed, NotATransport
+from ._threads import new_thread, start_directly
 from ._wakeup import Clock, Wakeup
 from .errors import RuntimeUseError
 from .transports.base import ConnectedTransport, Message, PersistentTransport, Transport
@@ -66,8 +66,8 @@ class BlockingConnection(Connection):
         closer = new_thread(self._close_at_the_end, f"{self._thread.name}-closer", transport, sender)
         try:
             # In this order: where not both can be started, nothing has been sent.
-            start_thread(closer)
-            start_thread(sender)
+            start_directly(closer)
+            start_directly(sender)
         except RuntimeUseError as error:
             # The system cannot start another thread. Callers first, as below.
             failure = ConnectionClosed(str(error), opening=True, cause=error.__cause__)

@@ -10,8 +10,8 @@ import threading
 import time
 from typing import Callable, Optional
 
-from ._cleanup import join_thread, start_thread
 from ._logs import Logger
+from ._threads import join_thread, start_thread
 from .errors import ConnectionLostError, RuntimeUseError
 
 #: Seconds that a call's end waits for its record to be written.

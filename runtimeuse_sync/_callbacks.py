@@ -7,6 +7,7 @@ and what it returns or raises then is dropped.
 """
 
 import contextvars
+import functools
 import inspect
 import itertools
 import threading
@@ -14,9 +15,9 @@ from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from . import _codec
 from ._call import Call
-from ._cleanup import new_thread, start_thread
 from ._interrupts import raised_by_a_signal_handler
 from ._redaction import scrub_value, url_secrets
+from ._threads import Start, new_thread
 from ._turn import Ticket
 from .errors import AgentRuntimeError, ArtifactUploadError
 from .messages import ArtifactUploadRequestMessageInterface, AssistantMessageInterface, CommandOutputMessageInterface
@@ -151,7 +152,7 @@ class _Helper(Generic[_T]):
             return call.owned(AgentRuntimeError(f"{name} could not be called with a timeout: {why}"))
 
         thread = new_thread(context.run, f"runtimeuse-callback-{next(_numbers)}", self._run, callback, call, ticket)
-        start_thread(thread, failure)
+        Start(thread, functools.partial(self._end, call), failure).begin()
 
     def _run(self, callback: Callable[[], _T], call: Call, ticket: Ticket) -> None:
         ident = threading.get_ident()
@@ -162,8 +163,12 @@ class _Helper(Generic[_T]):
             self._error = error  # Raised again in the calling thread.
         finally:
             ticket.threads.discard(ident)
-            self.done = True
-            call.wakeup.wake()
+            self._end(call, self._error)
+
+    def _end(self, call: Call, error: Optional[BaseException]) -> None:
+        self._error = error
+        self.done = True
+        call.wakeup.wake()
 
     def result(self) -> _T:
         if self._error is not None:

@@ -29,11 +29,11 @@ from typing import Callable, Deque, List, Optional
 
 from . import _codec
 from ._call import Call
-from ._cleanup import join_thread, new_thread, start_thread
 from ._inbox import Batch, Inbox
 from ._logs import PACKAGE_LOGGER, Logger
+from ._threads import Start, join_thread, new_thread
 from ._wakeup import Clock, Wakeup
-from .errors import SessionStateError
+from .errors import RuntimeUseError, SessionStateError
 
 _numbers = itertools.count(1)
 
@@ -139,6 +139,8 @@ class Connection:
         self._unsent_bytes = 0
         self._pid = os.getpid()
         self._thread = new_thread(self._main, f"runtimeuse-connection-{next(_numbers)}")
+        self._start_over = Wakeup()
+        self._start = Start(self._thread, self._not_started, over=self._start_over.wake)
 
     # For callers.
 
@@ -160,7 +162,7 @@ class Connection:
         if sys.is_finalizing():
             # No thread runs any more, and waiting for one never ends.
             raise SessionStateError(_FINALIZING)
-        start_thread(self._thread)
+        self._start.begin()
 
     def submit(self, payload: bytes, request_of: Optional[Call] = None) -> None:
         """Has a message sent; never blocks.
@@ -219,12 +221,20 @@ class Connection:
         if self.runs_this:
             return
         until = time.monotonic() + min(self.join_timeout, max(patience, self.shortest_join))
-        while self._thread.is_alive() and self.belongs_to_this_process and not self.held_up:
+        while self._may_run and self.belongs_to_this_process and not self.held_up:
             left = until - time.monotonic()
             # At the interpreter's end, daemons do not run any more.
             if left <= 0 or sys.is_finalizing():
                 return
-            join_thread(self._thread, min(left, 0.1))
+            if self._thread.is_alive():
+                join_thread(self._thread, min(left, 0.1))
+            else:
+                self._start_over.wait(min(left, 0.1))
+
+    @property
+    def _may_run(self) -> bool:
+        # In this order: it is alive before its start is over.
+        return self._start.under_way or self._thread.is_alive()
 
     @property
     def runs_this(self) -> bool:
@@ -250,6 +260,9 @@ class Connection:
                     "this session was opened in another process and cannot be used after a fork; open a new one here"
                 )
             )
+
+    def _not_started(self, error: RuntimeUseError) -> None:
+        self.inbox.close(ConnectionClosed(str(error), opening=True, cause=error.__cause__))
 
     # For the connection's thread.
 

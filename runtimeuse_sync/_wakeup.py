@@ -11,7 +11,7 @@ a wake-up is a hint and never carries meaning of its own. Only one thread waits 
 No wait may be one long call of C, whichever thread it is in. CPython looks only between two steps for an exception that
 another thread has set (`PyThreadState_SetAsyncExc`, by which dramatiq and others set time limits), and for a signal
 that came in the moment before the lock was waited for. So every wait of a user's thread is made of slices: those here,
-and those for the end of a thread (`_cleanup.join_thread`); there are no others. Threads of our own, which nobody
+and those for the end of a thread (`_threads.join_thread`); there are no others. Threads of our own, which nobody
 interrupts, wait without.
 """
 

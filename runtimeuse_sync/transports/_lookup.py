@@ -14,7 +14,7 @@ import os
 import socket
 from typing import Callable, Dict, List, Optional, Tuple
 
-from .._cleanup import new_thread, start_thread
+from .._threads import new_thread, start_directly
 from ..errors import RuntimeUseError
 from ._http import OpeningFailed
 from ._opener import Addresses
@@ -90,7 +90,7 @@ class _LookUp:
 
     def start(self) -> None:
         try:
-            start_thread(new_thread(self._run, f"runtimeuse-lookup-{next(_numbers)}"))
+            start_directly(new_thread(self._run, f"runtimeuse-lookup-{next(_numbers)}"))
         except RuntimeUseError as error:
             self._end(OpeningFailed(str(error)))
 

@@ -9,11 +9,14 @@ import errno
 import math
 import select
 import socket
-from collections import deque
-from typing import Any, Deque, List, Optional, Sequence, Tuple
+import time
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 #: A wake-up is on its way already, or nobody waits any more.
 _FULL_OR_CLOSED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED}
+
+#: Seconds after which nobody is still in the middle of a send that does not block.
+_LONGEST_SEND = 1.0
 
 #: The longest time that `poll` can be asked to wait, in seconds; whoever waits for longer begins again.
 _LONGEST = 2_000_000.0
@@ -27,7 +30,7 @@ class Waiter:
         self._inner.setblocking(False)
         self._outer.setblocking(False)
         self._closed: bool = False
-        self._waking: Deque[None] = deque()
+        self._waking: Dict[object, None] = {}
         # What waits, and for what: mostly the same as the last time.
         self._poller: Any = None
         self._polled: Optional[Tuple[int, int]] = None
@@ -37,8 +40,9 @@ class Waiter:
         if self._closed:
             return
         # Whoever is in here keeps the descriptor open: closed under a running send, its number could be another's.
-        self._waking.append(None)
+        this = object()
         try:
+            self._waking[this] = None
             if not self._closed:
                 self._outer.send(b"\0")
         except OSError as error:
@@ -46,8 +50,7 @@ class Waiter:
             if error.errno not in _FULL_OR_CLOSED:
                 raise
         finally:
-            self._waking.pop()
-        self._close_if_last()
+            self._waking.pop(this, None)
 
     def wait(self, sock: Optional[socket.socket], read: bool, write: bool, seconds: float) -> Tuple[bool, bool]:
         """Waits for the socket, for `seconds` at most (`math.inf`: no limit).
@@ -112,11 +115,11 @@ class Waiter:
         """Closes what it waits with; nobody may wait afterwards, and later calls of `wake` do nothing."""
         self._closed = True
         self._inner.close()
-        self._close_if_last()
-
-    def _close_if_last(self) -> None:
-        if self._closed and not self._waking:
-            self._outer.close()
+        # A send that is under way is over at once. One that was interrupted may not say so, which costs this time.
+        until = time.monotonic() + _LONGEST_SEND
+        while self._waking and time.monotonic() < until:
+            time.sleep(0.001)
+        self._outer.close()
 
 
 def _limit(seconds: float) -> Optional[float]:

@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 from .. import _codec
 from .. import _validation as check
 from .._call import Call
-from .._cleanup import join_thread, new_thread, start_thread, surely, undone_on_failure
+from .._cleanup import surely, undone_on_failure
 from .._connecting import Limits
 from .._connection import ConnectionClosed
 from .._outcomes import connection_error
 from .._redaction import url_origin
 from .._socket_connection import SocketConnection, SocketSettings
+from .._threads import join_thread, new_thread, start_thread
 from .._wakeup import Deadline
 from ._http import basic_authorization
 from ._opening import USER_AGENT, Target

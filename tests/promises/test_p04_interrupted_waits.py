@@ -24,7 +24,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
     WebSocketTransport,
 )
-from runtimeuse_sync._cleanup import join_thread
+from runtimeuse_sync._threads import join_thread
 from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.artifacts import UploadDirectory
 

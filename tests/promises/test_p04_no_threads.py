@@ -28,13 +28,13 @@ from .helpers import BOTH, Serve, answer, assistant, caller_of, client_of, echo
 NO_MORE = "can't start new thread"
 
 
-def refuse(patch: pytest.MonkeyPatch, name: str = "", why: str = NO_MORE) -> None:
+def refuse(patch: pytest.MonkeyPatch, name: str = "") -> None:
     """Has no thread started any more, or none of this name."""
     start = threading.Thread.start
 
     def no_more(thread: threading.Thread) -> None:
         if thread.name.startswith(f"runtimeuse-{name}"):
-            raise RuntimeError(why)
+            raise RuntimeError(NO_MORE)
         start(thread)
 
     patch.setattr(threading.Thread, "start", no_more)
@@ -79,8 +79,12 @@ def test_a_session_that_got_no_thread_is_closed(serve: Serve, monkeypatch: pytes
 def test_an_interpreter_that_starts_no_more(serve: Serve, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """As Python 3.12 does from `atexit` on."""
     client = client_of(serve(echo))
+
+    def no_more(*_: object) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
     with monkeypatch.context() as patch:
-        refuse(patch, why="can't create new thread at interpreter shutdown")
+        patch.setattr(threading.Thread, "start", no_more)
         with pytest.raises(SessionStateError, match="shutting down"):
             CALLS[call](client)
     assert client.query("next").text == "next"

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
-from typing import Any, List
+from typing import Any, Callable, List
 
 import pytest
 
 from runtimeuse_sync import ConnectionLostError
 from runtimeuse_sync._connection import Connection
+from runtimeuse_sync._threads import Start
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..processes import killed_in_the_end
 from ..servers import PATIENCE, Peer, PeerGone
 from ..threads import InThread
-from .helpers import CANCELLED, LATE, SOON, Serve, Stopwatch, answer, answer_all, assistant, client_of, echo
+from .helpers import BOTH, CANCELLED, SOON, Serve, answer, answer_all, assistant, caller_of, client_of, echo
 
 CHILD = """
 import logging
@@ -132,14 +134,6 @@ def test_leaving_a_session_by_an_interrupt(serve: Serve) -> None:
 
 @pytest.mark.parametrize("what", ["query", "session", "wait_until_ready"])
 def test_while_the_thread_of_the_connection_starts(serve: Serve, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """`Thread.start` waits for the new thread: that is where a signal during a one-shot's beginning is handled."""
-    start = threading.Thread.start
-
-    def start_and_interrupt(thread: threading.Thread) -> None:
-        start(thread)
-        if thread.name.startswith("runtimeuse-connection"):
-            raise KeyboardInterrupt
-
     client = client_of(serve(tolerant_echo))
     call: Any = {
         "query": lambda: client.query("hi"),
@@ -147,17 +141,49 @@ def test_while_the_thread_of_the_connection_starts(serve: Serve, monkeypatch: py
         "wait_until_ready": client.wait_until_ready,
     }[what]
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start_and_interrupt)
+        interrupt_starts(patch)
         with pytest.raises(KeyboardInterrupt):
             call()
     assert client.query("next").text == "next"
+
+
+@BOTH
+def test_while_the_thread_of_a_callback_starts(serve: Serve, monkeypatch: pytest.MonkeyPatch, in_session: bool) -> None:
+    def script(peer: Peer) -> None:
+        with contextlib.suppress(PeerGone):
+            peer.accept()
+            for message in peer.requests():
+                if message["message_type"] == "invocation_message":
+                    peer.send(assistant("hello"))
+                answer(peer, message)
+
+    options: Any = {"on_assistant_message": lambda _: None, "assistant_callback_timeout": 60, "timeout": 60}
+    with caller_of(client_of(serve(script)), in_session) as caller:
+        with monkeypatch.context() as patch:
+            interrupt_starts(patch, first=0 if in_session else 1)
+            with pytest.raises(KeyboardInterrupt):
+                caller.query("hi", **options)
+        assert caller.query("next", **options).text == "next"
+
+
+def interrupt_starts(patch: pytest.MonkeyPatch, first: int = 0, when: Callable[[], object] = lambda: None) -> None:
+    """Has an interrupt come right after the system has made a thread, of those from the `first` on."""
+    begin, count = Start.begin, itertools.count()
+
+    def begin_and_interrupt(start: Start) -> None:
+        begin(start)
+        if next(count) >= first:
+            when()
+            raise KeyboardInterrupt
+
+    patch.setattr(Start, "begin", begin_and_interrupt)
 
 
 @pytest.mark.parametrize("what", ["query", "stream", "commands"])
 def test_the_runtime_is_told_before_the_connection_closes(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """The request leaves while `Thread.start` still waits, and there the interrupt comes; the close takes its time."""
+    """The interrupt comes when the request has left, in the start of the thread; and closing is done at once."""
     sent = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -166,13 +192,7 @@ def test_the_runtime_is_told_before_the_connection_closes(
         sent.set()
         peer.expect("cancel_message")
 
-    start, close = threading.Thread.start, Connection.close
-
-    def start_and_interrupt(thread: threading.Thread) -> None:
-        start(thread)
-        if thread.name.startswith("runtimeuse-connection"):
-            assert sent.wait(PATIENCE)
-            raise KeyboardInterrupt
+    close = Connection.close
 
     def close_wholly(connection: Connection) -> None:
         close(connection)
@@ -185,7 +205,7 @@ def test_the_runtime_is_told_before_the_connection_closes(
         "stream": lambda: client.stream("hi").__enter__(),
         "commands": lambda: client.execute_commands(["sleep 60"]),
     }[what]
-    monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
+    interrupt_starts(monkeypatch, when=lambda: sent.wait(PATIENCE))
     monkeypatch.setattr(Connection, "close", close_wholly)
     with pytest.raises(KeyboardInterrupt):
         call()
@@ -245,44 +265,3 @@ def test_while_a_call_gives_back_what_it_took(serve: Serve, monkeypatch: pytest.
     else:
         with pytest.raises(KeyboardInterrupt, match="second"):
             client.query("hi", timeout=SOON)
-
-
-@pytest.mark.parametrize("of", ["connection", "callback"])
-@pytest.mark.parametrize("one_shot", [True, False])
-def test_an_interrupt_that_threading_turns_into_its_own_error(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, one_shot: bool, of: str
-) -> None:
-    def script(peer: Peer) -> None:
-        with contextlib.suppress(PeerGone):
-            peer.accept()
-            for message in peer.requests():
-                if message["message_type"] == "invocation_message":
-                    peer.send(assistant("hello"))
-                answer(peer, message)
-
-    start = threading.Thread.start
-    client = client_of(serve(script))
-
-    def query() -> None:
-        options: Any = {"on_assistant_message": print, "assistant_callback_timeout": 60, "timeout": 60}
-        if one_shot:
-            client.query("hi", **options)
-            return
-        with client.session() as session:
-            session.query("hi", **options)
-
-    def start_and_interrupt(thread: threading.Thread) -> None:
-        start(thread)
-        if thread.name.startswith(f"runtimeuse-{of}"):
-            try:
-                raise KeyboardInterrupt
-            finally:
-                threading.Lock().release()
-
-    watch = Stopwatch()
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start_and_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            query()
-    assert watch.seconds < LATE
-    query()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..promises.helpers import CANCELLED, answer, assistant
+from ..promises.helpers import CANCELLED, CONFIRM, answer, assistant, upload
 from ..servers import Peer, PeerGone
 
 
@@ -28,6 +28,26 @@ def streams(peer: Peer) -> None:
         for message in peer.requests():
             if message["message_type"] == "invocation_message":
                 peer.send(*[assistant(message["user_prompt"])] * 3)
+            answer(peer, message)
+    except PeerGone:
+        return
+
+
+def streams_and_uploads(peer: Peer) -> None:
+    """As `streams`; and announces a file at the end of each session that asked for artifacts. It may rest for long."""
+    watched = False
+    try:
+        peer.accept()
+        for message in peer.requests():
+            watched = watched or "artifacts_dir" in message
+            if message["message_type"] == "invocation_message":
+                peer.send(*[assistant(message["user_prompt"])] * 3)
+            elif message["message_type"] == "end_session_message" and watched:
+                peer.send(upload("/out/late"))
+                continue
+            elif message["message_type"] == "artifact_upload_response_message":
+                peer.send(CONFIRM)
+                continue
             answer(peer, message)
     except PeerGone:
         return

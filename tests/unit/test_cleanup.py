@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import List
 
 import pytest
 
-from runtimeuse_sync import RuntimeConnectionError
-from runtimeuse_sync._cleanup import cleaned_up, start_thread, surely
+from runtimeuse_sync._cleanup import cleaned_up, surely, undone_on_failure
 
 from .doubles import Interrupt, at_every_step, interrupt
 
@@ -74,6 +72,23 @@ def test_two_interrupts_in_a_row(once: str) -> None:
         assert cleaned or not interrupted
 
 
+def test_undone_on_failure_interrupted_at_any_step() -> None:
+    done: List[str] = []
+
+    def body() -> None:
+        done.append("body")
+        raise LookupError
+
+    for run in at_every_step(undone_on_failure, interrupt):
+        done.clear()
+        with pytest.raises((Interrupt, LookupError)):
+            run(lambda: undone_on_failure(body, lambda: done.append("undo")))
+        assert not done or done[-1] == "undo"
+    done.clear()
+    assert undone_on_failure(lambda: "result", lambda: done.append("undo")) == "result"
+    assert not done
+
+
 def test_what_goes_wrong_is_raised() -> None:
     def fail() -> None:
         raise LookupError("clean up")
@@ -84,15 +99,3 @@ def test_what_goes_wrong_is_raised() -> None:
         cleaned_up(lambda: 1, fail)
     with pytest.raises(ValueError, match="invalid literal"):
         cleaned_up(lambda: int("x"), lambda: None)
-
-
-def test_a_thread_that_cannot_be_started_while_an_error_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_more(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", no_more)
-    try:
-        raise LookupError("the user's own")
-    except LookupError:
-        with pytest.raises(RuntimeConnectionError, match="can't start"):
-            start_thread(threading.Thread())

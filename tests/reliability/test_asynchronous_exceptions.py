@@ -1,0 +1,193 @@
+"""Exceptions that another thread sets (`PyThreadState_SetAsyncExc`), at random instants: time limits as dramatiq's.
+
+The interpreter raises one at the next step of the thread that it is for, in the middle of a call as well as of what
+cleans up after it; where two are set, the second often hits the cleaning up after the first. None may be swallowed: it
+comes out, or is the `__context__` of the one that does. Then nothing is left of the call, and the next one is right.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from ..servers import FaultServer
+from . import children
+from .moods import streams_and_uploads
+from .tally import SEED, Tally, tries
+
+CHILD = """
+import ctypes, gc, logging, random, sys, threading, time
+import psutil
+from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
+from runtimeuse_sync.testing import FakeRuntime, text_result
+
+url, kind, count, seed, longest, most = *sys.argv[1:5], float(sys.argv[5]), int(sys.argv[6])
+# So that the other thread gets its turn between any two steps.
+sys.setswitchinterval(1e-6)
+rnd = random.Random(seed)
+# What is lost with the body's error may be told there, and is not looked at.
+logging.getLogger("runtimeuse_sync").addHandler(logging.NullHandler())
+client = RuntimeUseClient(url, model="m")
+
+class Limit(Exception):
+    made = []
+
+    def __init__(self):
+        # Up to Python 3.11 it may be raised first in a thread that the caller is just starting, which passes it on.
+        if threading.current_thread().name == "caller":
+            self.made.append(self)
+
+def put(request):
+    return ArtifactUploadResult("http://storage/", "text/plain")
+
+def right(prompt, owner, **options):
+    seen = []
+    note = lambda message: seen.append(message.text_blocks)
+    got = owner.query(prompt, timeout=40, on_assistant_message=note, **options)
+    assert got.text == prompt and seen == [[prompt]] * 3, (prompt, got, seen)
+
+def one_shot(prompt):
+    right(prompt, client)
+
+def one_shot_with_artifacts(prompt):
+    right(prompt, client, artifacts_dir="/out", on_artifact_upload_request=put)
+
+def session(prompt):
+    right(prompt, shared)
+
+def opened(prompt):
+    with client.session() as own:
+        right(prompt, own, artifacts_dir="/out", on_artifact_upload_request=put)
+
+def streamed(prompt):
+    with shared.stream(prompt, timeout=40) as run:
+        assert [message.text_blocks for message in run] == [[prompt]] * 3
+        assert run.result.text == prompt
+
+def commands(prompt):
+    done = shared.execute_commands([prompt, "b"], timeout=40)
+    assert [each.command for each in done.results] == [prompt, "b"]
+
+def callbacks(prompt):
+    right(prompt, shared, assistant_callback_timeout=40)
+
+def custom_transport(prompt):
+    fake = FakeRuntime([text_result(prompt)] * 2)
+    with RuntimeUseClient(transport=fake, model="m").session() as own:
+        assert own.query(prompt, timeout=40).text == prompt
+        assert own.query(prompt, timeout=40).text == prompt
+
+def readiness(prompt):
+    client.wait_until_ready(40)
+
+call = globals()[kind]
+
+class Try:
+    def __init__(self, number):
+        self.number = number
+        self.begun = False  # an event's lock could be left held
+        self.all_set = False
+        self.seen = set()
+        self.turns = 0
+        self.failure = None
+        self.before = len(Limit.made)
+
+    @property
+    def over(self):
+        return self.all_set and len(self.seen) == len(Limit.made) - self.before > 0
+
+    def calls(self):
+        self.begun = True
+        while not self.over:
+            call(f"{self.number}/{self.turns}")
+            self.turns += 1
+            assert self.turns < 100000, "it was swallowed"
+
+    def note(self, error):
+        while error is not None:
+            if isinstance(error, Limit):
+                self.seen.add(id(error))
+            error = error.__context__
+
+    def calls_until_seen(self, levels):
+        # The next one may hit what notes this one, too.
+        while not self.over:
+            try:
+                self.calls() if levels == 0 else self.calls_until_seen(levels - 1)
+            except Limit as error:
+                self.note(error)
+
+    def run(self):
+        try:
+            self.calls_until_seen(most)
+            call(f"{self.number}/next")
+            session(f"{self.number}/next on the session")
+        except BaseException as error:
+            self.failure = error
+
+def try_once(number):
+    this = Try(number)
+    caller = threading.Thread(target=this.run, name="caller")
+    caller.start()
+    while not this.begun:
+        time.sleep(0)
+    delay = longest * rnd.random()
+    for each in range(most):
+        pause(delay)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(caller.ident), ctypes.py_object(Limit))
+        until = time.monotonic() + 30
+        while len(Limit.made) - this.before <= each:
+            assert caller.is_alive() and time.monotonic() < until, this.failure
+            time.sleep(0)
+        delay = 0.0004 * rnd.random()
+    this.all_set = True
+    caller.join()
+    if this.failure is not None:
+        raise this.failure
+
+def pause(seconds):
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        time.sleep(0)
+
+def held():
+    gc.collect()
+    ours = sum(thread.name.startswith("runtimeuse") for thread in threading.enumerate())
+    return ours, psutil.Process().num_fds()
+
+with client.session() as shared:
+    call("warm")
+    before = held()
+    for number in range(int(count)):
+        try_once(number)
+    deadline = time.monotonic() + 10
+    while held() != before and time.monotonic() < deadline:
+        time.sleep(0.01)  # a thread on its way out
+    assert held() == before, (before, held())
+print("all", count)
+"""
+
+
+@pytest.mark.parametrize("most", [1, 2], ids=["one", "two"])
+@pytest.mark.parametrize(
+    ("kind", "longest"),
+    [
+        ("one_shot", 0.006),
+        ("one_shot_with_artifacts", 0.008),
+        ("session", 0.003),
+        ("streamed", 0.003),
+        ("commands", 0.003),
+        ("opened", 0.01),
+        ("callbacks", 0.004),
+        ("custom_transport", 0.006),
+        ("readiness", 0.004),
+    ],
+)
+def test_at_random_instants(tally: Tally, kind: str, longest: float, most: int) -> None:
+    fault = "process: an asynchronous exception at a random instant" + (", and a second one" if most > 1 else "")
+    count = tries(6, 1150)
+    tally.tried(fault, count)
+    with FaultServer(streams_and_uploads) as server:
+        arguments = (kind, str(count), f"{SEED}/{kind}", str(longest), str(most))
+        printed = children.run(CHILD, server.url, *arguments, patience=600)
+    assert printed.split() == ["all", str(count)]
+    tally.survived(fault, count)
