@@ -9,11 +9,13 @@ import math
 import time
 from typing import TYPE_CHECKING, Callable, List, Optional, TypeVar
 
+from ._printed import so_far
 from ._wakeup import Clock, Deadline, Wakeup
-from .errors import CancelledException, RunTimeoutError
+from .errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
 
 if TYPE_CHECKING:
     from ._connection import Connection
+    from ._output import Output
 
 _Error = TypeVar("_Error", bound=BaseException)
 
@@ -32,6 +34,8 @@ class Call:
         connection: What to poke when a flag changes.
         secrets: What must not appear in the text of its exceptions.
         own_error: The last exception that was `owned`.
+        source_id: What the user calls it, without secrets.
+        output: What has come, which its exceptions take along.
         on_sent: Called by the connection's thread when it sends the request: what logs there cannot be interrupted
             with the lock of `logging` held, as it could in the calling thread.
     """
@@ -45,9 +49,11 @@ class Call:
         "deadline",
         "kind",
         "on_sent",
+        "output",
         "own_error",
         "secrets",
         "sent",
+        "source_id",
         "wakeup",
     )
 
@@ -61,6 +67,8 @@ class Call:
         self.cancel_sent = False
         self.connection: Optional[Connection] = None
         self.secrets: List[str] = []
+        self.source_id: Optional[str] = None
+        self.output: Optional[Output] = None
         self.on_sent: Optional[Callable[[], None]] = None
         self.own_error: Optional[BaseException] = None
         self._clock = clock
@@ -82,6 +90,16 @@ class Call:
         if connection is not None:
             connection.poke()
 
+    def told(self, error: _Error) -> _Error:
+        """Returns an error, `owned`; one of ours tells of the call: its `source_id`, and what had come."""
+        output = self.output
+        if isinstance(error, RuntimeUseError):
+            carry(error, source_id=self.source_id)
+        if isinstance(error, RuntimeUseError) and output is not None:
+            results = getattr(error, "results", None) or so_far(output, self.secrets, sent=self.sent)
+            carry(error, results=results, assistant_texts=output.texts(self.secrets))
+        return self.owned(error)
+
     def check(self) -> None:
         """Raises if the call must not go on.
 
@@ -90,10 +108,10 @@ class Call:
             RunTimeoutError: its deadline has passed.
         """
         if self.aborted:
-            raise self.owned(CancelledException(f"{self.kind.capitalize()} was cancelled"))
+            raise self.told(CancelledException(f"{self.kind.capitalize()} was cancelled"))
         if self.deadline.passed():
             text = f"{self.kind.capitalize()} did not end within {self.deadline.seconds:g} s"
-            raise self.owned(RunTimeoutError(text))
+            raise self.told(RunTimeoutError(text))
 
     def wait(self, until: float = math.inf) -> None:
         """Waits for a wake-up, until `until` (on the call's clock) or the deadline at most; then `check`s."""

@@ -86,7 +86,7 @@ class Callbacks:
             TypeError: it returned something else than an `ArtifactUploadResult`, or an object like one.
         """
         if options is None:
-            raise self._call.owned(ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath]))
+            raise self._call.told(ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath]))
         callback = options.on_artifact_upload_request
         assert callback is not None
 
@@ -134,7 +134,7 @@ class Callbacks:
             if self._call.now() >= until:
                 shown = scrub_value(metadata, self._call.secrets)
                 text = f"{name} callback timed out"
-                raise self._call.owned(AgentRuntimeError(text, {"timeout_type": option, "timeout": seconds, **shown}))
+                raise self._call.told(AgentRuntimeError(text, {"timeout_type": option, "timeout": seconds, **shown}))
             self._call.wait(until)
         return helper.result()
 
@@ -149,7 +149,7 @@ class _Helper(Generic[_T]):
         context = contextvars.copy_context()
 
         def failure(why: str) -> AgentRuntimeError:
-            return call.owned(AgentRuntimeError(f"{name} could not be called with a timeout: {why}"))
+            return call.told(AgentRuntimeError(f"{name} could not be called with a timeout: {why}"))
 
         thread = new_thread(context.run, f"runtimeuse-callback-{next(_numbers)}", self._run, callback, call, ticket)
         Start(thread, functools.partial(self._end, call), failure).begin()

@@ -253,9 +253,9 @@ class Connection:
         That is in a process that only inherited the connection by `fork`, and at the interpreter's end.
         """
         if sys.is_finalizing():
-            raise call.owned(SessionStateError(_FINALIZING))
+            raise call.told(SessionStateError(_FINALIZING))
         if not self.belongs_to_this_process:
-            raise call.owned(
+            raise call.told(
                 SessionStateError(
                     "this session was opened in another process and cannot be used after a fork; open a new one here"
                 )

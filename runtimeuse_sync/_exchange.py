@@ -249,7 +249,7 @@ class Exchange:
         while True:
             self.use_all_queued()
             if self.protocol.state in (State.ENDING, State.ENDED):
-                raise call.owned(SessionStateError("the session has ended"))
+                raise call.told(SessionStateError("the session has ended"))
             self._rest()
             self.check_connection(call)
             if inbox.first() is None and not self.protocol.stale:
@@ -327,10 +327,10 @@ class Exchange:
                 raise
             why = scrub(self.connection.last_failure, self.secrets)
             text = f"{error}: no connection to {self._origin} yet, the last attempt: {why}"
-            raise call.owned(RunTimeoutError(text)) from None
+            raise call.told(RunTimeoutError(text)) from None
 
     def check_connection(self, call: Call) -> None:
         """Raises as `next_batch` if the connection is over, and all that it brought is used up."""
         inbox = self.connection.inbox
         if inbox.exhausted:
-            raise call.owned(connection_error(inbox.closed, self._origin, call.kind, call.secrets))
+            raise call.told(connection_error(inbox.closed, self._origin, call.kind, call.secrets))

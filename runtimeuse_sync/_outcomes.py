@@ -6,7 +6,9 @@ Pure functions; no threads run here. This is where secrets are masked in what th
 from typing import Any, List, Optional
 
 from ._connection import ConnectionClosed, NotATransport
-from ._error_text import beginning_of
+from ._error_text import MAX_CHARACTERS, beginning_of
+from ._output import Output
+from ._printed import failed_command, stdout_seen, with_output
 from ._redaction import in_any_form, scrub, scrub_value
 from ._requests import Request
 from .errors import (
@@ -19,48 +21,77 @@ from .errors import (
 )
 from .messages import ErrorMessageInterface
 from .options import ExecuteCommandsOptions
-from .results import CommandExecutionResult, QueryResult
+from .results import CommandExecutionResult, CommandResultItem, QueryResult, TextResult
+
+#: The real runtime kills a command that prints more than this to stdout, in bytes: its exit code is -1 then.
+_KILLED_OVER = 1024 * 1024
 
 
-def outcome(request: Request, terminal: Any, secrets: List[str]) -> Any:
+def outcome(request: Request, terminal: Any, secrets: List[str], output: Output) -> Any:
     """Returns the result that a terminal message stands for.
 
     Args:
         request: What was asked.
         terminal: The message; or an exception, in the place of one that was malformed.
         secrets: What must not appear in an exception.
+        output: What the run has received, which completes the result; it learns how the run has ended.
 
     Raises:
         AgentRuntimeError: it is an error.
         CommandFailedError: a command exited non-zero, and that is to be checked.
-        ProtocolError: it is malformed, or the end of another kind of request.
+        ProtocolError: it is malformed, or the end of another kind of request, or text where a schema was given.
     """
     if isinstance(terminal, Exception):
         raise terminal
     if isinstance(terminal, ErrorMessageInterface):
-        metadata = None if terminal.metadata is None else scrub_value(terminal.metadata, secrets)
-        raise AgentRuntimeError(scrub(terminal.error, secrets), metadata)
+        raise _error(terminal, secrets, output)
     if terminal.message_type != request.result_type:
         raise ProtocolError(f"the runtime answered a {request.kind} with a {terminal.message_type}")
     if request.result_type == "result_message":
+        output.ended = True
+        _check_data(request, terminal.data, secrets)
         return QueryResult(data=terminal.data, metadata=terminal.metadata)
-    result = CommandExecutionResult(results=terminal.results)
-    _check_exit_codes(request, result, secrets)
-    return result
+    output.results = terminal.results
+    _check_exit_codes(request, terminal.results, secrets, output)
+    return CommandExecutionResult(results=with_output(terminal.results, output))
 
 
-def _check_exit_codes(request: Request, result: CommandExecutionResult, secrets: List[str]) -> None:
+def _error(message: ErrorMessageInterface, secrets: List[str], output: Output) -> AgentRuntimeError:
+    output.answered = True
+    metadata = None if message.metadata is None else scrub_value(message.metadata, secrets)
+    said = scrub(message.error, secrets)
+    failed = failed_command(message.error, output, secrets)
+    if failed is None:
+        return AgentRuntimeError(said, metadata)
+    results, command, exit_code = failed
+    return CommandFailedError(said, metadata, results, command, exit_code)
+
+
+def _check_data(request: Request, data: Any, secrets: List[str]) -> None:
+    if getattr(request.options, "output_format_json_schema_str", None) is None or not isinstance(data, TextResult):
+        return
+    text = scrub(data.text, secrets)
+    raise ProtocolError(
+        f"the runtime answered with text, although the query gave a JSON schema: {beginning_of(text, MAX_CHARACTERS)}",
+        {"text": text},
+    )
+
+
+def _check_exit_codes(request: Request, results: List[CommandResultItem], secrets: List[str], output: Output) -> None:
     if not isinstance(request.options, ExecuteCommandsOptions) or not request.options.check:
         return
-    for item in result.results:
+    for place, item in enumerate(results):
         if item.exit_code:
             command = scrub(item.command, secrets)
+            why = ""
+            if item.exit_code == -1 and stdout_seen(results, place, output) >= _KILLED_OVER:
+                why = " (it had printed over 1 MiB to stdout, for which the real runtime kills a command)"
             raise CommandFailedError(
-                f"command failed with exit code {item.exit_code}: {beginning_of(command)}",
+                f"command failed with exit code {item.exit_code}{why}: {beginning_of(command)}",
                 {"command": command, "exit_code": item.exit_code},
-                results=result.results,
-                command=command,
-                exit_code=item.exit_code,
+                with_output(results, output, place, secrets),
+                command,
+                item.exit_code,
             )
 
 

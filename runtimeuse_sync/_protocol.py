@@ -56,7 +56,7 @@ The limit: an agent whose own error repeats the busy runtime's very words cannot
 import enum
 from typing import Any, Dict, Iterable, Set, Tuple
 
-from ._redaction import MASK, scrub
+from ._redaction import redacted_forms
 
 #: What a busy runtime answers (PROTOCOL.md, "Busy"), before redaction.
 BUSY_ERROR = "Received request while another is in flight!"
@@ -171,20 +171,8 @@ class Protocol:
         assert self.state is State.FREE, self.state
         self._result_type = result_type
         self.secrets = tuple(secrets)
-        self._busy_texts = {BUSY_ERROR}
-        if self.secrets:
-            self._busy_texts |= self._redacted_busy_texts()
+        self._busy_texts = redacted_forms(BUSY_ERROR, self.secrets)
         self.state = State.ACTIVE
-
-    def _redacted_busy_texts(self) -> Set[str]:
-        # Runtimes differ in how they redact: in one pass, or secret by secret, in the given order or the longest first.
-        texts = {scrub(BUSY_ERROR, self.secrets)}
-        for order in (self.secrets, sorted(self.secrets, key=len, reverse=True)):
-            text = BUSY_ERROR
-            for secret in order:
-                text = text.replace(secret, MASK)
-            texts.add(text)
-        return texts
 
     def withdraw(self) -> None:
         """The request that was about to be sent never will be; without effect in any other state."""

@@ -8,7 +8,7 @@ besides scheme, host and port.
 import dataclasses
 import json
 import re
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Type
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Type
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 from ._validation import bracketed
@@ -69,6 +69,22 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
             masked += [text[at:start], MASK]
         at = max(at, end)
     return "".join(masked) + text[at:] if masked else text
+
+
+def redacted_forms(text: str, secrets: Sequence[str]) -> Set[str]:
+    """Returns what a runtime may make of a text in which it masks secrets, and the text itself.
+
+    Runtimes differ in how they do it: in one pass, or secret by secret, in the given order or the longest first.
+    """
+    texts = {text}
+    if secrets:
+        texts.add(scrub(text, secrets))
+        for order in (secrets, sorted(secrets, key=len, reverse=True)):
+            masked = text
+            for secret in order:
+                masked = masked.replace(secret, MASK)
+            texts.add(masked)
+    return texts
 
 
 def in_any_form(secrets: Iterable[str]) -> List[str]:

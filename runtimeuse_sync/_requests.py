@@ -4,6 +4,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from . import _codec
 from . import _validation as check
+from ._output import DEFAULT_KEEP_OUTPUT, Asked
 from .messages import CommandInterface
 from .options import ExecuteCommandsOptions, Options, QueryOptions, check_command, copied_command, merge_options
 
@@ -20,6 +21,7 @@ class Request(NamedTuple):
         result_type: The `message_type` of the result that ends it.
         options: The call's options, complete.
         secrets: What must not appear in an exception's text.
+        asked: The commands that are to run.
     """
 
     kind: str
@@ -27,6 +29,7 @@ class Request(NamedTuple):
     result_type: str
     options: Options
     secrets: List[str]
+    asked: Asked = Asked()
 
     def __repr__(self) -> str:
         return f"Request({self.kind!r}, {len(self.payload)} bytes)"
@@ -35,11 +38,15 @@ class Request(NamedTuple):
 class Defaults:
     """What a client fills in where a call says nothing."""
 
-    def __init__(self, model: Optional[str], system_prompt: Optional[str]) -> None:
+    def __init__(
+        self, model: Optional[str], system_prompt: Optional[str], keep_output: int = DEFAULT_KEEP_OUTPUT
+    ) -> None:
         if model is not None:
             check.check_text("model", model)
         if system_prompt is not None:
             check.check_str("system_prompt", system_prompt)
+        check.check_size("keep_output", keep_output, none_at_all=True)
+        self.keep_output = keep_output
         self.model = model
         self.system_prompt = system_prompt
 
@@ -60,7 +67,10 @@ def query_request(
         raise ValueError("model is not set: pass model=… to the call, or to RuntimeUseClient")
     system_prompt = merged.system_prompt if merged.system_prompt is not None else defaults.system_prompt
     message = _codec.encode_query(prompt, system_prompt or "", model, merged)
-    return Request("query", _encode(message), "result_message", merged, merged.secret_values())
+    before, after = merged.pre_agent_invocation_commands or [], merged.post_agent_invocation_commands or []
+    texts = [command.command for command in (*before, *after)]
+    asked = Asked(texts, len(before), list(merged.secrets_to_redact))
+    return Request("query", _encode(message), "result_message", merged, merged.secret_values(), asked)
 
 
 def commands_request(
@@ -76,7 +86,8 @@ def commands_request(
     for command in checked:
         secrets += command.secret_values()
     message = _codec.encode_commands(checked, merged)
-    return Request("command execution", _encode(message), "command_execution_result_message", merged, secrets)
+    asked = Asked([command.command for command in checked], None, list(merged.secrets_to_redact))
+    return Request("command execution", _encode(message), "command_execution_result_message", merged, secrets, asked)
 
 
 def _checked_commands(commands: Sequence[Union[str, CommandInterface]]) -> List[CommandInterface]:

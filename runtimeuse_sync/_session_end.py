@@ -28,6 +28,7 @@ from .errors import (
     ConnectionLostError,
     RunTimeoutError,
     RuntimeUseError,
+    carry,
 )
 
 #: How many answers are remembered until it is known that the runtime has waited for them.
@@ -67,7 +68,7 @@ def end_session(
         failure = closed.failure if isinstance(closed, ConnectionClosed) else None
         if failure is None or not call.is_own(lost):
             raise
-        raise call.owned(_given_up(exchange, call, failure)) from lost
+        raise call.told(_given_up(exchange, call, failure)) from lost
 
 
 def _until_confirmed(
@@ -129,9 +130,8 @@ def not_waited_for(exchange: Exchange, call: Call, too_late: Sequence[str] = ())
     """
     paths = [*too_late, *exchange.uploads.give_up()]
     shown = listed(paths, call.secrets)
-    return ArtifactUploadError(
-        f"the runtime did not wait until {len(paths)} artifact(s) could be uploaded: {shown}", paths
-    )
+    text = f"the runtime did not wait until {len(paths)} artifact(s) could be uploaded: {shown}"
+    return call.told(ArtifactUploadError(text, paths))
 
 
 def listed(paths: List[str], secrets: List[str]) -> str:
@@ -181,9 +181,11 @@ def end_one_shot(
         # It does not confirm where an upload has failed.
         if not confirmed and not failures:
             failures.append(
-                RunTimeoutError(
-                    f"the runtime did not confirm the end of the session within {seconds:g} s; "
-                    "artifacts written late may be missing (end_session_timeout)"
+                call.told(
+                    RunTimeoutError(
+                        f"the runtime did not confirm the end of the session within {seconds:g} s; "
+                        "artifacts written late may be missing (end_session_timeout)"
+                    )
                 )
             )
     except CancelledException:
@@ -200,7 +202,7 @@ def end_one_shot(
         logger.warning("late artifacts of a failed run may be missing: %s", type(problem).__name__)
         return
     if isinstance(problem, (ArtifactUploadError, RunTimeoutError, ConnectionLostError)):
-        problem.result = result
+        carry(problem, result=result)
     try:
         raise problem
     finally:

@@ -180,10 +180,12 @@ def check_proxy_url(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be an http:// or socks5h:// URL (socks4, socks4a, socks5) that names a host")
 
 
-def check_size(name: str, value: Any) -> None:
-    """Raises unless `value` is a positive number of bytes."""
+def check_size(name: str, value: Any, *, none_at_all: bool = False) -> None:
+    """Raises unless `value` is a positive number of bytes, or 0 with `none_at_all`."""
     check_type(name, value, int, "a number of bytes")
-    if value <= 0:
+    if none_at_all and value < 0:
+        raise ValueError(f"{name} must be 0 bytes or more, not {value}")
+    if value <= 0 and not none_at_all:
         raise ValueError(f"{name} must be more than 0 bytes, not {value}")
 
 

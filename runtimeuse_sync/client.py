@@ -17,6 +17,7 @@ from ._cleanup import cleaned_up
 from ._connection import Connection
 from ._exchange import Exchange
 from ._line import Line
+from ._output import DEFAULT_KEEP_OUTPUT
 from ._requests import Defaults, Request
 from ._wakeup import Deadline
 from .keywords import Unpack, WebSocketKeywords
@@ -43,6 +44,9 @@ class RuntimeUseClient(Calls):
             used.
         model: The model for queries that name none.
         system_prompt: The system prompt for queries that have none.
+        keep_output: How much is kept of what each command prints to stdout and to stderr, and of what the agent says,
+            in bytes, for results and exceptions (default 1 MiB; 0 for nothing). The last is kept; of all commands of a
+            call together, 16 times as much.
         **settings: Settings of the WebSocket: `headers`, `ssl_context`, `proxy`, `connect_timeout`,
             `handshake_timeout`, `ping_interval`, `ping_timeout`, `max_message_size`, `max_buffered`, as
             `WebSocketTransport` documents them.
@@ -59,9 +63,10 @@ class RuntimeUseClient(Calls):
         *,
         model: Optional[str] = None,
         system_prompt: Optional[str] = None,
+        keep_output: int = DEFAULT_KEEP_OUTPUT,
         **settings: "Unpack[WebSocketKeywords]",
     ) -> None:
-        self._defaults = Defaults(model, system_prompt)
+        self._defaults = Defaults(model, system_prompt, keep_output)
         self._transport: Union[Transport, PersistentTransport]
         for name in settings:
             if name not in WebSocketKeywords.__annotations__:
@@ -155,7 +160,7 @@ class RuntimeUseClient(Calls):
 
     def _run(self, request: Request) -> "Run[Any]":
         line = Line(self._line, one_shot=True, started=self._calls.add, ended=self._calls.discard)
-        return Run(request, line)
+        return Run(request, line, self._defaults.keep_output)
 
     def _line(self, call: Call) -> Exchange:
         connection = self._connection(one_shot=True)

@@ -1,5 +1,6 @@
 """What calls return: dataclasses, as JSON by dataclasses-json. No threads run here."""
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Literal, Optional, Union
 
@@ -35,9 +36,13 @@ def data_to_json(data: Union[TextResult, StructuredOutputResult]) -> Dict[str, A
     return asdict(data)
 
 
+class WrongKindOfResult(TypeError, AttributeError):
+    """The result is of the other kind; `hasattr`, and `getattr` with a default, take it for a missing attribute."""
+
+
 @dataclass
 class QueryResult(JsonMixin):
-    """What `query` returns.
+    """What `query` returns; its `str` is the text, or the JSON of a structured result.
 
     Attributes:
         data: `TextResult`, or `StructuredOutputResult` where the query gave a schema.
@@ -49,27 +54,32 @@ class QueryResult(JsonMixin):
     )
     metadata: Optional[Dict[str, Any]] = None
 
+    def __str__(self) -> str:
+        if isinstance(self.data, TextResult):
+            return self.data.text
+        return json.dumps(self.data.structured_output, ensure_ascii=False)
+
     @property
     def text(self) -> str:
         """The text of a text result.
 
         Raises:
-            TypeError: the result is structured; use `.structured_output`.
+            WrongKindOfResult: the result is structured; use `.structured_output`. A `TypeError` and `AttributeError`.
         """
         if isinstance(self.data, TextResult):
             return self.data.text
-        raise TypeError("this result is structured output, not text: use .structured_output")
+        raise WrongKindOfResult("this result is structured output, not text: use .structured_output")
 
     @property
     def structured_output(self) -> Dict[str, Any]:
         """The JSON object of a structured result.
 
         Raises:
-            TypeError: the result is text; use `.text`.
+            WrongKindOfResult: the result is text; use `.text`. A `TypeError` and `AttributeError`.
         """
         if isinstance(self.data, StructuredOutputResult):
             return self.data.structured_output
-        raise TypeError("this result is text, not structured output: use .text")
+        raise WrongKindOfResult("this result is text, not structured output: use .text")
 
 
 @dataclass

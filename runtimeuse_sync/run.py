@@ -26,6 +26,7 @@ from ._incoming import Received
 from ._line import Line, leave
 from ._logs import logger_for
 from ._outcomes import idle_error, outcome
+from ._output import DEFAULT_KEEP_OUTPUT, Output
 from ._protocol import Event
 from ._redaction import scrub
 from ._requests import Request
@@ -50,11 +51,14 @@ class Run(Generic[ResultType]):
     before the run has ended cancels it.
     """
 
-    def __init__(self, request: Request, line: Line) -> None:
+    def __init__(self, request: Request, line: Line, keep_output: int = DEFAULT_KEEP_OUTPUT) -> None:
         self._request = request
         self._line = line
         self._call = Call(request.kind, request.options.timeout)
         self._call.secrets = request.secrets
+        if request.options.source_id is not None:
+            self._call.source_id = scrub(request.options.source_id, request.secrets)
+        self._output = self._call.output = Output(request.asked, keep_output, request.secrets)
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
         self._logger = logger_for(request.options.logger)
@@ -91,7 +95,7 @@ class Run(Generic[ResultType]):
                 own callbacks.
         """
         if self._started:
-            raise SessionStateError("a run can be entered once only")
+            raise self._call.told(SessionStateError("a run can be entered once only"))
         return undone_on_failure(self._enter, self.close)
 
     def _enter(self) -> "Run[ResultType]":
@@ -166,7 +170,7 @@ class Run(Generic[ResultType]):
                 spares the caller's thread a turn.
         """
         if self._started:
-            raise SessionStateError("a run can be started once only")
+            raise self._call.told(SessionStateError("a run can be started once only"))
         try:
             self._start(until_open=until_open)
         except BaseException as error:
@@ -181,9 +185,11 @@ class Run(Generic[ResultType]):
         self._call.check()
         exchange = self._exchange = self._line.open(self._call)
         if exchange.turn.used_by_this_thread():
-            raise SessionStateError(
-                "this session is in use by the same thread: a call from inside its own callback or run would wait for "
-                "itself"
+            raise self._call.told(
+                SessionStateError(
+                    "this session is in use by the same thread: a call from inside its own callback or run would wait "
+                    "for itself"
+                )
             )
         options = self._request.options
         if self._logger.isEnabledFor(logging.INFO):
@@ -215,7 +221,8 @@ class Run(Generic[ResultType]):
     def _release(self) -> None:
         """Gives back all that was taken; may be repeated."""
         if self._result is None and self._error is None:
-            self._error = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
+            left = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
+            self._error = self._call.told(left)
         leave(self._line, self._exchange, self._call, self._ticket)
         connection = self._call.connection
         if self._line.one_shot and connection is not None and not self._joined:
@@ -245,13 +252,15 @@ class Run(Generic[ResultType]):
         if self._result is not None:
             return None
         if self._exchange is None:
-            raise SessionStateError("a run must be entered first: with client.stream(…) as run: …")
+            raise self._call.told(SessionStateError("a run must be entered first: with client.stream(…) as run: …"))
         ticket = self._ticket
         reading = (threading.get_ident(), object())
         try:
             ticket.readings.append(reading)
             if ticket.is_read_elsewhere:
-                raise SessionStateError("another thread is reading this run: one that waits for its callback, perhaps")
+                raise self._call.told(
+                    SessionStateError("another thread is reading this run: one that waits for its callback, perhaps")
+                )
             try:
                 return self._read(self._exchange, to_the_end)
             except BaseException as error:
@@ -266,10 +275,14 @@ class Run(Generic[ResultType]):
     def _read(self, exchange: Exchange, to_the_end: bool) -> Optional[StreamedMessage]:
         call, deadline = self._call, self._call.deadline
         idle = self._request.options.idle_timeout
+        output = self._output
+        keep = output.add if output.keep else None
         while True:
             batch = exchange.next_batch(call, math.inf if idle is None else call.now() + idle)
             if batch is None:
-                raise idle_error(idle, self._message_count, self._last_message_type)
+                raise call.told(idle_error(idle, self._message_count, self._last_message_type))
+            if batch.end > output.due:
+                output.settle(batch.end)
             while batch.position < len(batch.items):
                 if call.cancel_wanted or deadline.passed():
                     call.check()
@@ -280,6 +293,8 @@ class Run(Generic[ResultType]):
                 message = received.message
                 if received.event is Event.STREAM:
                     self._last_message_type = message.message_type
+                    if keep is not None:
+                        keep(message)
                     self._callbacks.deliver(message, self._message_count)
                     if not to_the_end:
                         streamed: StreamedMessage = message
@@ -306,9 +321,9 @@ class Run(Generic[ResultType]):
         result: Any = None
         error: Optional[AgentRuntimeError] = None
         try:
-            result = outcome(self._request, received.message, self._call.secrets)
+            result = outcome(self._request, received.message, self._call.secrets, self._output)
         except AgentRuntimeError as raised:
-            error = raised
+            error = self._call.told(raised)
         options = self._request.options
         try:
             if self._line.one_shot and options.on_artifact_upload_request is not None:

@@ -154,14 +154,15 @@ class RuntimeUseSession(Calls):
             call.abort()
 
     def _run(self, request: Request) -> "Run[Any]":
-        return Run(request, Line(self._line, one_shot=False, started=_nothing, ended=_nothing))
+        line = Line(self._line, one_shot=False, started=_nothing, ended=_nothing)
+        return Run(request, line, self._defaults.keep_output)
 
-    def _line(self, _: Call) -> Exchange:
+    def _line(self, call: Call) -> Exchange:
         exchange = self._exchange
         if self._closed:
-            raise SessionStateError("the session is closed")
+            raise call.told(SessionStateError("the session is closed"))
         if exchange is None:
-            raise SessionStateError("the session is not open: use it as a context manager, or call open()")
+            raise call.told(SessionStateError("the session is not open: use it as a context manager, or call open()"))
         return exchange
 
     # The end.

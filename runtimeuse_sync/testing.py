@@ -44,21 +44,24 @@ def command_results(*results: Union[int, str, Message]) -> Callable[[Message], S
     """Returns the reply of commands.
 
     Args:
-        *results: One for each command that runs: its exit code, or its stdout (and exit code 0), or a whole
-            `{"command", "exit_code", "stdout"}`.
+        *results: One for each command that runs: its exit code, or its stdout (and exit code 0), or a dict that may
+            have `"command"`, `"exit_code"`, `"stdout"` and `"stderr"`, whose output is streamed, too.
     """
 
     def reply(request: Message) -> Sequence[Message]:
         items = []
+        chunks: List[Message] = []
         for command, result in zip(request["commands"], results):
-            if isinstance(result, dict):
-                items.append(result)
-                continue
             item: Message = {"command": command["command"], "exit_code": result if isinstance(result, int) else 0}
             if isinstance(result, str):
                 item["stdout"] = result
+            elif isinstance(result, dict):
+                item.update(result)
+                printed = {stream: result.get(stream) for stream in ("stdout", "stderr")}
+                chunks += [command_output(text, item["command"], stream) for stream, text in printed.items() if text]
+                item.pop("stderr", None)
             items.append(item)
-        return [{"message_type": "command_execution_result_message", "results": items}]
+        return [*chunks, {"message_type": "command_execution_result_message", "results": items}]
 
     return reply
 

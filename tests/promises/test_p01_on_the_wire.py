@@ -46,8 +46,15 @@ FILE = RuntimeEnvironmentDownloadableInterface("http://d/x", "/w")
 FILE_JSON = {"download_url": "http://d/x", "working_dir": "/w"}
 
 
+def answer_with_json(peer: Peer) -> None:
+    peer.accept()
+    peer.expect("invocation_message")
+    peer.send({"message_type": "result_message", "data": {"type": "structured_output", "structured_output": {}}})
+    end(peer)
+
+
 def test_every_option_of_a_query(serve: Serve) -> None:
-    server = serve(echo)
+    server = serve(answer_with_json)
     client_of(server).query(
         "prompt",
         QueryOptions(

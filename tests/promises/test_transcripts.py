@@ -206,7 +206,7 @@ def commands_(session: RuntimeUseSession, replay: Replay) -> None:
         commands(session, replay, on_command_output=see)
     assert caught.value.results == [
         CommandResultItem("echo $G; pwd", 0, "ready\n/sandbox/new\n"),
-        CommandResultItem("echo warn >&2", 0),
+        CommandResultItem("echo warn >&2", 0, stderr="warn\n"),
         CommandResultItem("printf x", 0, "x"),
         CommandResultItem("exit 3", 3),
     ]
