@@ -100,7 +100,7 @@ def test_an_agent_is_held_up_by_a_client_that_does_not_read_and_nobody_else_is(s
         return "long"
 
     runtime = start(agent)
-    with wire_to(runtime, max_queue=1) as wire, wire_to(runtime) as other:
+    with wire_to(runtime) as wire, wire_to(runtime) as other:
         wire.send_query("long")
         wire.receive()
         assert other.query("short")[-1]["data"]["text"] == "short"
