@@ -65,6 +65,9 @@ class Talk:
         for message in peer.requests():
             if message.get("user_prompt") == "any":
                 peer.raw(self._burst)
+            elif "output_format_json_schema_str" in message:
+                data = {"type": "structured_output", "structured_output": {"said": message["user_prompt"]}}
+                peer.frame(TEXT, json.dumps({"message_type": "result_message", "data": data}).encode())
             elif "user_prompt" in message:
                 # In ASCII: a prompt may hold what is no UTF-8.
                 peer.frame(TEXT, json.dumps(text(message["user_prompt"])).encode())
@@ -221,7 +224,7 @@ def test_any_request_arrives_as_it_is(talk: Talk, tally: Tally) -> None:
             agent_env=agent_env,
             output_format_json_schema_str=schema_text,
             timeout=PATIENCE,
-        ).text == printable(prompt)
+        ).structured_output == {"said": printable(prompt)}
         sent: Message = talk.server.messages[-1]
         assert sent["agent_env"] == in_json(agent_env)
         assert [sent["user_prompt"], sent["system_prompt"], sent["model"]] == in_json([prompt, system, model])
