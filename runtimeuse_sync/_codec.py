@@ -9,6 +9,7 @@ import re
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from ._json_parser import loads
+from ._json_size import TooDense, check_density
 from ._surrogates import Halves, may_have_half, mended, mended_value
 from .messages import (
     ArtifactUploadRequestMessageInterface,
@@ -45,10 +46,17 @@ def parse(item: Any) -> Wire:
     """Returns a message as its JSON object; `item` is its text, or from a custom transport the object itself.
 
     Raises:
-        MalformedMessage: it is not JSON, not an object, nested too deeply, or has no `message_type`.
+        MalformedMessage: it is not JSON, not an object, nested too deeply, holds too many values for its size, or has
+            no `message_type`.
     """
     try:
-        message = loads(item) if isinstance(item, str) else item
+        if isinstance(item, str):
+            check_density(item)
+            message = loads(item)
+        else:
+            message = item
+    except TooDense as problem:
+        raise MalformedMessage(str(problem)) from None
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"not JSON ({type(error).__name__})") from None
     if not isinstance(message, dict):

@@ -1,0 +1,183 @@
+"""How much memory a JSON text may take as values: what is let pass takes no more than is promised."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tracemalloc
+from typing import Any, Callable, Dict, List, Set
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtimeuse_sync import _json_size
+from runtimeuse_sync._codec import MalformedMessage, decode, parse
+from runtimeuse_sync._json_size import TIMES, TooDense, check_density
+
+MIB = 1024 * 1024
+
+#: What every message may take in these tests, which then need no large ones.
+ALWAYS = 4 * MIB
+
+
+@pytest.fixture(autouse=True)
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_json_size, "ALWAYS", ALWAYS)
+
+
+def many(unit: str, size: int) -> str:
+    return f"[{','.join([unit] * (size // (len(unit) + 1)))}]"
+
+
+def structured(value: str) -> str:
+    return (
+        '{"message_type":"result_message","data":{"type":"structured_output","structured_output":{"value":'
+        + value
+        + "}}}"
+    )
+
+
+SHAPES: Dict[str, Callable[[int], str]] = {
+    "lists": lambda size: many("[]", size),
+    "lists in lists": lambda size: many("[[]]", size),
+    "objects": lambda size: many('{"a":0}', size),
+    "objects in objects": lambda size: many('{"":{}}', size),
+    "points": lambda size: many('{"x":1.5,"y":2.5}', size),
+    "numbers": lambda size: many("1234", size),
+    "floats": lambda size: many("0.12345", size),
+    "short strings": lambda size: many('"ab"', size),
+    "strings": lambda size: many('"' + "word" * 5 + '"', size),
+    "names": lambda size: json.dumps(dict.fromkeys(range(size // 13), 0)),
+    "objects with names of their own": lambda size: json.dumps([{f"{i:x}": 0} for i in range(size // 14)]),
+    "wide characters": lambda size: many('"' + "😀" * 5 + '"', size),
+}
+
+
+PASSES = ("floats", "strings", "wide characters")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_let_pass_takes_at_most_eight_times_its_size(shape: str) -> None:
+    text = structured(SHAPES[shape](MIB))
+    tracemalloc.start()
+    try:
+        was_refused = refused(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Each shape stands on one side: the limits let pass what runtimes send, and refuse what only means harm.
+    assert was_refused == (shape not in PASSES)
+    assert sys.getsizeof(text) + peak <= max(TIMES * sys.getsizeof(text), ALWAYS)
+
+
+def refused(text: str) -> bool:
+    try:
+        decode(parse(text))
+    except MalformedMessage:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "shape", ["lists", "lists in lists", "objects", "objects in objects", "objects with names of their own"]
+)
+def test_what_would_take_far_more_is_refused(shape: str) -> None:
+    with pytest.raises(MalformedMessage, match="hold more values"):
+        parse(structured(SHAPES[shape](MIB)))
+
+
+def commands(size: int) -> str:
+    item = {"command": "make all", "exit_code": 0, "stdout": 'a[i] = {1, 2, 3}; // \\ "quoted"\n' * 4}
+    return json.dumps({"message_type": "command_execution_result_message", "results": [item] * (size // 220)})
+
+
+HONEST: Dict[str, Callable[[int], str]] = {
+    "results of many commands": commands,
+    "source text as one string": lambda size: structured(
+        json.dumps('for (i = 0; i < n; i++) { a["x"] = [1]; }\n' * (size // 45))
+    ),
+    "JSON in a string": lambda size: structured(json.dumps('{"a":[1,2],"b":{}},\n' * (size // 26))),
+    "floats": lambda size: structured(SHAPES["floats"](size)),
+    "strings": lambda size: structured(SHAPES["strings"](size)),
+}
+
+
+@pytest.mark.parametrize("shape", HONEST)
+def test_what_runtimes_send_passes_at_any_size(shape: str) -> None:
+    text = HONEST[shape](2 * MIB)
+    check_density(text)
+    assert json.loads(text) == parse(text)
+
+
+def naive(value: Any, counts: Dict[str, int], names: Set[str]) -> None:
+    """Counts the values of a tree as the module counts them in its text."""
+    if isinstance(value, str):
+        counts["strings"] += 1
+        counts["characters"] += len(value)
+    elif isinstance(value, list):
+        counts["lists"] += 1
+        counts["commas"] += max(0, len(value) - 1)
+        for item in value:
+            naive(item, counts, names)
+    elif isinstance(value, dict):
+        counts["dicts"] += 1
+        counts["commas"] += max(0, len(value) - 1)
+        counts["colons"] += len(value)
+        names.update(value)
+        for name, item in value.items():
+            counts["characters"] += len(name)
+            naive(item, counts, names)
+
+
+TEXTS = st.text(st.sampled_from(list('ab",:[]{}\\ \n')), max_size=12)
+TREES = st.recursive(
+    st.none() | st.integers(0, 999) | TEXTS,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXTS, inner, max_size=5),
+    max_leaves=30,
+)
+
+
+@given(tree=st.lists(TREES, min_size=1, max_size=5), blanks=st.booleans())
+def test_what_stands_in_strings_is_not_counted(tree: List[Any], blanks: bool) -> None:
+    text = json.dumps(tree, indent=1 if blanks else None)
+    counts = dict.fromkeys(("strings", "lists", "dicts", "commas", "colons", "characters"), 0)
+    names: Set[str] = set()
+    naive(tree, counts, names)
+    expected = _json_size._Counts()
+    expected.commas, expected.colons = counts["commas"], counts["colons"]
+    expected.lists, expected.dicts = counts["lists"], counts["dicts"]
+    expected.quotes = 2 * (counts["strings"] + counts["colons"])
+    # Of a name, what is escaped is left out, so two may look like one.
+    plain_names = {json.dumps(name)[1:-1].replace("\\\\", "").replace('\\"', "") for name in names}
+    taken = _json_size._exact_bytes(text, _json_size._DICT, sys.maxsize)
+    least = expected.bytes_for(_json_size._DICT, len(plain_names))
+    assert least <= taken <= least + 8 * len(text)
+
+
+@given(tree=st.lists(TREES, min_size=1, max_size=5), window=st.integers(1, 40))
+def test_strings_may_lie_across_the_pieces_that_are_looked_at(tree: List[Any], window: int) -> None:
+    text = json.dumps(tree)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_json_size._Counts, "bytes_for", lambda self, per_dict, names: self.commas + self.quotes)
+        whole_taken = _json_size._exact_bytes(text, 0, sys.maxsize)
+        patch.setattr(_json_size, "_WINDOW", window)
+        assert _json_size._exact_bytes(text, 0, sys.maxsize) == whole_taken
+
+
+def test_a_text_that_never_ends_a_string_is_left_to_the_parser() -> None:
+    with pytest.raises(MalformedMessage, match="not JSON"):
+        parse('{"message_type":"' + "x" * MIB)
+
+
+def test_every_message_may_take_64_mib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    check_density(many("[[]]", MIB))
+    with pytest.raises(TooDense):
+        check_density(many("[[]]", 3 * MIB))
+
+
+def test_the_refusal_says_how_long_the_text_is() -> None:
+    text = many("[[]]", MIB)
+    with pytest.raises(TooDense, match=f"its {len(text)} characters"):
+        check_density(text)
