@@ -4,14 +4,13 @@ Threads: each record is written by a short-lived thread of its own, `runtimeuse-
 that hit the calling thread while it holds one might leave it locked for ever. Where the level is off, there is none.
 """
 
-import contextlib
 import contextvars
 import threading
 import time
 from typing import Callable, Optional
 
 from ._logs import Logger
-from ._threads import join_thread, start_thread
+from ._threads import join_thread, new_thread, start_thread
 from .errors import ConnectionLostError, RuntimeUseError
 
 #: Seconds that a call's end waits for its record to be written.
@@ -74,11 +73,13 @@ class CallLog:
 
 def _thread(write: Callable[[], None]) -> threading.Thread:
     # The user's filters and handlers may look at context variables.
-    context = contextvars.copy_context()
-    return threading.Thread(target=context.run, args=(write,), name="runtimeuse-log", daemon=True)
+    return new_thread(contextvars.copy_context().run, "runtimeuse-log", write)
 
 
 def _start(thread: threading.Thread) -> None:
-    # A record that no thread can be had for is not worth the call.
-    with contextlib.suppress(RuntimeUseError):
+    try:
         start_thread(thread)
+    except RuntimeUseError as error:
+        # A record that no thread can be had for is not worth the call. An interrupt of that class has no such cause.
+        if not isinstance(error.__cause__, RuntimeError):
+            raise

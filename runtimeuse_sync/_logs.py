@@ -7,6 +7,8 @@ from typing import Any, Optional, Protocol, Union
 
 #: The package's own.
 PACKAGE_LOGGER = logging.getLogger("runtimeuse_sync")
+# Where nobody has set up logging, a library says nothing: not even that it tries again, on stderr.
+PACKAGE_LOGGER.addHandler(logging.NullHandler())
 
 
 class LoggerLike(Protocol):

@@ -24,7 +24,6 @@ from ..threads import InThread
 from .helpers import BOTH, CANCELLED, SOON, Serve, answer, answer_all, assistant, caller_of, client_of, echo
 
 CHILD = """
-import logging
 import sys
 from runtimeuse_sync import RuntimeUseClient
 
@@ -52,8 +51,6 @@ def session():
             say(session.query("echo usable", timeout=10).text)
 
 def connecting():
-    # That it tries again is told on stderr otherwise.
-    logging.getLogger("runtimeuse_sync").setLevel(logging.ERROR)
     say("started")
     client.query("hi")
 

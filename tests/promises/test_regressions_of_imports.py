@@ -50,7 +50,7 @@ def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
     """A daemon that is frozen there keeps the import lock, and the next import, in a finalizer, hangs."""
     printed = python(
         """
-        import atexit, contextlib, logging, sys, threading, types
+        import atexit, contextlib, sys, threading, types
 
         # Registered before the client's own, and so run after it.
         before = sys.argv[1] == "before the end"
@@ -88,8 +88,6 @@ def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
         sys.modules["holder"].dying = Dying()
         if not before:
             _connecting.load = load_at_the_end
-        # That it tries again is told on stderr otherwise.
-        logging.getLogger("runtimeuse_sync").setLevel(logging.ERROR)
         client = RuntimeUseClient("ws://127.0.0.1:1", model="m")
 
         def wait_until_ready():
@@ -108,7 +106,7 @@ def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
 def test_the_thread_of_a_connection_imports_nothing_else(serve: Serve) -> None:
     printed = python(
         """
-        import logging, sys, threading
+        import sys, threading
         from runtimeuse_sync import RuntimeUseClient
 
         class Finder:
@@ -121,8 +119,6 @@ def test_the_thread_of_a_connection_imports_nothing_else(serve: Serve) -> None:
         with client.session() as session:
             session.query("in a session")
         client.query("one-shot", on_assistant_message=print, assistant_callback_timeout=5)
-        # That it tries again is told on stderr otherwise.
-        logging.getLogger("runtimeuse_sync").setLevel(logging.ERROR)
         for url in ("wss://localhost:1", "ws://h\u00f6st.invalid"):
             try:
                 RuntimeUseClient(url, model="m", connect_timeout=0.2).query("x")

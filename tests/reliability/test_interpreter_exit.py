@@ -16,7 +16,7 @@ from .tally import SEED, Tally, tries
 LIMIT = 30.0
 
 EXIT = """
-import atexit, logging, os, random, signal, sys, threading, time
+import atexit, os, random, signal, sys, threading, time
 from runtimeuse_sync import CancelledException, RuntimeUseClient, RuntimeUseError
 
 url, how, seed = sys.argv[1:4]
@@ -63,8 +63,7 @@ def many():
         in_thread(True, keep_calling, shared)
 
 def opening():
-    # Never accepted: nobody listens there, and it is tried again for ten seconds, of which nothing is to be said.
-    logging.getLogger("runtimeuse_sync").setLevel(logging.ERROR)
+    # Never accepted: nobody listens there, and it is tried again for ten seconds.
     in_thread(True, RuntimeUseClient("ws://127.0.0.1:1", model="m").wait_until_ready)
     begun.release()
 
