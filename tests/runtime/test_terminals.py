@@ -19,11 +19,15 @@ from .wire import CANCELLED, Wire, output
 
 
 def test_a_closed_terminal_may_say_so_twice(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "end")
+    for name in ("hold", "end"):
+        os.mkfifo(tmp_path / name)
     long = str(4 * PATIENCE)
     with running("--kill-grace", long, "--stop-timeout", long) as process, connect(url_of(process)) as connection:
         wire = Wire(connection)
-        wire.send_commands(f"trap 'echo stopping' TERM; sleep 60 & echo $$; wait; read line < {tmp_path}/end")
+        # The child says itself that it is there. One that has just been forked still has the shell's trap, and a signal
+        # is lost that comes before it becomes another program.
+        child = f"sh -c 'echo $PPID; read line < {tmp_path}/hold'"
+        wire.send_commands(f"trap 'echo stopping' TERM; {child} & wait; read line < {tmp_path}/end")
         pid = int(wire.receive()["text"])
         process.send_signal(signal.SIGHUP)
         while wire.receive()["text"] != "stopping\n":
