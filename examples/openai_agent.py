@@ -74,7 +74,7 @@ def ask(environment: Dict[str, str], model: str) -> None:
             timeout=120,
         )
     print("result:", result.structured_output)
-    print("tokens:", (result.metadata or {})["usage"]["total_tokens"])
+    print("tokens:", (result.metadata or {})["usage"]["totalTokens"])
 
 
 def main() -> int:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Iterator
 
+from runtimeuse_sync import RuntimeUseClient
+
 from ..processes import killed_in_the_end
 from ..servers import PATIENCE
 
@@ -38,6 +40,8 @@ def runtime_process(root: Path, *arguments: str) -> Iterator[FrozenRuntime]:
     command = [sys.executable, "-m", "runtimeuse_sync.runtime", "--port", "0", "--root", str(root), *arguments]
     with killed_in_the_end(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as process:
         runtime = FrozenRuntime(process)
+        # Its guardian is started with the first command, and ends with it: no test of those to come has left it behind.
+        RuntimeUseClient(runtime.url).execute_commands(["true"])
         yield runtime
         runtime.thaw()
         process.terminate()
