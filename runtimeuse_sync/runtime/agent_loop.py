@@ -31,6 +31,8 @@ class AgentLoop:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._loop: Optional[asyncio.AbstractEventLoop] = None
+        # Set once, and read in the thread.
+        self._stopped = False
 
     async def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs the coroutine that `function` returns as a task of its own, in the caller's context.
@@ -79,6 +81,7 @@ class AgentLoop:
 
     def stop(self) -> None:
         """Has the thread end; those who wait for it are the workers' `join`."""
+        self._stopped = True
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
@@ -87,23 +90,22 @@ class AgentLoop:
         if self._loop is None:
             loop = asyncio.new_event_loop()
             try:
-                self._workers.start("runtimeuse-agents", _run, loop)
+                self._workers.start("runtimeuse-agents", self._run, loop)
             except BaseException:
                 loop.close()
                 raise
             self._loop = loop
         return self._loop
 
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        while True:
-            try:
-                loop.run_forever()
-                return
-            except (SystemExit, KeyboardInterrupt) as error:
-                # From a task that an agent has started, and meant for the program: it ends this task, and no agent.
-                _logger.warning("A task of an agent raised %s", type(error).__name__)
-    finally:
-        _loop.end(loop, _PATIENCE)
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            while not self._stopped:
+                try:
+                    # An agent may stop it, too: whoever else runs on it does not end with that.
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    # From a task that an agent has started, and meant for the program: it ends this task, and no agent.
+                    _logger.warning("A task of an agent raised %s", type(error).__name__)
+        finally:
+            _loop.end(loop, _PATIENCE)

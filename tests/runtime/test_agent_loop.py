@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from pathlib import Path
 from typing import List
 
 import pytest
 
 from runtimeuse_sync.runtime import AsyncSender, Invocation
 
+from ..processes import Pipe, wait_until_ended
 from ..servers import PATIENCE
 from .conftest import StartRuntime
 from .wire import CANCELLED, wire_to
@@ -73,6 +75,25 @@ def test_each_run_has_a_context_of_its_own(start: StartRuntime) -> None:
     with wire_to(start(agent)) as wire:
         for prompt in ("first", "second"):
             assert wire.query(prompt)[-1]["data"]["text"] == "nothing"
+
+
+def test_an_agent_that_stops_its_loop_ends_nothing(start: StartRuntime, tmp_path: Path) -> None:
+    async def agent(invocation: Invocation, sender: AsyncSender) -> str:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        return "done"
+
+    runtime = start(agent)
+    left_behind = Pipe(tmp_path / "pid")
+    with wire_to(runtime) as wire:
+        for _ in range(2):
+            assert wire.query("stop")[-1]["data"]["text"] == "done"
+        # Nor does the runtime's own stop break off: it ends what a command has left behind.
+        wire.send_commands("sleep 300 & echo $! > pid")
+        pids = left_behind.numbers()
+        wire.receive_until()
+    runtime.stop()
+    wait_until_ended(*pids)
 
 
 def test_an_agent_that_never_waits_hears_of_its_cancel(start: StartRuntime) -> None:
