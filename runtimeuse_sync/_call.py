@@ -36,8 +36,7 @@ class Call:
         own_error: The last exception that was `owned`.
         source_id: What the user calls it, without secrets.
         output: What has come, which its exceptions take along.
-        on_sent: Called by the connection's thread when it sends the request: what logs there cannot be interrupted
-            with the lock of `logging` held, as it could in the calling thread.
+        on_sent: Called by the connection's thread when it sends the request.
     """
 
     __slots__ = (

@@ -29,8 +29,9 @@ from typing import Callable, Deque, List, Optional
 
 from . import _codec
 from ._call import Call
+from ._call_log import Records
 from ._inbox import Batch, Inbox
-from ._logs import PACKAGE_LOGGER, Logger
+from ._logs import logger_for
 from ._threads import Start, join_thread, new_thread
 from ._wakeup import Clock, Wakeup
 from .errors import RuntimeUseError, SessionStateError
@@ -108,7 +109,7 @@ class Connection:
         paused: Whether its thread waits for room in the inbox.
         last_failure: How the last attempt to connect failed, while it is tried again.
         held_up: Whether its thread is inside something that cannot be ended from outside, such as a custom transport.
-        logger: Where it says that it tries again to connect.
+        records: Where it says that it tries again to connect.
         on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
     """
 
@@ -127,7 +128,7 @@ class Connection:
         self.held_up = False
         self.paused = False
         self.last_failure = ""
-        self.logger: Logger = PACKAGE_LOGGER
+        self.records = Records(logger_for(None))
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False

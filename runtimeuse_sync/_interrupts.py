@@ -9,6 +9,7 @@ exception and goes on: in `__del__`, in callbacks of weak references, and in wha
 handlers of `logging` do the same with whatever hits them: so as little as possible is logged in a user's thread.)
 """
 
+import functools
 import signal
 from types import CodeType
 from typing import Any, Optional, Set
@@ -41,8 +42,8 @@ def failed_here(error: BaseException) -> bool:
 def _code_of(handler: Any) -> Optional[CodeType]:
     if not callable(handler):
         return None  # `SIG_DFL` and the like, which are enumerated.
-    while hasattr(handler, "func"):
-        handler = handler.func  # functools.partial
+    while isinstance(handler, functools.partial):
+        handler = handler.func
     for function in (handler, getattr(type(handler), "__call__", None)):  # noqa: B004  # to have it, not whether it is
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):

@@ -1,14 +1,22 @@
 """The loggers that calls log to: those of `logging`, and what only looks like one. No threads run here."""
 
+import contextvars
 import logging
 import sys
 import traceback
-from typing import Any, Optional, Protocol, Union
+from typing import Any, Callable, Optional, Protocol, Union
 
 #: The package's own.
 PACKAGE_LOGGER = logging.getLogger("runtimeuse_sync")
 # Where nobody has set up logging, a library says nothing: not even that it tries again, on stderr.
 PACKAGE_LOGGER.addHandler(logging.NullHandler())
+
+#: Whether a record is being written.
+_writing: "contextvars.ContextVar[bool]" = contextvars.ContextVar("runtimeuse_sync_writing", default=False)
+
+#: Where calls log that a handler makes while it writes a record: their records would lead to further calls without end,
+#: and wait for the lock that the handler holds.
+_NOWHERE = logging.Logger("runtimeuse_sync", logging.CRITICAL + 1)  # noqa: LOG001  # known to nobody
 
 
 class LoggerLike(Protocol):
@@ -63,15 +71,32 @@ class DuckLogger:
             if self.isEnabledFor(level):
                 log(message % values if values else message)
         except Exception:
-            if logging.raiseExceptions and sys.stderr is not None:
-                traceback.print_exc()
+            _print_failure()
+
+
+def _print_failure() -> None:
+    if logging.raiseExceptions and sys.stderr is not None:
+        traceback.print_exc()
+
+
+def written(record: Callable[[], None]) -> None:
+    """Writes a record; the calls that its handlers make log nothing. What it raises is printed: filters may."""
+    token = _writing.set(True)
+    try:
+        record()
+    except Exception:
+        _print_failure()
+    finally:
+        _writing.reset(token)
 
 
 Logger = Union[logging.Logger, "logging.LoggerAdapter[Any]", DuckLogger]
 
 
 def logger_for(given: Optional[LoggerLike]) -> Logger:
-    """Returns where a call logs whose option `logger` is this."""
+    """Returns where a call logs whose option `logger` is this; nowhere, if it is made by a handler of a record."""
+    if _writing.get():
+        return _NOWHERE
     if given is None:
         return PACKAGE_LOGGER
     return given if isinstance(given, (logging.Logger, logging.LoggerAdapter)) else DuckLogger(given)

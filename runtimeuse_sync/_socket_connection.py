@@ -112,7 +112,8 @@ class SocketConnection(Connection):
             target = self._settings.target
             why = scrub(self.last_failure, in_any_form(target.secrets()))
             origin = url_origin(target.url)
-            self.logger.warning("could not connect to %s (attempt %d), trying again: %s", origin, self._failures, why)
+            text = "could not connect to %s (attempt %d), trying again: %s"
+            self.records.write(self.records.logger.warning, text, origin, self._failures, why)
 
     # Serving.
 

@@ -9,7 +9,6 @@ States: new → started → ended (with a result or an error) or left (early, wh
 state.
 """
 
-import functools
 import logging
 import math
 import threading
@@ -18,7 +17,7 @@ from types import TracebackType
 from typing import Any, Generic, Iterator, Optional, Type, TypeVar
 
 from ._call import Call
-from ._call_log import CallLog
+from ._call_log import CallLog, Records
 from ._callbacks import Callbacks
 from ._cleanup import surely, undone_on_failure
 from ._exchange import Exchange
@@ -35,6 +34,7 @@ from ._turn import Ticket
 from .errors import (
     AgentRuntimeError,
     CancelledException,
+    ConnectionLostError,
     SessionStateError,
     without_traceback,
 )
@@ -62,10 +62,7 @@ class Run(Generic[ResultType]):
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
         self._logger = logger_for(request.options.logger)
-        if self._logger.isEnabledFor(logging.DEBUG):
-            source_id = scrub(str(request.options.source_id), request.secrets)
-            sent = functools.partial(self._logger.debug, "%s sent (source_id=%s)", request.kind, source_id)
-            self._call.on_sent = sent
+        self._records = Records(self._logger)
         self._exchange: Optional[Exchange] = None
         self._started = False
         self._joined = False
@@ -193,9 +190,12 @@ class Run(Generic[ResultType]):
             )
         options = self._request.options
         if self._logger.isEnabledFor(logging.INFO):
-            self._log_begin(exchange)
+            log = self._log = self._make_log(exchange)
+            log.begin()
+            if self._logger.isEnabledFor(logging.DEBUG):
+                self._call.on_sent = log.sent
         if self._line.one_shot:
-            exchange.connection.logger = self._logger
+            exchange.connection.records = self._records
             # Before it connects, so that the request goes out the moment it can.
             exchange.take_turn(self._call, self._ticket)
             self._begin(exchange)
@@ -234,12 +234,16 @@ class Run(Generic[ResultType]):
             self._finalizer.detach()
         self._log_end(self._error)
 
-    def _log_begin(self, exchange: Exchange) -> None:
+    def _make_log(self, exchange: Exchange) -> CallLog:
         source_id = scrub(str(self._request.options.source_id), [*self._request.secrets, *exchange.secrets])
-        self._log = CallLog(self._logger, self._request.kind, source_id)
-        self._log.begin()
+        return CallLog(self._records, self._request.kind, source_id)
 
     def _log_end(self, error: Optional[BaseException]) -> None:
+        exchange = self._exchange
+        lost = isinstance(error, ConnectionLostError) and self._logger.isEnabledFor(logging.WARNING)
+        if lost and self._log is None and exchange is not None:
+            # Told where a call's begin and end are not, too.
+            self._log = self._make_log(exchange)
         if self._log is not None:
             self._log.end(error, self._message_count)
 

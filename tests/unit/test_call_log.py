@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any, List, Tuple
+import time
+from typing import Any, Callable, List, Tuple
 
 import pytest
 
-from runtimeuse_sync import AgentRuntimeError, QueryOptions, RuntimeUseClient
+from runtimeuse_sync import AgentRuntimeError, QueryOptions, RuntimeUseClient, _call_log
 from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError, RunTimeoutError
 from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, error, text_result
 
 from ..servers import PATIENCE, free_port
+from ..threads import InThread
 from .transports import answering, make_client
 
 PROMPT, ANSWER = "a prompt that nobody shall read", "an answer that nobody shall read"
@@ -160,3 +162,130 @@ def test_a_record_that_cannot_be_written_holds_nobody_up_for_long() -> None:
     client = RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m")
     assert client.query(PROMPT, logger=Stuck(), timeout=PATIENCE).text == ANSWER
     go_on.set()
+
+
+class Handler(logging.Handler):
+    """Does this with each record."""
+
+    def __init__(self, do: Callable[[], Any]) -> None:
+        super().__init__()
+        self.records: List[Tuple[str, str]] = []
+        self._do = do
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append((threading.current_thread().name, record.getMessage()))
+        self._do()
+
+
+def logger_with(handler: logging.Handler, level: int) -> logging.Logger:
+    logger = logging.Logger("of a test", level)  # noqa: LOG001  # nobody else shall have it
+    logger.addHandler(handler)
+    return logger
+
+
+def until_all_is_written() -> None:
+    until = time.monotonic() + PATIENCE
+    while any(thread.name == "runtimeuse-log" for thread in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def test_no_thread_of_a_connection_waits_for_a_handler() -> None:
+    """Else a handler that takes its time, or waits for a lock of the caller's, would end calls late, or never."""
+    handler = Handler(lambda: None)
+    logger = logger_with(handler, logging.DEBUG)
+    RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m").query(PROMPT, logger=logger)
+    with free_port() as port, pytest.raises(RunTimeoutError):
+        RuntimeUseClient(f"ws://127.0.0.1:{port}").query(PROMPT, model="m", logger=logger, timeout=0.5)
+    until_all_is_written()
+    said = [message.split(" ")[1] for _, message in handler.records]
+    assert said[:4] == ["begins", "sent", "ended", "begins"]
+    assert set(said[4:-1]) == {"not"}
+    assert said[-1] == "ended"
+    assert {thread for thread, _ in handler.records} == {"runtimeuse-log"}
+
+
+def test_a_handler_may_wait_for_what_the_caller_holds() -> None:
+    held = threading.Lock()
+
+    def wait() -> None:
+        with held:
+            pass
+
+    with free_port() as port:
+        client = RuntimeUseClient(f"ws://127.0.0.1:{port}", connect_timeout=0.5, model="m")
+
+        def call() -> None:
+            with held:
+                client.query(PROMPT, logger=logger_with(Handler(wait), logging.DEBUG))
+
+        assert isinstance(InThread(call).error(), RuntimeConnectionError)
+    until_all_is_written()
+
+
+def test_a_handler_may_call_the_client() -> None:
+    """What it calls logs nothing: that would be told to it, too, and so on."""
+
+    def call() -> None:
+        if len(handler.records) < 10:
+            assert client.query(PROMPT, logger=logger).text == ANSWER
+
+    handler = Handler(call)
+    logger = logger_with(handler, logging.INFO)
+    client = RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)] * 10), model="m")
+    assert client.query(PROMPT, logger=logger).text == ANSWER
+    until_all_is_written()
+    assert len(handler.records) == 2
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+def test_a_handler_may_call_a_client_that_cannot_connect(
+    in_session: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def call() -> None:
+        connect: Callable[[], Any] = client.session().open if in_session else lambda: client.query(PROMPT)
+        with pytest.raises(RuntimeConnectionError):
+            connect()
+
+    handler = Handler(call)
+    monkeypatch.setattr("runtimeuse_sync._logs.PACKAGE_LOGGER", logger_with(handler, logging.WARNING))
+    with free_port() as port:
+        client = RuntimeUseClient(f"ws://127.0.0.1:{port}", model="m", connect_timeout=0.1)
+        assert isinstance(InThread(client.query, PROMPT).error(), RuntimeConnectionError)
+        until_all_is_written()
+    assert handler.records
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_filter_that_raises_costs_no_call(capfd: pytest.CaptureFixture[str]) -> None:
+    def refuse(_: logging.LogRecord) -> bool:
+        raise OSError("no disk for filters")
+
+    logger = logger_with(logging.NullHandler(), logging.DEBUG)
+    logger.addFilter(refuse)
+    client = RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m")
+    assert client.query(PROMPT, logger=logger).text == ANSWER
+    until_all_is_written()
+    assert capfd.readouterr().err.count("no disk for filters\n") == 3
+
+
+def test_a_lost_connection_is_told_where_calls_are_not() -> None:
+    handler = Handler(lambda: None)
+    with pytest.raises(ConnectionLostError):
+        make_client(answering()).query(PROMPT, logger=logger_with(handler, logging.WARNING), source_id="mine")
+    lost = "the connection to function was lost (query): the runtime closed it (source_id=mine)"
+    assert handler.records == [("runtimeuse-log", lost)]
+
+
+def test_an_end_that_is_repeated_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    logger = logger_with(Handler(lambda: go_on.wait(10 * PATIENCE)), logging.INFO)
+    log = _call_log.CallLog(_call_log.Records(logger), "query", "mine")
+    monkeypatch.setattr(_call_log, "_PATIENCE", 0.01)
+    log.end(None, 0)
+    waits: List[float] = []
+    monkeypatch.setattr(_call_log, "join_thread", lambda _, seconds: waits.append(seconds))
+    log.end(None, 0)
+    go_on.set()
+    until_all_is_written()
+    assert [seconds <= 0 for seconds in waits] == [True]
