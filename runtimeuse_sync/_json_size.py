@@ -1,10 +1,10 @@
 """How much memory a JSON text may take as Python values. Pure functions; no threads run here.
 
 An empty list is two characters of JSON and 72 bytes in memory, so a small message could fill the memory of whoever
-parses it. What `check_density` lets pass takes at most `TIMES` its size, the text itself included, or `ALWAYS` bytes
-where that is more. A text is looked at in up to three steps. Small texts, and those that are a few long strings, cost
-next to nothing. Of others the structural characters are counted, wherever they stand. Only where these are very many,
-those inside of strings are left out.
+parses it. What `check_density` lets pass takes at most `TIMES` its size as UTF-8, the text itself included, or `ALWAYS`
+bytes where that is more. A text is looked at in up to three steps. Small texts, and those that are a few long strings,
+cost next to nothing. Of others the structural characters are counted, wherever they stand. Only where these are very
+many, those inside of strings are left out.
 
 The sizes are upper bounds for CPython 3.8 to 3.13 on 64 bits.
 """
@@ -19,10 +19,13 @@ ALWAYS = 64 * 1024 * 1024
 #: No JSON takes more than this many times its length in values: `{"":{}}`, for one.
 _DENSEST = 48
 
-#: Bytes for: a place in a list and a number in it; a string without its characters; a list; a dict of up to five
-#: entries; each further one; a name that is not known yet (the parser keeps each once); what becomes of a command's
-#: result.
-_ITEM, _STRING, _LIST, _DICT, _ENTRY, _NAME, _RESULT = 41, 64, 104, 248, 100, 250, 200
+#: Bytes for: a place in a list and a number in it; what a string takes beyond these, without its characters; a list; a
+#: dict of up to five entries; each further one; a name that is not known yet (the parser keeps each once); what becomes
+#: of a command's result.
+_ITEM, _STRING, _LIST, _DICT, _ENTRY, _NAME, _RESULT = 41, 32, 104, 248, 100, 250, 200
+
+#: What a string takes without its characters, at least, which is part of `_STRING`.
+_EMPTY = sys.getsizeof("")
 
 #: How many strings are stepped over before counting is sooner done.
 _STEPS = 2000
@@ -40,8 +43,8 @@ def check_density(text: str) -> None:
     if len(text) * _DENSEST <= ALWAYS:
         return
     size = sys.getsizeof(text)
-    # The text is there, too, while it is parsed.
-    allowed = max(TIMES * size, ALWAYS) - size
+    # The text is there, too, while it is parsed. One wide character makes it four times what was sent.
+    allowed = max(TIMES * _size_as_utf8(text), ALWAYS) - size
     if size + _outside_strings(text) * _DENSEST <= allowed:
         return
     per_dict = _DICT + (_RESULT if '"exit_code"' in text else 0)
@@ -52,6 +55,13 @@ def check_density(text: str) -> None:
         raise TooDense(
             f"its {len(text)} characters of JSON hold more values than fit into {TIMES} times its size in memory"
         )
+
+
+def _size_as_utf8(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    slices = (text[at : at + _WINDOW] for at in range(0, len(text), _WINDOW))
+    return sum(len(each.encode("utf-8", "surrogatepass")) for each in slices)
 
 
 def _outside_strings(text: str) -> int:
@@ -99,22 +109,22 @@ def _exact_bytes(text: str, per_dict: int, allowed: int) -> int:
     # Without what is escaped, each quotation mark begins or ends a string.
     if "\\" in text:
         text = text.replace("\\\\", "").replace('\\"', "")
-    per_character = sys.getsizeof(text) / max(1, len(text))
     counts = _Counts()
     names: Set[str] = set()
-    characters = 0
+    of_strings = 0
     inside = False
     for at in range(0, len(text), _WINDOW):
         pieces = text[at : at + _WINDOW].split('"')
         between, strings = pieces[inside::2], pieces[not inside :: 2]
         counts.add("".join(between))
         counts.quotes += len(pieces) - 1
-        characters += sum(map(len, strings))
+        # Each takes what its own characters need: those of the text may be wider.
+        of_strings += sum(map(sys.getsizeof, strings)) - _EMPTY * len(strings)
         # A string is a name if a colon comes next.
         after = between if inside else between[1:]
         names.update(string for string, next_one in zip(strings, after) if next_one.lstrip()[:1] == ":")
         inside ^= len(pieces) % 2 == 0
-        taken = counts.bytes_for(per_dict, len(names)) + int(characters * per_character)
+        taken = counts.bytes_for(per_dict, len(names)) + of_strings
         if taken > allowed:
             break
     return taken
