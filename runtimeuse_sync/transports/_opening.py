@@ -21,7 +21,7 @@ from ._http import OpeningFailed, OpeningInterrupted, Wait, ask, os_failure, par
 from ._opener import Opener
 from ._proxy import Proxy, host_and_port, proxy_for, tunnel
 from ._refusal import refusal
-from ._socks import socks_tunnel
+from ._socks import check_extra, socks_tunnel
 
 #: What the client calls itself, unless the user says otherwise.
 USER_AGENT = "runtimeuse_sync"
@@ -91,6 +91,9 @@ def split_zone(host: str) -> Tuple[str, str]:
 def _connect_to_proxy(proxy: Proxy, host: str, port: int, opener: Opener, secrets: List[str]) -> socket.socket:
     """Returns a connection to host and port through the proxy; what fails on the way is said to be the proxy's."""
     try:
+        if proxy.scheme != "http":
+            # First: a proxy that cannot be reached is not what to look into then.
+            check_extra(proxy)
         sock = dial(opener.look_up(proxy.hostname, proxy.port), opener)
         try:
             if proxy.scheme == "http":

@@ -28,8 +28,8 @@ def socks_tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, opener
     Raises:
         OpeningFailed: it refused, or its answer is none; or the extra is not installed.
     """
-    version = 4 if proxy.scheme.startswith("socks4") else 5
-    protocol = _protocol(f"socks{version}")
+    version = _version(proxy)
+    protocol = _protocol(version)
     if proxy.scheme in ("socks4", "socks5"):
         host = _address(host, port, version, opener)
     talk = _socks4 if version == 4 else _socks5
@@ -46,8 +46,17 @@ def socks_tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, opener
         ) from None
 
 
-def _protocol(name: str) -> Any:
-    module = f"python_socks._protocols.{name}"
+def check_extra(proxy: Proxy) -> None:
+    """Raises `OpeningFailed` if the extra that a SOCKS proxy needs is not installed."""
+    _protocol(_version(proxy))
+
+
+def _version(proxy: Proxy) -> int:
+    return 4 if proxy.scheme.startswith("socks4") else 5
+
+
+def _protocol(version: int) -> Any:
+    module = f"python_socks._protocols.socks{version}"
     try:
         if not load(module):
             raise OpeningInterrupted("the interpreter is shutting down")

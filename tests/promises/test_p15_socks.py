@@ -13,7 +13,7 @@ import trustme
 from runtimeuse_sync import CancelledException, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient
 
 from ..packages import needs
-from ..servers import PATIENCE, FaultServer, Peer
+from ..servers import PATIENCE, FaultServer, Peer, free_port
 from ..socks import SocksServer
 from ..threads import InThread
 from ..tls import client_context, server_context
@@ -192,7 +192,8 @@ def test_what_is_no_socks(answer: bytes) -> None:
             client.query("hi")
 
 
-def test_without_the_extra_the_message_names_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the proxy is not there: at once, for trying again cannot help."""
     from runtimeuse_sync import _late_imports
 
     missing: Dict[str, Optional[Any]] = dict.fromkeys(
@@ -201,10 +202,12 @@ def test_without_the_extra_the_message_names_it(serve: Serve, monkeypatch: pytes
     for name, module in missing.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(_late_imports, "_loaded", set())
-    server = serve(echo)
-    with SocksServer() as proxy:
+    with free_port() as port:
+        client = RuntimeUseClient(
+            f"ws://{HOST}", model="m", proxy=f"socks5h://127.0.0.1:{port}", connect_timeout=PATIENCE
+        )
         with pytest.raises(RuntimeConnectionError) as caught:
-            remote(server, proxy=proxy.url("socks5h"), connect_timeout=PATIENCE).query("hi")
+            client.query("hi")
     assert 'pip install "runtimeuse-sync[socks]"' in str(caught.value)
 
 
