@@ -4,8 +4,9 @@ For people: short, and the part that tells most. Pure functions; no threads run 
 """
 
 import json
-import re
 from typing import Any
+
+from ._redaction import ESCAPES
 
 #: How much of a command's output is shown: its last lines, and of these the last characters.
 MAX_LINES = 10
@@ -13,9 +14,6 @@ MAX_CHARACTERS = 2000
 
 #: How much of a command, or of another single line, is shown.
 MAX_COMMAND = 200
-
-#: Colours and the like, as programs print them for terminals.
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")
 
 
 def beginning_of(text: str, limit: int = MAX_COMMAND) -> str:
@@ -28,7 +26,7 @@ def end_of(output: Any, *, lines: int = MAX_LINES) -> str:
     if not isinstance(output, str):
         return ""
     # What is far from the end cannot be among its last lines: an output may have a MiB.
-    near = _ESCAPES.sub("", output.rstrip()[-20 * MAX_CHARACTERS :])
+    near = ESCAPES.sub("", output.rstrip()[-20 * MAX_CHARACTERS :])
     # A carriage return begins a line anew: progress bars.
     shown = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in near.split("\n")[-lines:]]
     text = "\n".join(shown).strip("\n")

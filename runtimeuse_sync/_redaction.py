@@ -22,6 +22,9 @@ MIN_ENV_SECRET_LENGTH = 4
 #: The same for the segments of a URL's path.
 MIN_PATH_TOKEN = 8
 
+#: What programs print for terminals: colours and the like, which may stand in the middle of a secret.
+ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")
+
 _HEADER = "host|range|content-(disposition|encoding|language|length|md5|type)|x-amz-(acl|content-sha256|date)"
 _HTTP_DATE = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?Z)?"
 _MEDIA_TYPE = "application/(gzip|json|octet-stream|pdf|xml|zip)|image/(gif|jpeg|png)|text/(csv|html|markdown|plain|xml)"
@@ -55,9 +58,22 @@ def env_secrets(*environments: Optional[Mapping[str, str]]) -> List[str]:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Returns `text` with every place where a secret stands masked; places that overlap are masked as one."""
+    """Returns `text` with every place where a secret stands masked; places that overlap are masked as one.
+
+    Where a secret has colours in it, which would come off where the text is shown, the text loses all of its colours.
+    """
+    secrets = {secret for secret in secrets if secret}
+    masked = _scrub(text, secrets)
+    if "\x1b" in text:
+        plain = _scrub(ESCAPES.sub("", text), secrets)
+        if plain != ESCAPES.sub("", masked):
+            return plain
+    return masked
+
+
+def _scrub(text: str, secrets: Set[str]) -> str:
     places: List[Tuple[int, int]] = []
-    for secret in {secret for secret in secrets if secret}:
+    for secret in secrets:
         start = text.find(secret)
         while start >= 0:
             places.append((start, start + len(secret)))

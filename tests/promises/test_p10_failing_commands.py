@@ -160,6 +160,22 @@ def test_a_secret_is_in_no_text(runtime: LocalRuntime) -> None:
     assert caught.value.stderr == "[REDACTED]\n"
 
 
+def test_a_secret_is_in_no_result_that_an_exception_carries() -> None:
+    """Of the commands before the one that failed, too: job queues store the `args`."""
+    secret = "hunter2-and-more"
+    replies = [
+        command_results(
+            {"stdout": secret, "stderr": secret}, {"exit_code": 3, "stderr": f"{secret[:4]}\x1b[m{secret[4:]}"}
+        )
+    ]
+    commands = [CommandInterface("one", env={"KEY": secret}), CommandInterface("two")]
+    with pytest.raises(CommandFailedError) as caught:
+        RuntimeUseClient(transport=FakeRuntime(replies)).execute_commands(commands)
+    assert "hunter2" not in str(caught.value) + repr(caught.value.args) + repr(caught.value.results)
+    assert caught.value.results[0] == CommandResultItem("one", 0, "[REDACTED]", "[REDACTED]")
+    assert caught.value.stderr == "[REDACTED]"
+
+
 UNDER_WAY = [
     CommandResultItem("echo one", 0, "one\n"),
     CommandResultItem("echo two >&2; exec sleep 60", None, None, "two\n"),

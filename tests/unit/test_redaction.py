@@ -41,6 +41,15 @@ def test_scrub() -> None:
     assert scrub("", ["x"]) == ""
 
 
+@pytest.mark.parametrize("colour", ["\x1b[01;31m\x1b[K", "\x1b[m", "\x1b]8;;\x07"])
+def test_a_secret_with_colours_in_it(colour: str) -> None:
+    """As `grep --color` prints what it has found; who shows the text takes the colours off."""
+    coloured = f"{colour}see {SECRET[:4]}{colour}{SECRET[4:]}"
+    assert scrub(coloured, [SECRET]) == f"see {MASK}"
+    assert scrub(f"{colour}see {SECRET}", [SECRET]) == f"{colour}see {MASK}"
+    assert scrub(f"{colour}see", [SECRET]) == f"{colour}see"
+
+
 def test_the_longest_secret_is_masked_first() -> None:
     assert scrub("password123", ["password", "password123", "123"]) == MASK
 
