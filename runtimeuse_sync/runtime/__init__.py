@@ -8,12 +8,21 @@
 or, as a process, `python -m runtimeuse_sync.runtime`. Needs the extra: `pip install "runtimeuse_sync[runtime]"`; its
 packages are imported when a runtime is started.
 
-From the outside in: `local.py` and `__main__.py` run a `server.py`; it has a `session.py` per connection, which has
-`request.py` do one request at a time; that uses `downloads.py`, `commands.py` and `agents.py`, and sends by
-`outbox.py`. `artifacts.py` watches directories for the whole connection, and has `uploads.py` upload what is there. All
-of it is asyncio on one thread; what blocks is in the threads of `workers.py`, and users' `async` agents are on the loop
-of `agent_loop.py`. Processes of commands are started by `shell.py`, run by `processes.py`, and ended by `endings.py`,
-or by `guardian.py` where the runtime itself no longer can.
+From the outside in: `local.py` and `__main__.py` run a `server.py`, whose sockets are `listening.py`'s; it has a
+`session.py` per connection, on which `vanishing.py` keeps an eye, and that has `request.py` do one request at a time,
+as `messages.py` reads it. All that goes out goes by `outbox.py`, masked by `redaction.py`.
+
+- Downloads: `downloads.py`, with `http_transfer.py`, `http_body.py` and `archives.py`.
+- Commands: `commands.py`. Their processes are started by `shell.py`, with what `environment.py` gives them, run by
+  `processes.py`, and ended by `endings.py`, which finds them by `_proc.py`, or by `guardian.py` where the runtime
+  itself no longer can.
+- Agents: `agents.py`, `builtin_agents.py` and `openai_agent.py`. They send by `senders.py` and `relay.py`; `telling.py`
+  and `failures.py` put their end into words.
+- Artifacts: `artifacts.py` watches directories for the whole connection, by `scanner.py` and `ignore.py`; `uploads.py`
+  has each file uploaded by an `upload.py`.
+
+All of it is asyncio on one thread; what blocks is in the threads of `workers.py`, and users' `async` agents are on the
+loop of `agent_loop.py`.
 """
 
 from .agents import Invocation, agent_environment

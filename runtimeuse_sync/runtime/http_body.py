@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _CHUNK = 256 * 1024
 #: Tells zlib that a gzip header comes.
 _GZIP = 16 + zlib.MAX_WBITS
+#: What may follow the compressed data, and counts for nothing; gzip itself takes it so, too.
+_PADDING = b"\0"
 
 
 class BodyCutError(ValueError):
@@ -62,12 +64,14 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
     begun = False
     for piece in pieces:
         begun = begun or bool(piece)
+        if decoder.eof:
+            piece = piece.lstrip(_PADDING)
         while piece or not decoder.eof:
             if decoder.eof:  # the next one of several put together
                 decoder = zlib.decompressobj(_GZIP)
             data = decoder.decompress(piece, _CHUNK)
             yield data
-            piece = decoder.unused_data or decoder.unconsumed_tail
+            piece = decoder.unused_data.lstrip(_PADDING) if decoder.eof else decoder.unconsumed_tail
             if not piece and len(data) < _CHUNK:
                 break
     if begun and not decoder.eof:

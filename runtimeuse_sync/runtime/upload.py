@@ -45,10 +45,6 @@ class FileGoneError(UploadError):
     """There is no such file any more, and so nothing to upload."""
 
 
-class _StalledError(Exception):
-    """A try made no progress for too long."""
-
-
 class _ShortenedError(OSError):
     """The file became shorter while it was uploaded."""
 

@@ -97,6 +97,9 @@ def test_a_body_that_is_not_whole(
         (b"x" * 100, [length(100), length(100)], b"x" * 100),
         (PACKED, [GZIP, length(len(PACKED))], DATA),
         (PACKED + PACKED, [GZIP], DATA + DATA),
+        # Padded, as from tapes; the second time with more than is read at once.
+        (PACKED + bytes(8), [GZIP, length(len(PACKED) + 8)], DATA),
+        (PACKED + bytes(300_000) + PACKED + bytes(300_000), [GZIP], DATA + DATA),
         (b"%x\r\n%b\r\n0\r\n\r\n" % (len(PACKED), PACKED), [CHUNKED, GZIP], DATA),
         # The chunks are what counts where there are both.
         (b"3\r\nabc\r\n0\r\n\r\n", [CHUNKED, length(1000)], b"abc"),
