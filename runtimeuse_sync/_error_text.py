@@ -38,8 +38,11 @@ def details_of(metadata: Any, said: str) -> str:
     if not isinstance(metadata, dict):
         return ""
     details, cause = metadata.get("error_details"), metadata.get("cause")
+    if isinstance(details, dict):
+        # A stack is for machines, and stays in the metadata.
+        details = {name: value for name, value in details.items() if name != "stack"}
     if isinstance(details, (dict, list)):
-        details = _json(details)
+        details = _json(details) if details else ""
     shown = end_of(details, lines=MAX_CHARACTERS)
     if shown:
         return "" if shown in said else shown

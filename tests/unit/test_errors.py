@@ -297,3 +297,11 @@ def test_a_copy_without_frames() -> None:
     ours = OSError("no error of ours")
     assert without_traceback(ours) is ours
     assert without_traceback(None) is None
+
+
+def test_a_stack_in_the_details_is_for_machines() -> None:
+    details = {"message": "no disk", "stack": "Error\n    at run (/app/x.js:1)"}
+    error = AgentRuntimeError("it failed", {"error_details": details})
+    assert str(error) == 'it failed\n{"message": "no disk"}'
+    assert str(AgentRuntimeError("it failed", {"error_details": {"stack": "s"}})) == "it failed"
+    assert error.metadata == {"error_details": details}
