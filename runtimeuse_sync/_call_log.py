@@ -44,7 +44,8 @@ class Records:
         context = contextvars.copy_context()
 
         def write() -> None:
-            if before is not None and before.ident is not None:
+            # Not if its start was interrupted: it may not run, though it has a number.
+            if before is not None and before.is_alive():
                 before.join()
             context.run(written, record)
 

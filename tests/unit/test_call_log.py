@@ -289,3 +289,17 @@ def test_an_end_that_is_repeated_waits_once(monkeypatch: pytest.MonkeyPatch) -> 
     go_on.set()
     until_all_is_written()
     assert [seconds <= 0 for seconds in waits] == [True]
+
+
+def test_a_record_whose_start_was_interrupted_keeps_no_other_from_being_written(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handler = Handler(lambda: None)
+    logger = logger_with(handler, logging.INFO)
+    records = _call_log.Records(logger)
+    # As far as an interrupted `Thread.start` comes: it has a number, and has not run.
+    monkeypatch.setattr(records.thread(lambda: logger.info("the first")), "_ident", 1)
+    records.write(logger.info, "the second")
+    until_all_is_written()
+    assert handler.records == [("runtimeuse-log", "the second")]
+    assert "Traceback" not in capfd.readouterr().err
