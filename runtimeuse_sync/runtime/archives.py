@@ -23,6 +23,8 @@ _CHUNK = 256 * 1024
 _MAX_MEMBERS = 1_000_000
 #: The longest path that the system takes, and so the longest target of a link, in bytes.
 _MAX_PATH = 4096
+#: How many links the system follows on the way to a file.
+_MAX_LINKS = 40
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
@@ -68,6 +70,31 @@ def _reading() -> Iterator[None]:
         raise ArchiveError(f"the archive cannot be extracted ({error})") from error
 
 
+def _without_links(path: str, name: str) -> str:
+    """Returns the real path of an absolute one, as `os.path.realpath`, which follows links without end."""
+    real, links = "/", 0
+    waiting = path.split("/")[::-1]
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            real = os.path.dirname(real)
+        if part in ("", ".", ".."):
+            continue
+        beyond = os.path.join(real, part)
+        try:
+            destination = os.readlink(beyond)
+        except OSError:
+            real = beyond  # No link, or nothing at all yet.
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise ArchiveError(f"the archive holds a path with too many links: {name!r}")
+        if destination.startswith("/"):
+            real = "/"
+        waiting += destination.split("/")[::-1]
+    return real
+
+
 class _Extraction:
     def __init__(self, opened: zipfile.ZipFile, root: str, check: Callable[[], None], max_size: int) -> None:
         self._opened = opened
@@ -100,10 +127,7 @@ class _Extraction:
 
     def _real(self, path: str, name: str) -> str:
         """Returns the path without links, which may have come with this archive, or been there before."""
-        try:
-            real = os.path.realpath(path)
-        except RecursionError:
-            raise ArchiveError(f"the archive holds a path with too many links: {name!r}") from None
+        real = _without_links(path, name)
         _check_inside(self._root, real, name)
         return real
 

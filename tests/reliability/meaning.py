@@ -42,12 +42,29 @@ def in_json(value: Any) -> Any:
 
 def printable(value: Any) -> Any:
     """Returns what is handed over of a JSON value: a half of a surrogate pair that stays alone is replaced."""
-    value = in_json(value)
+    # What has no halves may be nested as deeply as the parser goes, and this function does not go so far.
+    return _printable(in_json(value)) if _has_halves(value) else value
+
+
+def _has_halves(value: Any) -> bool:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str) and re.search("[\ud800-\udfff]", item):
+            return True
+        if isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, (list, tuple)):
+            waiting += item
+    return False
+
+
+def _printable(value: Any) -> Any:
     if isinstance(value, str):
         return re.sub("[\ud800-\udfff]", "\ufffd", value)
     if isinstance(value, dict):
-        return {printable(name): printable(inner) for name, inner in value.items()}
-    return [printable(inner) for inner in value] if isinstance(value, list) else value
+        return {_printable(name): _printable(inner) for name, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def streamed(meanings: List[Meaning]) -> List[Any]:

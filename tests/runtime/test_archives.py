@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import tempfile
@@ -184,7 +183,7 @@ def test_what_is_too_much_for_the_system_is_refused(tmp_path: Path, members: Lis
 def test_a_chain_of_links_that_no_system_follows_to_its_end(tmp_path: Path) -> None:
     chain = [(str(number), str(number - 1).encode(), LINK) for number in range(1, 3000)]
     write(tmp_path / "archive", [("0", b"x", FILE), *chain])
-    with contextlib.suppress(ArchiveError):  # not every Python's `realpath` can go so far
+    with pytest.raises(ArchiveError, match="too many links"):
         extract(str(tmp_path / "archive"), str(tmp_path / "in"), lambda: None, 1_000_000)
     assert os.readlink(tmp_path / "in" / "1") == "0"
 
