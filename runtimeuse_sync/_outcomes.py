@@ -89,7 +89,7 @@ def _check_exit_codes(request: Request, results: List[CommandResultItem], secret
             raise CommandFailedError(
                 f"command failed with exit code {item.exit_code}{why}: {beginning_of(command)}",
                 {"command": command, "exit_code": item.exit_code},
-                with_output(results, output, secrets),
+                with_output(results, output, place, secrets),
                 command,
                 item.exit_code,
             )

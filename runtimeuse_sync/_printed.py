@@ -46,29 +46,30 @@ def _owned(output: Output, texts: Sequence[AbstractSet[str]], before_agent: int 
 
 
 def with_output(
-    results: Sequence[CommandResultItem], output: Output, secrets: Sequence[str] = ()
+    results: Sequence[CommandResultItem], output: Output, failed: Optional[int] = None, secrets: Sequence[str] = ()
 ) -> List[CommandResultItem]:
     """Returns the results that the runtime has sent, completed by what was streamed.
 
     Args:
         results: The results.
         output: What was streamed.
-        secrets: What is to be masked: in an exception's results, all that must not be shown.
+        failed: The place of the command that has failed, if one has, which an exception's text shows.
+        secrets: What is masked there.
     """
-    completed = [
-        CommandResultItem(
-            scrub(item.command, secrets), item.exit_code, None if item.stdout is None else scrub(item.stdout, secrets)
-        )
-        for item in results
-    ]
+    completed = [CommandResultItem(item.command, item.exit_code, item.stdout) for item in results]
     for printed, places in _owned(output, [{item.command} for item in results]):
         if not places:
             continue
         item = completed[places[-1]]
+        masked = secrets if places[-1] == failed else ()
         if item.stdout is None and item.exit_code != 0:
             known = sum(len(results[place].stdout or "") for place in places[:-1])
-            item.stdout = output.shown(printed.stdout.text(known), secrets)
-        item.stderr = output.shown(printed.stderr.text(), secrets)
+            item.stdout = output.shown(printed.stdout.text(known), masked)
+        item.stderr = output.shown(printed.stderr.text(), masked)
+    if failed is not None:
+        item = completed[failed]
+        item.command = scrub(item.command, secrets)
+        item.stdout = None if item.stdout is None else scrub(item.stdout, secrets)
     return completed
 
 
@@ -89,7 +90,7 @@ def so_far(output: Output, secrets: Sequence[str], *, sent: bool) -> List[Comman
         sent: Whether the request has been sent.
     """
     if output.results is not None:
-        return with_output(output.results, output, secrets)
+        return with_output(output.results, output)
     if not output.keep or not sent:
         return []
     asked = output.asked

