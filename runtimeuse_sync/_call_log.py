@@ -8,6 +8,7 @@ is off, there is no thread.
 """
 
 import contextvars
+import math
 import threading
 import time
 from typing import Any, Callable, Optional
@@ -44,9 +45,8 @@ class Records:
         context = contextvars.copy_context()
 
         def write() -> None:
-            # Not if its start was interrupted: it may not run, though it has a number.
-            if before is not None and before.is_alive():
-                before.join()
+            if before is not None:
+                join_thread(before, math.inf)
             context.run(written, record)
 
         self._latest = new_thread(write, "runtimeuse-log")

@@ -228,7 +228,8 @@ class Connection:
             if left <= 0 or sys.is_finalizing():
                 return
             if self._thread.is_alive():
-                join_thread(self._thread, min(left, 0.1))
+                if join_thread(self._thread, min(left, 0.3)):
+                    return
             else:
                 self._start_over.wait(min(left, 0.1))
 

@@ -31,6 +31,24 @@ _MISLAYS = sys.version_info < (3, 12)
 Failure = Callable[[str], RuntimeUseError]
 
 
+class _Daemon(threading.Thread):
+    """A daemon that says by itself that it has done its work.
+
+    Up to Python 3.12 `is_alive` says for ever that a thread is there, if an interrupt has hit who waited for its end.
+
+    Attributes:
+        over: Whether it has: it ends within moments.
+    """
+
+    over = False
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self.over = True
+
+
 def new_thread(target: Callable[..., object], name: str, *arguments: Any) -> threading.Thread:
     """Returns a daemon thread, not yet started.
 
@@ -38,7 +56,7 @@ def new_thread(target: Callable[..., object], name: str, *arguments: Any) -> thr
         RuntimeConnectionError: this interpreter allows no daemons, as some subinterpreters do not.
     """
     try:
-        thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+        thread = _Daemon(target=target, args=arguments, name=name, daemon=True)
     except RuntimeError as error:
         if not _refuses_a_thread(error):
             raise
@@ -203,11 +221,20 @@ def _no_thread(error: RuntimeError, failure: Failure) -> RuntimeUseError:
     )
 
 
-def join_thread(thread: threading.Thread, seconds: float) -> None:
-    """Waits for a thread to end, for `seconds` at most; interrupts are noticed meanwhile."""
+def join_thread(thread: threading.Thread, seconds: float) -> bool:
+    """Waits for a thread to end, for `seconds` at most; interrupts are noticed meanwhile.
+
+    Returns:
+        Whether it has ended.
+    """
     until = time.monotonic() + seconds
+    was_over = False
     while thread.is_alive():
         left = until - time.monotonic()
         if left <= 0:
-            return
+            return False
         thread.join(min(left, _SLICE))
+        if was_over:
+            return True
+        was_over = getattr(thread, "over", False)
+    return True

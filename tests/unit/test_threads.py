@@ -7,7 +7,7 @@ import contextlib
 import functools
 import threading
 import weakref
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
 import pytest
 
@@ -110,7 +110,7 @@ def test_an_interpreter_without_daemons(monkeypatch: pytest.MonkeyPatch) -> None
     def refuse_daemons(*_: object, **__: object) -> None:
         raise RuntimeError("daemon threads are disabled in this interpreter")
 
-    monkeypatch.setattr(threading, "Thread", refuse_daemons)
+    monkeypatch.setattr(threading.Thread, "__init__", refuse_daemons)
     with pytest.raises(RuntimeConnectionError, match="an interpreter that allows such threads"):
         new_thread(print, "runtimeuse-test")
 
@@ -182,3 +182,32 @@ def test_an_interrupt_that_threading_turns_into_its_own_error(monkeypatch: pytes
 def test_no_weak_reference_calls_back_for_a_thread_of_ours() -> None:
     thread = new_thread(print, "runtimeuse-test")
     assert weakref.getweakrefcount(thread) == 0
+
+
+def test_a_thread_whose_end_was_waited_for_by_somebody_interrupted_is_known_to_have_ended() -> None:
+    """Up to Python 3.12 an interrupt may leave the lock of an ended thread taken, and it looks alive for ever."""
+
+    class LooksAlive(threading.Thread):
+        over = False
+        waits = 0
+
+        def is_alive(self) -> bool:
+            return True
+
+        def join(self, timeout: Optional[float] = None) -> None:
+            self.waits += 1
+
+    thread = LooksAlive()
+    assert not join_thread(thread, 0.01)
+    thread.over = True
+    thread.waits = 0
+    assert join_thread(thread, PATIENCE)
+    assert thread.waits == 2
+
+
+def test_a_thread_of_ours_says_that_it_is_over() -> None:
+    thread = new_thread(lambda: None, "runtimeuse-test")
+    assert not getattr(thread, "over")  # noqa: B009  # typed as a plain thread
+    start_thread(thread)
+    assert join_thread(thread, PATIENCE)
+    assert getattr(thread, "over")  # noqa: B009
