@@ -12,7 +12,7 @@ import pytest
 from ..servers import FaultServer
 from . import children
 from .moods import streams_and_uploads
-from .tally import SEED, Tally, tries
+from .tally import FULL, SEED, Tally, tries
 
 CHILD = """
 import ctypes, gc, logging, random, sys, threading, time
@@ -101,10 +101,11 @@ class Try:
 
     def calls(self):
         self.begun = True
+        until = time.monotonic() + 30
         while not self.over:
             call(f"{self.number}/{self.turns}")
             self.turns += 1
-            assert self.turns < 100000, "it was swallowed"
+            assert time.monotonic() < until, "it was swallowed"
 
     def note(self, error):
         while error is not None:
@@ -187,6 +188,8 @@ print("all", count)
     ],
 )
 def test_at_random_instants(tally: Tally, kind: str, longest: float, most: int) -> None:
+    if most > 1 and not FULL:
+        pytest.skip("a second one right after the first: only where RUNTIMEUSE_RELIABILITY is full")
     fault = "process: an asynchronous exception at a random instant" + (", and a second one" if most > 1 else "")
     count = tries(6, 1150)
     tally.tried(fault, count)
