@@ -44,7 +44,7 @@ def check_density(text: str) -> None:
         return
     size = sys.getsizeof(text)
     # The text is there, too, while it is parsed. One wide character makes it four times what was sent.
-    allowed = max(TIMES * _size_as_utf8(text), ALWAYS) - size
+    allowed = max(TIMES * size_of(text), ALWAYS) - size
     if size + _outside_strings(text) * _DENSEST <= allowed:
         return
     per_dict = _DICT + (_RESULT if '"exit_code"' in text else 0)
@@ -57,7 +57,8 @@ def check_density(text: str) -> None:
         )
 
 
-def _size_as_utf8(text: str) -> int:
+def size_of(text: str) -> int:
+    """Returns the size of a text in bytes, as UTF-8; without a copy of a large one."""
     if text.isascii():
         return len(text)
     slices = (text[at : at + _WINDOW] for at in range(0, len(text), _WINDOW))

@@ -11,6 +11,7 @@ the thread that reads the run comes here.
 from collections import deque
 from typing import Callable, Deque, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
+from ._json_size import size_of
 from ._redaction import scrub
 from .messages import AssistantMessageInterface, CommandOutputMessageInterface, StreamedMessage
 from .results import CommandResultItem
@@ -32,11 +33,6 @@ _MOST_BLOCKS = 1024
 
 #: What each text of the agent counts at least, in bytes, so that empty ones fill up, too.
 _LEAST = 64
-
-
-def size_of(text: str) -> int:
-    """Returns the size of a text in bytes, as UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def last_bytes(text: str, size: int) -> str:

@@ -12,7 +12,8 @@ Pure functions; no threads run here.
 import re
 from typing import AbstractSet, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ._output import Output, Printed, size_of
+from ._json_size import size_of
+from ._output import Output, Printed
 from ._redaction import redacted_forms, scrub
 from .results import CommandResultItem
 
