@@ -182,7 +182,7 @@ SUBINTERPRETER = """
 """
 
 STARTER = """
-    import sys, textwrap
+    import os, sys
     try:
         import _interpreters as interpreters
     except ImportError:
@@ -191,7 +191,8 @@ STARTER = """
     ident = interpreters.create()
     failed = interpreters.run_string(ident, script)
     assert failed is None, failed
-    interpreters.destroy(ident)
+    # To destroy an interpreter that has imported _datetime makes 3.12.1 itself abort.
+    os._exit(0)
 """
 
 
