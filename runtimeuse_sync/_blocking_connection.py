@@ -47,6 +47,8 @@ class BlockingConnection(Connection):
         super().__init__(max_buffered, clock)
         self._connect = connect
         self._over = False
+        # What has an `ident` may not be there to be joined yet.
+        self._both_started = False
 
     def poke(self) -> None:
         """Wakes all threads; never blocks."""
@@ -68,6 +70,7 @@ class BlockingConnection(Connection):
             # In this order: where not both can be started, nothing has been sent.
             start_directly(closer)
             start_directly(sender)
+            self._both_started = True
         except RuntimeUseError as error:
             # The system cannot start another thread. Callers first, as below.
             failure = ConnectionClosed(str(error), opening=True, cause=error.__cause__)
@@ -76,6 +79,8 @@ class BlockingConnection(Connection):
             self.poke()
             _close(transport)
             return failure
+        # It may have been asked to close meanwhile.
+        self._ending.wake()
         self._opened()
         reason = self._receive(transport)
         # Before the others are waited for: they may be stuck inside the transport, and callers must not wait for that.
@@ -88,9 +93,9 @@ class BlockingConnection(Connection):
         return reason
 
     def _close_at_the_end(self, transport: ConnectedTransport, sender: threading.Thread) -> None:
-        while not self._over and not self._closing:
+        while not self._over and not (self._closing and self._both_started):
             self._ending.wait(threading.TIMEOUT_MAX)
-        if sender.ident is not None:
+        if self._both_started:
             sender.join(_STUCK_AFTER)
         _close(transport)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
+from runtimeuse_sync import _blocking_connection as blocking_connection
 from runtimeuse_sync import client as client_module
 from runtimeuse_sync._blocking_connection import BlockingConnection, connector, is_persistent
 from runtimeuse_sync._wakeup import Wakeup
@@ -206,6 +208,36 @@ def test_receiving_stops_while_the_buffer_is_full() -> None:
     assert transport.received > received
     connection.close()
     connection.join()
+    assert transport.closed.is_set()
+
+
+def test_closed_while_the_sender_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = MemoryTransport()
+    connection = BlockingConnection(lambda: transport, 20_000)
+    before = {thread.ident for thread in threading.enumerate()}
+
+    class Started(threading.Event):
+        # Where a thread has its `ident`, and cannot be joined yet.
+        def set(self) -> None:
+            connection.close()
+            closer = next(thread for thread in threading.enumerate() if thread.name.endswith("-closer"))
+            assert closer.ident not in before
+            closer.join(0.1)
+            alive.append(closer.is_alive())
+            super().set()
+
+    alive: List[bool] = []
+
+    def new_thread(target: Callable[..., object], name: str, *arguments: Any) -> threading.Thread:
+        thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+        if name.endswith("-sender"):
+            monkeypatch.setattr(thread, "_started", Started())
+        return thread
+
+    monkeypatch.setattr(blocking_connection, "new_thread", new_thread)
+    connection.start(Wakeup())
+    connection.join()
+    assert alive == [True]
     assert transport.closed.is_set()
 
 
