@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import warnings
+import weakref
 from types import TracebackType
 from typing import Any, Callable, List, Optional, Type
 
@@ -63,6 +64,7 @@ class RuntimeUseSession(Calls):
         self._exchange: Optional[Exchange] = None
         self._opening: Optional[Call] = None
         self._closed = False
+        self._finalizer: Optional[weakref.finalize[Any, Any]] = None
 
     def open(self) -> "RuntimeUseSession":
         """Connects; returns the session.
@@ -81,6 +83,9 @@ class RuntimeUseSession(Calls):
             self._opening = call
             connection = self._make_connection()
             exchange = self._exchange = Exchange(connection, self._origin, self._secrets, _logger, persistent=True)
+            # Not a `__del__`: that would run for every session, and swallow the interrupt that hits it.
+            self._finalizer = weakref.finalize(self, _close_abandoned, exchange, f"unclosed {self!r}")
+            self._finalizer.atexit = False
             connection.start(call.wakeup)
             exchange.enter(call, ticket)
             exchange.leave(call, ticket)
@@ -98,7 +103,7 @@ class RuntimeUseSession(Calls):
             return
         exchange.leave(call, ticket)
         exchange.close()
-        self._closed = True
+        self._mark_closed()
         exchange.connection.join(0.0 if call.aborted else call.deadline.remaining())
 
     def __enter__(self) -> "RuntimeUseSession":
@@ -128,15 +133,13 @@ class RuntimeUseSession(Calls):
     def _surely_closed(self) -> None:
         # Does nothing but where an interrupt has come before the first step of `_end`.
         if self._exchange is not None and not self._closed:
-            self._closed = True
             self._exchange.close()
+            self._mark_closed()
 
-    def __del__(self) -> None:
-        exchange = getattr(self, "_exchange", None)
-        if exchange is None or self._closed or not exchange.connection.belongs_to_this_process:
-            return
-        exchange.close()
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+    def _mark_closed(self) -> None:
+        self._closed = True
+        if self._finalizer is not None:
+            self._finalizer.detach()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "new" if self._exchange is None else "open"
@@ -191,16 +194,16 @@ class RuntimeUseSession(Calls):
         """Does what `close` does; but returns what that raises, for what this raises is an interrupt."""
         exchange = self._exchange
         if self._closed or exchange is None:
-            self._closed = True
+            self._mark_closed()
             return None
         connection = exchange.connection
         if not connection.belongs_to_this_process:
-            self._closed = True
+            self._mark_closed()
             return None
         if connection.runs_this:
             # Collected as garbage here, of all threads: it cannot wait for itself.
-            self._closed = True
             connection.close()
+            self._mark_closed()
             warnings.warn(f"{self!r} was left by the garbage collector", ResourceWarning, stacklevel=3, source=self)
             return None
         if exchange.turn.used_by_this_thread():
@@ -241,6 +244,13 @@ def _others(failures: List[BaseException], known: List[str]) -> List[str]:
     named = [path for error in failures if isinstance(error, ArtifactUploadError) for path in error.filepaths]
     before = set(known)
     return [path for path in dict.fromkeys(named) if path not in before]
+
+
+def _close_abandoned(exchange: Exchange, warning: str) -> None:
+    """Closes the connection of a session that was dropped without `close`."""
+    if exchange.connection.belongs_to_this_process:
+        exchange.close()
+        warnings.warn(warning, ResourceWarning, stacklevel=2)
 
 
 def _nothing(_: Call) -> None:
