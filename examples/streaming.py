@@ -2,12 +2,7 @@
 
 import tempfile
 
-from runtimeuse_sync import (
-    AssistantMessageInterface,
-    CommandInterface,
-    CommandOutputMessageInterface,
-    RuntimeUseClient,
-)
+from runtimeuse_sync import AssistantMessageInterface, CommandInterface, CommandOutputMessageInterface, RuntimeUseClient
 from runtimeuse_sync.runtime import LocalRuntime
 
 

@@ -9,13 +9,13 @@ import math
 import time
 from typing import TYPE_CHECKING, Callable, List, Optional, TypeVar
 
-from ._printed import so_far
+from ._session.printed import so_far
 from ._wakeup import Clock, Deadline, Wakeup
 from .errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
 
 if TYPE_CHECKING:
-    from ._connection import Connection
-    from ._output import Output
+    from ._connection.base import Connection
+    from ._session.output import Output
 
 _Error = TypeVar("_Error", bound=BaseException)
 

@@ -6,7 +6,7 @@ For people: short, and the part that tells most. Pure functions; no threads run 
 import json
 from typing import Any
 
-from ._redaction import ESCAPES
+from ._wire.redaction import ESCAPES
 
 #: How much of a command's output is shown: its last lines, and of these the last characters.
 MAX_LINES = 10

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Optional, Type, Union
 from urllib.parse import quote
 
 from ._cleanup import undone_on_failure
-from ._validation import host_in_url
+from ._wire.validation import host_in_url
 from .messages import ArtifactUploadRequestMessageInterface, announced_as
 from .options import OnArtifactUploadRequestCallback
 from .results import ArtifactUploadResult
 
 if TYPE_CHECKING:
-    from ._upload_server import UploadServer
+    from ._artifact_server import UploadServer
 
 
 def content_type(filename: str) -> str:
@@ -89,7 +89,7 @@ class UploadDirectory:
     def __enter__(self) -> "UploadDirectory":
         if self._server is not None:
             raise RuntimeError("this UploadDirectory has been entered already, and listens")
-        from ._upload_server import UploadServer
+        from ._artifact_server import UploadServer
 
         self.directory.mkdir(parents=True, exist_ok=True)
         server = UploadServer(self._host, self.directory, self._token)

@@ -9,17 +9,17 @@ import logging
 import os
 from typing import Any, List, Optional, Set, Union
 
-from . import _validation as check
-from ._blocking_connection import BlockingConnection, connector, is_persistent
 from ._call import Call
-from ._calls import Calls
+from ._call_methods import Calls
 from ._cleanup import cleaned_up
-from ._connection import Connection
-from ._exchange import Exchange
-from ._line import Line
-from ._output import DEFAULT_KEEP_OUTPUT
-from ._requests import Defaults, Request
+from ._connection.base import Connection
+from ._connection.custom import BlockingConnection, connector, is_persistent
+from ._session.channel import Exchange
+from ._session.line import Line
+from ._session.output import DEFAULT_KEEP_OUTPUT
 from ._wakeup import Deadline
+from ._wire import validation as check
+from ._wire.request import Defaults, Request
 from .keywords import Unpack, WebSocketKeywords
 from .options import END_SESSION_TIMEOUT
 from .run import Run
@@ -139,7 +139,7 @@ class RuntimeUseClient(Calls):
             RuntimeConnectionError: it never will: a certificate that is not valid, a refusal such as 401 or 404.
         """
         check.check_seconds("timeout", timeout)
-        from ._readiness import Readiness
+        from ._connection.readiness import Readiness
 
         call = Call("waiting for the runtime", None)
         # The connection has the deadline: it knows how the last attempt failed, and says so when the time is over.

@@ -9,10 +9,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
-from . import _validation as check
-from ._json import JsonMixin, env_field, json_field, made_of
 from ._logs import METHODS, LoggerLike
-from ._redaction import SafeRepr
+from ._wire import validation as check
+from ._wire.dataclass_json import JsonMixin, env_field, json_field, made_of
+from ._wire.redaction import SafeRepr
 from .messages import (
     ArtifactUploadRequestMessageInterface,
     AssistantMessageInterface,

@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Literal, Optional, Union
 
-from ._json import JsonMixin, json_field
-from ._redaction import SafeRepr
+from ._wire.dataclass_json import JsonMixin, json_field
+from ._wire.redaction import SafeRepr
 
 
 @dataclass

@@ -18,26 +18,20 @@ from typing import Any, Generic, Iterator, Optional, Type, TypeVar
 
 from ._call import Call
 from ._call_log import CallLog, Records
-from ._callbacks import Callbacks
 from ._cleanup import surely, undone_on_failure
-from ._exchange import Exchange
-from ._incoming import Received
-from ._line import Line, leave
 from ._logs import logger_for
-from ._outcomes import idle_error, outcome
-from ._output import DEFAULT_KEEP_OUTPUT, Output
-from ._protocol import Event
-from ._redaction import scrub
-from ._requests import Request
-from ._session_end import end_one_shot
-from ._turn import Ticket
-from .errors import (
-    AgentRuntimeError,
-    CancelledException,
-    ConnectionLostError,
-    SessionStateError,
-    without_traceback,
-)
+from ._session.callbacks import Callbacks
+from ._session.channel import Exchange
+from ._session.ending import end_one_shot
+from ._session.incoming import Received
+from ._session.line import Line, leave
+from ._session.outcome import idle_error, outcome
+from ._session.output import DEFAULT_KEEP_OUTPUT, Output
+from ._session.protocol import Event
+from ._session.turns import Ticket
+from ._wire.redaction import scrub
+from ._wire.request import Request
+from .errors import AgentRuntimeError, CancelledException, ConnectionLostError, SessionStateError, without_traceback
 from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
 

@@ -14,22 +14,18 @@ import weakref
 from types import TracebackType
 from typing import Any, Callable, List, Optional, Type
 
-from . import _validation as check
 from ._call import Call
-from ._callbacks import Callbacks
-from ._calls import Calls
+from ._call_methods import Calls
 from ._cleanup import cleaned_up, undone_on_failure
-from ._connection import Connection
-from ._exchange import Exchange
-from ._line import Line
-from ._requests import Defaults, Request
-from ._session_end import end_session, listed, not_waited_for
-from ._turn import Ticket
-from .errors import (
-    ArtifactUploadError,
-    RuntimeUseError,
-    SessionStateError,
-)
+from ._connection.base import Connection
+from ._session.callbacks import Callbacks
+from ._session.channel import Exchange
+from ._session.ending import end_session, listed, not_waited_for
+from ._session.line import Line
+from ._session.turns import Ticket
+from ._wire import validation as check
+from ._wire.request import Defaults, Request
+from .errors import ArtifactUploadError, RuntimeUseError, SessionStateError
 from .options import END_SESSION_TIMEOUT, QueryOptions
 from .run import Run
 

@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Union
 
-from ._protocol import BUSY_ERROR
+from ._session.protocol import BUSY_ERROR
 
 Message = Dict[str, Any]
 

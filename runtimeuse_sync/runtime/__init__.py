@@ -25,11 +25,11 @@ All of it is asyncio on one thread; what blocks is in the threads of `workers.py
 loop of `agent_loop.py`.
 """
 
-from .agents import Invocation, agent_environment
+from .agents.base import Invocation, agent_environment
+from .agents.sender import AsyncSender, Sender
 from .cancellation import Cancelled
 from .failures import RequestFailedError
 from .local import LocalRuntime
-from .senders import AsyncSender, Sender
 
 __all__ = [
     "AsyncSender",

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Iterable, Optional, Type
 
 from . import _loop
-from .agents import AgentSpec
+from .agents.base import AgentSpec
 from .server import RuntimeServer
 from .settings import GIBIBYTE, MEBIBYTE, RuntimeSettings
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Tuple
 
-from .._redaction import MASK
+from .._wire.redaction import MASK
 
 #: Fields whose values are the protocol's own words.
 _STRUCTURAL: FrozenSet[str] = frozenset(("message_type", "type", "stream"))

@@ -9,18 +9,18 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Set
 
-from .._redaction import env_secrets
-from .agent_loop import AgentLoop
-from .agents import Agent, Invocation, run_agent
-from .artifacts import Artifacts
+from .._wire.redaction import env_secrets
+from .agents.base import Agent, Invocation, run_agent
+from .agents.loop import AgentLoop
+from .artifacts.watcher import Artifacts
 from .cancellation import Cancelled
 from .commands import CommandResult, results_pieces, run_commands
 from .downloads import download
 from .failures import RequestFailedError, cancelled_message
-from .messages import Command, InvocationRequest, Request
 from .outbox import ClientGoneError, Outbox, encode
 from .processes import ProcessRunner
 from .redaction import RedactingLogger, Redactor
+from .requests import Command, InvocationRequest, Request
 from .settings import RuntimeSettings
 from .telling import AgentFailedError, Telling
 from .workers import Workers

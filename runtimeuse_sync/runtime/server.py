@@ -14,15 +14,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 from urllib.parse import unquote, urlsplit
 
-from .._validation import host_in_url
+from .._wire.validation import host_in_url
 from ._extras import needs_extra
-from .agent_loop import AgentLoop
-from .agents import AgentSpec, load_agent
-from .builtin_agents import built_in_agents
+from .agents.base import AgentSpec, load_agent
+from .agents.builtin import built_in_agents
+from .agents.loop import AgentLoop
+from .connection import Session
 from .listening import Listener, Room, listen
 from .processes import ProcessRunner
 from .request import RuntimeParts
-from .session import Session
 from .settings import RuntimeSettings
 from .vanishing import Watch
 from .workers import Workers

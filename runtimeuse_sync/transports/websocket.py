@@ -12,19 +12,19 @@ import threading
 from typing import Dict, Iterator, List, Mapping, Optional
 from urllib.parse import urlsplit
 
-from .. import _codec
-from .. import _validation as check
 from .._call import Call
 from .._cleanup import surely, undone_on_failure
-from .._connecting import Limits
-from .._connection import ConnectionClosed
-from .._outcomes import connection_error
-from .._redaction import url_origin
-from .._socket_connection import SocketConnection, SocketSettings
+from .._connection.base import ConnectionClosed
+from .._connection.connecting import Limits
+from .._connection.websocket import SocketConnection, SocketSettings
+from .._session.outcome import connection_error
 from .._threads import join_thread, new_thread, start_thread
 from .._wakeup import Deadline
-from ._http import basic_authorization
-from ._opening import USER_AGENT, Target
+from .._websocket.http import basic_authorization
+from .._websocket.opening import USER_AGENT, Target
+from .._wire import codec
+from .._wire import validation as check
+from .._wire.redaction import url_origin
 from .base import Message
 
 
@@ -216,7 +216,7 @@ class ConnectedWebSocketTransport:
 
     def send(self, message: Message) -> None:
         """Sends one message, in the background; never blocks."""
-        self._connection.submit(_codec.encode(message))
+        self._connection.submit(codec.encode(message))
 
     def receive(self) -> Optional[Message]:
         """Blocks until the next message and returns it; `None` once the connection is closed.
@@ -240,8 +240,8 @@ class ConnectedWebSocketTransport:
             if batch.position < len(batch.items):
                 batch.position += 1
                 try:
-                    return _codec.parse(batch.items[batch.position - 1])
-                except _codec.MalformedMessage as problem:
+                    return codec.parse(batch.items[batch.position - 1])
+                except codec.MalformedMessage as problem:
                     raise ValueError(f"the peer sent something that is no message: {problem}") from None
             self._connection.used_up(batch)
 

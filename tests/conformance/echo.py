@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from typing import Any, Iterator, List, Optional, Tuple
 
-from runtimeuse_sync._connecting import Limits
-from runtimeuse_sync._socket_connection import SocketConnection, SocketSettings
+from runtimeuse_sync._connection.connecting import Limits
+from runtimeuse_sync._connection.websocket import SocketConnection, SocketSettings
 from runtimeuse_sync._wakeup import Deadline, Wakeup
-from runtimeuse_sync.transports import _frames
-from runtimeuse_sync.transports._link import WebSocketLink
-from runtimeuse_sync.transports._opening import Target
+from runtimeuse_sync._websocket import frames
+from runtimeuse_sync._websocket.opening import Target
+from runtimeuse_sync._websocket.stream import WebSocketLink
 
 #: The longest message of the suites is 16 MiB.
 MAX_MESSAGE_SIZE = 64 << 20
 
 
-class _Parser(_frames.FrameParser):
+class _Parser(frames.FrameParser):
     """Marks each message by its kind; the bytes of a binary one stand as the characters of the same numbers."""
 
-    def feed(self, data: bytes) -> Tuple[List[_frames.Parsed], Optional[_frames.FrameError]]:
+    def feed(self, data: bytes) -> Tuple[List[frames.Parsed], Optional[frames.FrameError]]:
         parsed, error = super().feed(data)
         return [_marked(item) for item in parsed], error
 
 
-def _marked(item: _frames.Parsed) -> _frames.Parsed:
-    if isinstance(item, _frames.Binary):
+def _marked(item: frames.Parsed) -> frames.Parsed:
+    if isinstance(item, frames.Binary):
         return "b" + item.payload.decode("latin-1")
     return "t" + item if isinstance(item, str) else item
 
@@ -42,7 +42,7 @@ class _Link(WebSocketLink):
         if payload[:1] == b"t":
             super().queue_text(payload[1:])
         else:
-            self._queue(_frames.frame(_frames.BINARY, payload[1:].decode().encode("latin-1")))
+            self._queue(frames.frame(frames.BINARY, payload[1:].decode().encode("latin-1")))
 
 
 class _Connection(SocketConnection):

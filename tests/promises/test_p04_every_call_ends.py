@@ -6,12 +6,7 @@ from typing import Any
 
 import pytest
 
-from runtimeuse_sync import (
-    ConnectionLostError,
-    RuntimeConnectionError,
-    RuntimeUseClient,
-    RuntimeUseError,
-)
+from runtimeuse_sync import ConnectionLostError, RuntimeConnectionError, RuntimeUseClient, RuntimeUseError
 
 from ..servers import Peer
 from .helpers import BOTH, SOON, Serve, assistant, begin_until_cancelled, caller_of, client_of, echo, text

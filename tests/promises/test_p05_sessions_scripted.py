@@ -15,7 +15,7 @@ from runtimeuse_sync import (
     RunTimeoutError,
     RuntimeUseSession,
 )
-from runtimeuse_sync._probe_timer import PROBE_INTERVAL
+from runtimeuse_sync._session.probe_timer import PROBE_INTERVAL
 
 from ..servers import PATIENCE, Peer
 from ..threads import InThread

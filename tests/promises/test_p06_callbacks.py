@@ -9,12 +9,7 @@ from typing import Any, List
 
 import pytest
 
-from runtimeuse_sync import (
-    ArtifactUploadResult,
-    CancelledException,
-    RuntimeUseError,
-    SessionStateError,
-)
+from runtimeuse_sync import ArtifactUploadResult, CancelledException, RuntimeUseError, SessionStateError
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..servers import Peer

@@ -14,7 +14,7 @@ from typing import Any, Callable, List
 import pytest
 
 from runtimeuse_sync import ConnectionLostError
-from runtimeuse_sync._connection import Connection
+from runtimeuse_sync._connection.base import Connection
 from runtimeuse_sync._threads import Start
 from runtimeuse_sync.runtime import LocalRuntime
 

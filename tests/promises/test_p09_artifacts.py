@@ -173,8 +173,8 @@ def test_a_late_upload_that_fails_in_a_one_shot(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, terminal: Any, confirmed: bool
 ) -> None:
     if not confirmed:  # else nothing is waited for that long
-        monkeypatch.setattr("runtimeuse_sync._uploads.LATE_FILES", SOON)
-        monkeypatch.setattr("runtimeuse_sync._uploads.RUNNING_UPLOADS", SOON)
+        monkeypatch.setattr("runtimeuse_sync._session.uploads.LATE_FILES", SOON)
+        monkeypatch.setattr("runtimeuse_sync._session.uploads.RUNNING_UPLOADS", SOON)
 
     def script(peer: Peer) -> None:
         peer.accept()

@@ -16,7 +16,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
     RuntimeUseError,
 )
-from runtimeuse_sync._exchange import MAX_TOLD
+from runtimeuse_sync._session.channel import MAX_TOLD
 
 from ..servers import CLOSE, PATIENCE, Peer
 from .helpers import CONFIRM, Serve, answer, answer_all, end, error, text, upload

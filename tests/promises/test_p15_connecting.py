@@ -10,12 +10,7 @@ from typing import Callable, List
 
 import pytest
 
-from runtimeuse_sync import (
-    ConnectionLostError,
-    RuntimeConnectionError,
-    RunTimeoutError,
-    RuntimeUseClient,
-)
+from runtimeuse_sync import ConnectionLostError, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient
 
 from ..servers import TEXT, FaultServer, Peer, black_hole, frame, free_port
 from ..threads import InThread

@@ -194,14 +194,14 @@ def test_what_is_no_socks(answer: bytes) -> None:
 
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the proxy is not there: at once, for trying again cannot help."""
-    from runtimeuse_sync import _late_imports
+    from runtimeuse_sync._connection import late_imports
 
     missing: Dict[str, Optional[Any]] = dict.fromkeys(
         ("python_socks", "python_socks._protocols", "python_socks._protocols.socks5"), None
     )
     for name, module in missing.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(_late_imports, "_loaded", set())
+    monkeypatch.setattr(late_imports, "_loaded", set())
     with free_port() as port:
         client = RuntimeUseClient(
             f"ws://{HOST}", model="m", proxy=f"socks5h://127.0.0.1:{port}", connect_timeout=PATIENCE

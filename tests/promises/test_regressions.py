@@ -149,7 +149,7 @@ def test_urls_that_cannot_be_are_named(url: str) -> None:
 
 
 def test_empty_fragments_do_not_fill_the_memory() -> None:
-    from runtimeuse_sync.transports._frames import FrameParser
+    from runtimeuse_sync._websocket.frames import FrameParser
 
     parser = FrameParser(100)
     parser.feed(b"\x01\x01a")
@@ -161,7 +161,7 @@ def test_empty_fragments_do_not_fill_the_memory() -> None:
 
 
 def test_a_short_message_over_the_limit_is_refused_before_its_payload_comes() -> None:
-    from runtimeuse_sync.transports._frames import FrameParser
+    from runtimeuse_sync._websocket.frames import FrameParser
 
     parsed, error = FrameParser(100).feed(b"\x81\x65")
     assert parsed == []

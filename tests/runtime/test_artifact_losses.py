@@ -16,14 +16,14 @@ from typing import Any, Dict, Iterator, List, Optional
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from runtimeuse_sync.runtime.artifacts import Artifacts
-from runtimeuse_sync.runtime.messages import UploadResponse
+from runtimeuse_sync.runtime.artifacts.scanner import Scanner
+from runtimeuse_sync.runtime.artifacts.upload import Progress, Upload, _unsent
+from runtimeuse_sync.runtime.artifacts.uploads import Uploads
+from runtimeuse_sync.runtime.artifacts.watcher import Artifacts
 from runtimeuse_sync.runtime.outbox import _shortened
 from runtimeuse_sync.runtime.redaction import RedactingLogger
-from runtimeuse_sync.runtime.scanner import Scanner
+from runtimeuse_sync.runtime.requests import UploadResponse
 from runtimeuse_sync.runtime.settings import RuntimeSettings
-from runtimeuse_sync.runtime.upload import Progress, Upload, _unsent
-from runtimeuse_sync.runtime.uploads import Uploads
 from runtimeuse_sync.runtime.workers import Workers
 
 from ..servers import PATIENCE
@@ -72,7 +72,7 @@ def test_an_upload_that_makes_progress_is_never_given_up(monkeypatch: pytest.Mon
         made.append(ScriptedUpload(path, response))
         return made[-1]
 
-    monkeypatch.setattr("runtimeuse_sync.runtime.uploads.Upload", make)
+    monkeypatch.setattr("runtimeuse_sync.runtime.artifacts.uploads.Upload", make)
     workers = Workers()
     log = RedactingLogger(logging.getLogger("test"))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runtimeuse_sync.runtime.scanner import Scanner
+from runtimeuse_sync.runtime.artifacts.scanner import Scanner
 
 from ..servers import PATIENCE
 from .announced import CONFIRM, REQUEST, announced, end_and_answer, files

@@ -8,7 +8,7 @@ from typing import Any, Awaitable, Callable, List, Sequence, Tuple, cast
 import pytest
 
 from runtimeuse_sync.runtime import AsyncSender, Invocation
-from runtimeuse_sync.runtime.builtin_agents import ShellAgent
+from runtimeuse_sync.runtime.agents.builtin import ShellAgent
 from runtimeuse_sync.runtime.cancellation import Cancelled
 from runtimeuse_sync.runtime.processes import ProcessRunner
 

@@ -15,8 +15,8 @@ from runtimeuse_sync import (
     QueryOptions,
 )
 from runtimeuse_sync._call import Call
-from runtimeuse_sync._callbacks import Callbacks
-from runtimeuse_sync._turn import Ticket
+from runtimeuse_sync._session.callbacks import Callbacks
+from runtimeuse_sync._session.turns import Ticket
 
 from ..servers import PATIENCE
 

@@ -8,7 +8,7 @@ from typing import Iterator
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient, _wakeup
-from runtimeuse_sync.transports._link import WebSocketLink
+from runtimeuse_sync._websocket.stream import WebSocketLink
 
 from ..servers import PATIENCE
 from .doubles import NeverOpened

@@ -9,7 +9,7 @@ import threading
 from types import CodeType, FrameType
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from runtimeuse_sync._connection import Connection
+from runtimeuse_sync._connection.base import Connection
 
 from ..servers import PATIENCE
 from ..threads import InThread

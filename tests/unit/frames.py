@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import List, Optional, Tuple
 
-from runtimeuse_sync.transports._frames import Close, FrameError, FrameParser, Parsed
+from runtimeuse_sync._websocket.frames import Close, FrameError, FrameParser, Parsed
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any, List, Tuple
 
-from runtimeuse_sync.transports._link import WebSocketLink
+from runtimeuse_sync._websocket.stream import WebSocketLink
 
 from .frames import unmasked
 

@@ -17,7 +17,7 @@ from runtimeuse_sync import (
     StructuredOutputResult,
     TextResult,
 )
-from runtimeuse_sync._codec import decode, parse
+from runtimeuse_sync._wire.codec import decode, parse
 
 
 def read(text: str) -> Any:

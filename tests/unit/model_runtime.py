@@ -17,14 +17,14 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 from unittest import mock
 
-from runtimeuse_sync import _inbox
 from runtimeuse_sync import run as run_module
 from runtimeuse_sync._call import Call
-from runtimeuse_sync._calls import complete
-from runtimeuse_sync._exchange import Exchange
-from runtimeuse_sync._line import Line
-from runtimeuse_sync._protocol import BUSY_ERROR, State
-from runtimeuse_sync._requests import Defaults, commands_request, query_request
+from runtimeuse_sync._call_methods import complete
+from runtimeuse_sync._connection import inbox
+from runtimeuse_sync._session.channel import Exchange
+from runtimeuse_sync._session.line import Line
+from runtimeuse_sync._session.protocol import BUSY_ERROR, State
+from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult, CommandExecutionResult, QueryResult
@@ -177,7 +177,7 @@ class ModelRuntime:
         self.outgoing.append({"message_type": message_type, **fields})
 
 
-class InterruptedBatch(_inbox.Batch):
+class InterruptedBatch(inbox.Batch):
     """A batch on which an interrupt may come after a message was used and before that is noted down."""
 
     __slots__ = ("_position",)
@@ -389,7 +389,7 @@ class World:
         try:
             with mock.patch.object(
                 run_module, "Call", lambda kind, timeout: _SteppingCall(self, kind, timeout)
-            ), mock.patch.object(_inbox, "Batch", InterruptedBatch):
+            ), mock.patch.object(inbox, "Batch", InterruptedBatch):
                 run: Run[Any] = Run(request, line)
                 result = complete(run)
         except CallbackFailure:

@@ -7,8 +7,8 @@ from typing import Any, Callable, List
 
 import pytest
 
-from runtimeuse_sync._backoff import pause_after, try_again
-from runtimeuse_sync.transports._http import OpeningFailed
+from runtimeuse_sync._connection.retry import pause_after, try_again
+from runtimeuse_sync._websocket.http import OpeningFailed
 
 UNHEARD = OpeningFailed("refused", retryable=True, unheard=True)
 AT_ONCE = OpeningFailed("503", retryable=True, status=503, retry_after=0.0)

@@ -9,8 +9,8 @@ import pytest
 
 from runtimeuse_sync import ArtifactUploadResult, QueryOptions
 from runtimeuse_sync._call import Call
-from runtimeuse_sync._callbacks import Callbacks
-from runtimeuse_sync._turn import Ticket, Turn
+from runtimeuse_sync._session.callbacks import Callbacks
+from runtimeuse_sync._session.turns import Ticket, Turn
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 
 from ..servers import PATIENCE

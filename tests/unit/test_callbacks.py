@@ -14,8 +14,8 @@ import pytest
 
 from runtimeuse_sync import ArtifactUploadResult, ExecuteCommandsOptions, QueryOptions
 from runtimeuse_sync._call import Call
-from runtimeuse_sync._callbacks import Callbacks
-from runtimeuse_sync._turn import Ticket
+from runtimeuse_sync._session.callbacks import Callbacks
+from runtimeuse_sync._session.turns import Ticket
 
 from ..servers import PATIENCE
 from .callbacks import (
@@ -165,7 +165,7 @@ def test_an_upload_callback_that_returns_what_looks_like_a_result(answer: Any) -
 
 
 def test_the_secrets_of_upload_urls_are_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimeuse_sync._callbacks.MAX_URL_SECRETS", 10)
+    monkeypatch.setattr("runtimeuse_sync._session.callbacks.MAX_URL_SECRETS", 10)
     numbers = itertools.count()
     call = Call("query", None)
     call.secrets = ["own"]

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from runtimeuse_sync._codec import MalformedMessage, decode, parse
+from runtimeuse_sync._wire.codec import MalformedMessage, decode, parse
 
 from .messages import VALID, read
 

@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from runtimeuse_sync._codec import MalformedMessage, decode, parse
+from runtimeuse_sync._wire.codec import MalformedMessage, decode, parse
 
 from .messages import VALID, read
 

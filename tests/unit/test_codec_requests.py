@@ -17,7 +17,7 @@ from runtimeuse_sync import (
     QueryOptions,
     RuntimeEnvironmentDownloadableInterface,
 )
-from runtimeuse_sync._codec import (
+from runtimeuse_sync._wire.codec import (
     CANCEL,
     END_SESSION,
     encode,

@@ -11,8 +11,8 @@ from typing import Callable, List, Optional
 import pytest
 
 from runtimeuse_sync._call import Call
-from runtimeuse_sync._connection import Connection, ConnectionClosed
-from runtimeuse_sync._outcomes import connection_error
+from runtimeuse_sync._connection.base import Connection, ConnectionClosed
+from runtimeuse_sync._session.outcome import connection_error
 from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.errors import ConnectionLostError, ProtocolError, RuntimeConnectionError, SessionStateError
 

@@ -8,9 +8,9 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 
 import pytest
 
-from runtimeuse_sync.transports import _dialing
-from runtimeuse_sync.transports._dialing import NEXT_AFTER, dial, interleaved
-from runtimeuse_sync.transports._http import OpeningFailed, OpeningInterrupted
+from runtimeuse_sync._websocket import dialing
+from runtimeuse_sync._websocket.dialing import NEXT_AFTER, dial, interleaved
+from runtimeuse_sync._websocket.http import OpeningFailed, OpeningInterrupted
 
 from ..servers import black_hole, free_port
 from .openers import SelectOpener
@@ -107,7 +107,7 @@ class Socket:
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network({})
-    monkeypatch.setattr(_dialing, "_UNDER_WAY", (115,))
+    monkeypatch.setattr(dialing, "_UNDER_WAY", (115,))
     monkeypatch.setattr(socket, "socket", lambda *_: Socket(network))
     return network
 

@@ -10,12 +10,12 @@ from unittest import mock
 
 import pytest
 
-from runtimeuse_sync import _inbox
 from runtimeuse_sync._call import Call
-from runtimeuse_sync._connection import Connection
-from runtimeuse_sync._exchange import Exchange
-from runtimeuse_sync._protocol import BUSY_ERROR, Protocol, State
-from runtimeuse_sync._turn import Ticket
+from runtimeuse_sync._connection import inbox
+from runtimeuse_sync._connection.base import Connection
+from runtimeuse_sync._session.channel import Exchange
+from runtimeuse_sync._session.protocol import BUSY_ERROR, Protocol, State
+from runtimeuse_sync._session.turns import Ticket
 
 from .doubles import FakeClock, IdleConnection, Interrupt, at_every_step, interrupt
 
@@ -104,7 +104,7 @@ def test_a_refusal_used_twice_does_not_make_the_session_free_too_early() -> None
     next_call = Call("query", None)
     next_ticket = Ticket(next_call.wakeup)
     exchange.take_turn(next_call, next_ticket)
-    with mock.patch.object(_inbox, "Batch", _BatchInterruptedOnce):
+    with mock.patch.object(inbox, "Batch", _BatchInterruptedOnce):
         connection.hand_in([_error(BUSY_ERROR)])
     batch = connection.inbox.first()
     assert batch is not None
@@ -125,7 +125,7 @@ def _is_free(protocol: Protocol) -> bool:
     return protocol.state is State.FREE
 
 
-class _BatchInterruptedOnce(_inbox.Batch):
+class _BatchInterruptedOnce(inbox.Batch):
     __slots__ = ("_interrupted", "_position")
 
     @property

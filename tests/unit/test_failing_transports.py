@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient
-from runtimeuse_sync._connection import Connection
+from runtimeuse_sync._connection.base import Connection
 from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError
 

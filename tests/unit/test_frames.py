@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from runtimeuse_sync.transports._frames import Binary, Close, FrameParser, Parsed, Ping, Pong
+from runtimeuse_sync._websocket.frames import Binary, Close, FrameParser, Parsed, Ping, Pong
 
 from .frames import BINARY, CLOSE, CONTINUATION, MAX, PING, PONG, TEXT, one_by_one, parse, server_frame
 

@@ -7,7 +7,7 @@ from typing import Optional
 
 import pytest
 
-from runtimeuse_sync.transports._frames import Binary, Close, Ping, frame
+from runtimeuse_sync._websocket.frames import Binary, Close, Ping, frame
 
 from .frames import ALLOWED_CODES, BINARY, CLOSE, CONTINUATION, MAX, PING, PONG, TEXT, one_by_one, parse, server_frame
 

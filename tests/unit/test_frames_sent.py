@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from runtimeuse_sync.transports._frames import close_frame, frame, ping_payload
+from runtimeuse_sync._websocket.frames import close_frame, frame, ping_payload
 
 from .frames import ALLOWED_CODES, BINARY, CLOSE, PING, PONG, TEXT, unmasked
 

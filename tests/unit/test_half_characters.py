@@ -15,8 +15,8 @@ from runtimeuse_sync import (
     RuntimeUseClient,
     StructuredOutputResult,
 )
-from runtimeuse_sync._codec import decode
-from runtimeuse_sync._surrogates import may_have_half, mended, mended_value
+from runtimeuse_sync._wire.codec import decode
+from runtimeuse_sync._wire.surrogates import may_have_half, mended, mended_value
 from runtimeuse_sync.artifacts import UploadDirectory
 from runtimeuse_sync.testing import FakeRuntime
 

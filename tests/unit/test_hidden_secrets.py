@@ -10,8 +10,8 @@ from typing import Any, Callable, Optional
 import pytest
 
 from runtimeuse_sync import CommandInterface, ConnectionLostError, QueryOptions, RuntimeUseClient
-from runtimeuse_sync._connection import ConnectionClosed
-from runtimeuse_sync._outcomes import connection_error
+from runtimeuse_sync._connection.base import ConnectionClosed
+from runtimeuse_sync._session.outcome import connection_error
 
 from ..servers import PATIENCE
 from .doubles import MemoryTransport

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from runtimeuse_sync._inbox import Batch, Inbox, size
+from runtimeuse_sync._connection.inbox import Batch, Inbox, size
 from runtimeuse_sync._wakeup import Wakeup
 
 from ..servers import PATIENCE

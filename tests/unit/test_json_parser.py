@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from runtimeuse_sync import _json_parser
-from runtimeuse_sync._json_parser import loads
+from runtimeuse_sync._wire import json_parser
+from runtimeuse_sync._wire.json_parser import loads
 
 LARGE = "x" * 100_000
 
@@ -24,9 +24,9 @@ values = st.recursive(
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts and strings of a few characters go the way of those of megabytes."""
-    monkeypatch.setattr(_json_parser, "_LARGE", 0)
-    monkeypatch.setattr(_json_parser, "_LONG", 5)
-    monkeypatch.setattr(_json_parser, "_STRINGS", 8)
+    monkeypatch.setattr(json_parser, "_LARGE", 0)
+    monkeypatch.setattr(json_parser, "_LONG", 5)
+    monkeypatch.setattr(json_parser, "_STRINGS", 8)
 
 
 def outcome(parse: Any, text: str) -> str:
@@ -106,7 +106,7 @@ def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatc
         return plain(text, **hooks)
 
     monkeypatch.setattr(json, "loads", watched)
-    monkeypatch.setattr(_json_parser, "_scan", lambda _: pytest.fail("it was scanned"))
+    monkeypatch.setattr(json_parser, "_scan", lambda _: pytest.fail("it was scanned"))
     assert loads(f'{{"message_type": "command_output_message", "text": "{LARGE}"}}')["text"] == LARGE
     assert max(seen) < 100
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimeuse_sync import _json_size
-from runtimeuse_sync._codec import MalformedMessage, decode, parse
-from runtimeuse_sync._json_size import TIMES, TooDense, check_density
+from runtimeuse_sync._wire import json_size
+from runtimeuse_sync._wire.codec import MalformedMessage, decode, parse
+from runtimeuse_sync._wire.json_size import TIMES, TooDense, check_density
 
 MIB = 1024 * 1024
 
@@ -23,7 +23,7 @@ ALWAYS = 4 * MIB
 
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_json_size, "ALWAYS", ALWAYS)
+    monkeypatch.setattr(json_size, "ALWAYS", ALWAYS)
 
 
 def many(unit: str, size: int) -> str:
@@ -147,14 +147,14 @@ def test_what_stands_in_strings_is_not_counted(tree: List[Any], blanks: bool) ->
     counts = dict.fromkeys(("strings", "lists", "dicts", "commas", "colons", "characters"), 0)
     names: Set[str] = set()
     naive(tree, counts, names)
-    expected = _json_size._Counts()
+    expected = json_size._Counts()
     expected.commas, expected.colons = counts["commas"], counts["colons"]
     expected.lists, expected.dicts = counts["lists"], counts["dicts"]
     expected.quotes = 2 * (counts["strings"] + counts["colons"])
     # Of a name, what is escaped is left out, so two may look like one.
     plain_names = {json.dumps(name)[1:-1].replace("\\\\", "").replace('\\"', "") for name in names}
-    taken = _json_size._exact_bytes(text, _json_size._DICT, sys.maxsize)
-    least = expected.bytes_for(_json_size._DICT, len(plain_names))
+    taken = json_size._exact_bytes(text, json_size._DICT, sys.maxsize)
+    least = expected.bytes_for(json_size._DICT, len(plain_names))
     assert least <= taken <= least + 8 * len(text)
 
 
@@ -162,10 +162,10 @@ def test_what_stands_in_strings_is_not_counted(tree: List[Any], blanks: bool) ->
 def test_strings_may_lie_across_the_pieces_that_are_looked_at(tree: List[Any], window: int) -> None:
     text = json.dumps(tree)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_json_size._Counts, "bytes_for", lambda self, per_dict, names: self.commas + self.quotes)
-        whole_taken = _json_size._exact_bytes(text, 0, sys.maxsize)
-        patch.setattr(_json_size, "_WINDOW", window)
-        assert _json_size._exact_bytes(text, 0, sys.maxsize) == whole_taken
+        patch.setattr(json_size._Counts, "bytes_for", lambda self, per_dict, names: self.commas + self.quotes)
+        whole_taken = json_size._exact_bytes(text, 0, sys.maxsize)
+        patch.setattr(json_size, "_WINDOW", window)
+        assert json_size._exact_bytes(text, 0, sys.maxsize) == whole_taken
 
 
 def test_a_text_that_never_ends_a_string_is_left_to_the_parser() -> None:

@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import List
 
-from runtimeuse_sync.transports._link import WebSocketLink
+from runtimeuse_sync._websocket.stream import WebSocketLink
 
 from .frames import BINARY, CLOSE, PING, PONG, TEXT, server_frame, unmasked
 from .linked import Linked, Scripted, is_quiet, sent

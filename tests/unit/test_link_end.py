@@ -8,7 +8,7 @@ from typing import List
 
 import pytest
 
-from runtimeuse_sync.transports._link import WebSocketLink
+from runtimeuse_sync._websocket.stream import WebSocketLink
 
 from .frames import BINARY, CLOSE, CONTINUATION, TEXT, server_frame
 from .linked import Linked, Scripted, is_quiet, sent

@@ -9,9 +9,9 @@ from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 
-from runtimeuse_sync.transports import _lookup
-from runtimeuse_sync.transports._http import OpeningFailed, OpeningInterrupted
-from runtimeuse_sync.transports._lookup import look_up
+from runtimeuse_sync._websocket import lookup
+from runtimeuse_sync._websocket.http import OpeningFailed, OpeningInterrupted
+from runtimeuse_sync._websocket.lookup import look_up
 
 from ..network import has_ipv6
 from ..servers import PATIENCE
@@ -105,7 +105,7 @@ def test_who_gives_up_is_not_held_up_and_who_asks_again_shares_the_thread(resolv
     # The next one asks anew.
     assert patient() == FOUND
     assert len(resolver.asked) >= 2
-    assert _lookup._under_way == {}
+    assert lookup._under_way == {}
 
 
 def test_another_name_is_not_held_up(resolver: Resolver) -> None:
@@ -131,7 +131,7 @@ def test_a_name_that_leads_nowhere(resolver: Resolver, error: Exception, retryab
     with pytest.raises(OpeningFailed, match=r"name\.test cannot be resolved") as caught:
         patient()
     assert caught.value.retryable is retryable
-    assert _lookup._under_way == {}
+    assert lookup._under_way == {}
 
 
 def test_whatever_a_resolver_raises_reaches_who_asks(resolver: Resolver) -> None:
@@ -151,7 +151,7 @@ def test_without_a_thread_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(OpeningFailed, match="can't start new thread"):
         patient()
-    assert _lookup._under_way == {}
+    assert lookup._under_way == {}
 
 
 def test_a_forked_child_does_not_wait_for_the_parents_thread(

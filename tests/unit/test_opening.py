@@ -12,8 +12,8 @@ from typing import Any, Optional, Type
 
 import pytest
 
-from runtimeuse_sync.transports._http import OpeningFailed, ask, os_failure
-from runtimeuse_sync.transports._opening import _start_tls
+from runtimeuse_sync._websocket.http import OpeningFailed, ask, os_failure
+from runtimeuse_sync._websocket.opening import _start_tls
 
 from ..servers import PATIENCE
 

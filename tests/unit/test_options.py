@@ -15,7 +15,7 @@ from runtimeuse_sync import (
     RuntimeEnvironmentDownloadableInterface,
     RuntimeUseClient,
 )
-from runtimeuse_sync._requests import Defaults, commands_request, query_request
+from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
 from runtimeuse_sync.options import merge_options
 
 from .doubles import MemoryTransports

@@ -9,9 +9,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from runtimeuse_sync import _protocol
-from runtimeuse_sync._codec import encode_barrier
-from runtimeuse_sync._protocol import BUSY_ERROR, Disposition, Event, Protocol, State
+from runtimeuse_sync._session import protocol
+from runtimeuse_sync._session.protocol import BUSY_ERROR, Disposition, Event, Protocol, State
+from runtimeuse_sync._wire.codec import encode_barrier
 from runtimeuse_sync.runtime.redaction import Redactor
 
 _DISPOSITIONS = {"!": Disposition.DELIVER, "k": Disposition.KEEP, "": Disposition.DROP}
@@ -19,7 +19,7 @@ _DISPOSITIONS = {"!": Disposition.DELIVER, "k": Disposition.KEEP, "": Dispositio
 
 def _table() -> Dict[Tuple[State, Event], Tuple[State, Disposition]]:
     """Reads the table in the module's docstring."""
-    lines = (_protocol.__doc__ or "").splitlines()
+    lines = (protocol.__doc__ or "").splitlines()
     start = next(number for number, line in enumerate(lines) if line.split()[:2] == ["STREAM", "ARTIFACT"])
     columns = [(match.start(), Event[match.group()]) for match in re.finditer(r"\w+", lines[start])]
     cells = {}
@@ -56,7 +56,7 @@ def test_each_cell_of_the_table(before: State) -> None:
 
 def _documented(name: str) -> str:
     """Returns what the docstring says besides the table about one of the other transitions."""
-    text = (_protocol.__doc__ or "").split("Besides messages:")[1].split("\n\n")[0]
+    text = (protocol.__doc__ or "").split("Besides messages:")[1].split("\n\n")[0]
     found = re.search(rf"^ +{name} +((?:.*\n?)(?: {{10,}}.*\n?)*)", text, re.MULTILINE)
     assert found is not None, name
     return " ".join(found.group(1).split())

@@ -17,7 +17,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
     WebSocketTransport,
 )
-from runtimeuse_sync import _readiness as readiness_module
+from runtimeuse_sync._connection import readiness as readiness_module
 
 from ..servers import PATIENCE
 from ..threads import InThread

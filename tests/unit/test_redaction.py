@@ -19,8 +19,8 @@ from runtimeuse_sync import (
     QueryOptions,
     RuntimeEnvironmentDownloadableInterface,
 )
-from runtimeuse_sync._codec import MalformedMessage, parse
-from runtimeuse_sync._redaction import (
+from runtimeuse_sync._wire.codec import MalformedMessage, parse
+from runtimeuse_sync._wire.redaction import (
     MASK,
     env_secrets,
     header_secrets,

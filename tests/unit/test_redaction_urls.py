@@ -7,7 +7,7 @@ from typing import List
 import pytest
 
 from runtimeuse_sync import AgentRuntimeError, CommandFailedError, RuntimeUseClient
-from runtimeuse_sync._redaction import MASK, scrub, url_secrets
+from runtimeuse_sync._wire.redaction import MASK, scrub, url_secrets
 from runtimeuse_sync.runtime import LocalRuntime
 
 SIGNATURE = "f4e2c1a9b7d3"

@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from runtimeuse_sync.transports._http import OpeningFailed, OpeningInterrupted
-from runtimeuse_sync.transports._refusal import SHOWN, refusal, retry_after
+from runtimeuse_sync._websocket.http import OpeningFailed, OpeningInterrupted
+from runtimeuse_sync._websocket.refusal import SHOWN, refusal, retry_after
 
 from ..servers import PATIENCE
 from .openers import SelectOpener

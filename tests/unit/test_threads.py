@@ -11,13 +11,7 @@ from typing import Any, Callable, List, Optional
 
 import pytest
 
-from runtimeuse_sync import (
-    AgentRuntimeError,
-    RuntimeConnectionError,
-    RuntimeUseError,
-    SessionStateError,
-    _threads,
-)
+from runtimeuse_sync import AgentRuntimeError, RuntimeConnectionError, RuntimeUseError, SessionStateError, _threads
 from runtimeuse_sync._threads import Start, join_thread, new_thread, start_directly, start_thread
 
 from ..servers import PATIENCE

@@ -8,7 +8,7 @@ from typing import List
 
 import pytest
 
-from runtimeuse_sync._turn import Ticket, Turn
+from runtimeuse_sync._session.turns import Ticket, Turn
 from runtimeuse_sync._wakeup import Wakeup
 
 from ..servers import PATIENCE

@@ -13,7 +13,7 @@ from typing import Any, AsyncIterator, Iterator, List, Optional
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient, WebSocketTransport
-from runtimeuse_sync._blocking_connection import BlockingConnection
+from runtimeuse_sync._connection.custom import BlockingConnection
 from runtimeuse_sync.errors import CancelledException, RunTimeoutError
 
 from ..servers import PATIENCE, free_port

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runtimeuse_sync import _upload_server
+from runtimeuse_sync import _artifact_server
 from runtimeuse_sync.artifacts import UploadDirectory
 
 from ..servers import PATIENCE
@@ -43,7 +43,7 @@ def begin(uploads: UploadDirectory, path: str, directory: Path) -> socket.socket
 
 @pytest.fixture
 def grace(monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr(_upload_server, "_GRACE", 0.1)
+    monkeypatch.setattr(_artifact_server, "_GRACE", 0.1)
     return 0.1
 
 
@@ -124,13 +124,13 @@ def test_a_sender_that_goes_away_is_no_traceback(
 
 def test_leaving_waits_for_uploads_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = threading.Event()
-    server_close = _upload_server.UploadServer.server_close
+    server_close = _artifact_server.UploadServer.server_close
 
     def closed(server: Any) -> None:
         server_close(server)
         left.set()
 
-    monkeypatch.setattr(_upload_server.UploadServer, "server_close", closed)
+    monkeypatch.setattr(_artifact_server.UploadServer, "server_close", closed)
     with UploadDirectory(tmp_path) as uploads:
         connection = begin(uploads, "/a", tmp_path)
 
@@ -158,13 +158,13 @@ def test_what_is_under_way_for_too_long_is_given_up(tmp_path: Path, grace: float
 def test_many_uploads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those that come while the server does not get to them."""
     go_on = threading.Event()
-    process = _upload_server.UploadServer.process_request
+    process = _artifact_server.UploadServer.process_request
 
     def held(server: Any, *arguments: Any) -> None:
         assert go_on.wait(PATIENCE)
         process(server, *arguments)
 
-    monkeypatch.setattr(_upload_server.UploadServer, "process_request", held)
+    monkeypatch.setattr(_artifact_server.UploadServer, "process_request", held)
     with UploadDirectory(tmp_path) as uploads, contextlib.ExitStack() as stack:
         begun = []
         for number in range(100):

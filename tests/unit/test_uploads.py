@@ -8,10 +8,10 @@ import pytest
 
 from runtimeuse_sync import ArtifactUploadRequestMessageInterface, ArtifactUploadResult, QueryOptions
 from runtimeuse_sync._call import Call
-from runtimeuse_sync._callbacks import Callbacks
-from runtimeuse_sync._connection import Connection
-from runtimeuse_sync._turn import Ticket
-from runtimeuse_sync._uploads import Uploads
+from runtimeuse_sync._connection.base import Connection
+from runtimeuse_sync._session.callbacks import Callbacks
+from runtimeuse_sync._session.turns import Ticket
+from runtimeuse_sync._session.uploads import Uploads
 
 from .doubles import IdleConnection, Interrupt, at_every_step, interrupt
 

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from runtimeuse_sync import CommandInterface, ExecuteCommandsOptions, QueryOptions, RuntimeUseClient
-from runtimeuse_sync import _requests as requests_module
+from runtimeuse_sync._wire import request as requests_module
 
 from .doubles import NeverOpened
 

@@ -16,7 +16,7 @@ from typing import Iterator, List, Optional, Tuple
 
 import pytest
 
-from runtimeuse_sync.transports._waiter import Waiter
+from runtimeuse_sync._websocket.poller import Waiter
 
 from ..servers import PATIENCE
 from ..threads import InThread

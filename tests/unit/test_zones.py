@@ -9,9 +9,9 @@ from typing import Any, List
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient
+from runtimeuse_sync._websocket.http import OpeningFailed
+from runtimeuse_sync._websocket.opening import Target, open_websocket, split_zone
 from runtimeuse_sync.runtime import LocalRuntime
-from runtimeuse_sync.transports._http import OpeningFailed
-from runtimeuse_sync.transports._opening import Target, open_websocket, split_zone
 from tests.network import has_ipv6
 
 from ..servers import PATIENCE

@@ -1,0 +1,187 @@
+"""Opening one WebSocket connection: attempts, the pauses between them, and the two times that limit them.
+
+`connect_timeout` limits what it takes until a peer has accepted the connection: name look-up, TCP, a proxy's answer,
+and all retries. A connection that was accepted then has `handshake_timeout` for TLS and the WebSocket handshake, beyond
+`connect_timeout` if need be: who wakes a sandbox holds it for as long as that takes. No attempt begins after
+`connect_timeout`. Where the limits are `joint`, it limits the handshake as well.
+
+Everything runs in the connection's thread; the name look-up has one of its own (`transports/_lookup.py`).
+"""
+
+import math
+import socket
+import time
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from .._wakeup import Clock, Deadline
+from .._websocket.http import OpeningFailed, OpeningInterrupted
+from .._websocket.lookup import look_up
+from .._websocket.opener import Addresses
+from .._websocket.opening import Target, open_websocket
+from .._websocket.poller import Waiter
+from .late_imports import load
+from .retry import try_again
+
+
+class Limits(NamedTuple):
+    """How long connecting may take.
+
+    Attributes:
+        connect: Until when a peer must have accepted the connection.
+        handshake: Seconds for the handshake of a connection that was accepted; `None` for no limit.
+        joint: Whether `connect` limits the handshake, too.
+    """
+
+    connect: Deadline
+    handshake: Optional[float] = None
+    joint: bool = True
+
+
+class Connecting:
+    """Opens a connection; the `Opener` of its attempts.
+
+    Args:
+        target: Where to connect, and how.
+        waiter: What the connection's thread waits with.
+        limits: How long it may take.
+        is_closing: Whether nobody wants the connection any more.
+        note_failure: Told how an attempt has failed that is followed by another.
+        clock: The time.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        waiter: Waiter,
+        limits: Limits,
+        is_closing: Callable[[], bool],
+        note_failure: Callable[[OpeningFailed], None],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._target = target
+        self._waiter = waiter
+        self._limits = limits
+        self._is_closing = is_closing
+        self._note_failure = note_failure
+        self._clock = clock
+        #: Until when the handshake must have been answered, once a peer has accepted the connection.
+        self._handshake_until: Optional[float] = None
+
+    def open(self) -> Tuple[socket.socket, bytes]:
+        """Returns the open socket, and what the peer sent after its handshake.
+
+        Raises:
+            OpeningFailed: it could not be opened.
+            OpeningInterrupted: the time is over, or nobody wants it any more.
+        """
+        try:
+            return self._attempt()
+        except OpeningFailed as failure:
+            if not self._is_worth_another(failure):
+                raise
+            return self._retry(failure)
+
+    def _attempt(self) -> Tuple[socket.socket, bytes]:
+        try:
+            return open_websocket(self._target, self)
+        finally:
+            self._handshake_until = None
+
+    def _is_worth_another(self, failure: BaseException) -> bool:
+        """Returns whether to try again: not if there is no time left for it, or the server asks for more than that."""
+        if not isinstance(failure, OpeningFailed) or not failure.retryable or self._limits.connect.passed():
+            return False
+        return failure.retry_after is None or failure.retry_after < self._limits.connect.remaining()
+
+    def _retry(self, failure: OpeningFailed) -> Tuple[socket.socket, bytes]:
+        if not load("tenacity"):
+            raise OpeningInterrupted(f"the interpreter is shutting down; the last attempt: {failure}")
+        last = failure
+        self._note_failure(failure)
+
+        def attempt() -> Tuple[socket.socket, bytes]:
+            nonlocal last
+            try:
+                return self._attempt()
+            except OpeningFailed as error:
+                last = error
+                self._note_failure(error)
+                raise
+
+        try:
+            return try_again(failure, attempt, self._is_worth_another, self._pause, self._limits.connect.passed)
+        except OpeningInterrupted as interrupted:
+            raise OpeningFailed(f"{interrupted}; the last attempt: {last}", status=last.status) from None
+
+    def _pause(self, seconds: float) -> None:
+        until = self._clock() + seconds
+        while self._check() < until:
+            self._waiter.wait(None, False, False, self._seconds_to(until))
+
+    # The opener.
+
+    def __call__(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
+        """Waits until the socket is ready, for `seconds` at most; returns whether it is."""
+        until = self._clock() + seconds
+        while self._check() < until:
+            if True in self._waiter.wait(sock, read, write, self._seconds_to(until)):
+                return True
+        return False
+
+    def wait_for_any(self, socks: Sequence[socket.socket], seconds: float) -> List[socket.socket]:
+        """Waits until one of the sockets can be written to, for `seconds` at most; returns those that can."""
+        until = self._clock() + seconds
+        while self._check() < until:
+            ready = self._waiter.wait_for_any(socks, self._seconds_to(until))
+            if ready:
+                return ready
+        return []
+
+    def now(self) -> float:
+        """Returns the time, on the clock that the waits go by."""
+        return self._clock()
+
+    def look_up(self, host: str, port: int) -> Addresses:
+        """Returns the addresses of a host; raises `OpeningFailed` if there are none."""
+
+        def wait() -> None:
+            try:
+                self._check()
+            except OpeningInterrupted as interrupted:
+                raise OpeningInterrupted(f"{interrupted}: the look-up of the host name {host} has not ended") from None
+            self._waiter.wait(None, False, False, self._seconds_to(math.inf))
+
+        return look_up(host, port, self._waiter.wake, wait)
+
+    def accepted(self) -> None:
+        """Has what follows limited as the handshake."""
+        seconds = self._limits.handshake
+        self._handshake_until = math.inf if seconds is None else self._clock() + seconds
+
+    # Time.
+
+    def _check(self) -> float:
+        """Returns the time.
+
+        Raises:
+            OpeningInterrupted: the opening must not go on.
+            OpeningFailed: the handshake takes too long.
+        """
+        if self._is_closing():
+            raise OpeningInterrupted("given up while connecting")
+        now = self._clock()
+        connect = self._limits.connect
+        accepted = self._handshake_until is not None
+        if (self._limits.joint or not accepted) and connect.passed():
+            raise OpeningInterrupted(f"no connection within {connect.seconds:g} s")
+        if self._handshake_until is not None and now >= self._handshake_until:
+            raise OpeningFailed(f"the handshake was not answered within {self._limits.handshake:g} s", retryable=True)
+        return now
+
+    def _seconds_to(self, until: float) -> float:
+        """Returns how long to wait: to `until`, or to the limit that comes before."""
+        if self._handshake_until is not None:
+            until = min(until, self._handshake_until)
+        if self._limits.joint or self._handshake_until is None:
+            until = min(until, self._limits.connect.at)
+        return until - self._clock()

@@ -1,0 +1,272 @@
+"""The connection over a custom transport, whose methods block: one thread that receives, one that sends.
+
+Threads:
+    runtimeuse-connection-N         opens the transport, then receives into the inbox; while the inbox is full it waits
+                                    (and so pushes back, if the transport has a way to).
+    runtimeuse-connection-N-sender  sends the outbox and the cancellations, and watches the clock.
+    runtimeuse-connection-N-closer  waits until the end is asked for, or has come; gives the sender a moment, and closes
+                                    the transport, which ends whoever is still inside it.
+A transport that blocks for ever in `connect`, or does not react to `close`, keeps its threads (they are daemons); the
+callers' deadlines and aborts hold all the same, since no caller ever waits inside a transport.
+"""
+
+import inspect
+import json
+import logging
+import queue
+import threading
+import time
+from typing import Any, Callable, Iterator, Optional
+
+from .._threads import new_thread, start_directly
+from .._wakeup import Clock, Wakeup
+from ..errors import RuntimeUseError
+from ..transports.base import ConnectedTransport, Message, PersistentTransport, Transport
+from .base import Connection, ConnectionClosed, NotATransport
+
+#: Seconds after which a sender that was asked to close is taken to be stuck inside the transport.
+_STUCK_AFTER = 0.5
+
+_logger = logging.getLogger("runtimeuse_sync")
+
+
+class BlockingConnection(Connection):
+    """A connection over a transport with blocking methods."""
+
+    #: A custom transport may not react to `close` at all. One that does has ended by then, also after an abort or at
+    #: the deadline; of one that does not, the threads are left to themselves.
+    join_timeout = 1.0
+    shortest_join = 0.05
+
+    def __init__(
+        self, connect: Callable[[], ConnectedTransport], max_buffered: int, clock: Clock = time.monotonic
+    ) -> None:
+        self._wakeup = Wakeup(sliced=False)
+        self._room = Wakeup(sliced=False)
+        self._ending = Wakeup(sliced=False)
+        super().__init__(max_buffered, clock)
+        self._connect = connect
+        self._over = False
+        # What has an `ident` may not be there to be joined yet.
+        self._both_started = False
+
+    def poke(self) -> None:
+        """Wakes all threads; never blocks."""
+        self._wakeup.wake()
+        self._room.wake()
+        self._ending.wake()
+
+    def _run(self) -> BaseException:
+        self.held_up = True
+        try:
+            transport = _checked(self._connect())
+        except BaseException as error:
+            return _closed("", error, opening=True)
+        finally:
+            self.held_up = False
+        sender = new_thread(self._send_until_over, f"{self._thread.name}-sender", transport)
+        closer = new_thread(self._close_at_the_end, f"{self._thread.name}-closer", transport, sender)
+        try:
+            # In this order: where not both can be started, nothing has been sent.
+            start_directly(closer)
+            start_directly(sender)
+            self._both_started = True
+        except RuntimeUseError as error:
+            # The system cannot start another thread. Callers first, as below.
+            failure = ConnectionClosed(str(error), opening=True, cause=error.__cause__)
+            self.inbox.close(failure)
+            self._over = True
+            self.poke()
+            _close(transport)
+            return failure
+        # It may have been asked to close meanwhile.
+        self._ending.wake()
+        self._opened()
+        reason = self._receive(transport)
+        # Before the others are waited for: they may be stuck inside the transport, and callers must not wait for that.
+        self.inbox.close(reason)
+        self._over = True
+        self.poke()
+        closer.join(2 * _STUCK_AFTER)
+        if isinstance(transport, QueueTransport):
+            transport.end_iteration()
+        return reason
+
+    def _close_at_the_end(self, transport: ConnectedTransport, sender: threading.Thread) -> None:
+        while not self._over and not (self._closing and self._both_started):
+            self._ending.wait(threading.TIMEOUT_MAX)
+        if self._both_started:
+            sender.join(_STUCK_AFTER)
+        _close(transport)
+
+    def _receive(self, transport: ConnectedTransport) -> BaseException:
+        while not self._over:
+            try:
+                message: Any = transport.receive()
+            except BaseException as error:
+                return _closed("receiving failed: ", error)
+            if message is None:
+                return ConnectionClosed("the connection was closed" if self._closing else "the runtime closed it")
+            if not isinstance(message, (dict, str)):
+                try:
+                    message = _text_of(message)
+                except ValueError as problem:
+                    return ConnectionClosed(str(problem), protocol_error=True)
+            self.inbox.put([message])
+            self._offer_unused()
+            self.paused = True
+            while self.inbox.full and not self._closing:
+                self._room.wait(threading.TIMEOUT_MAX)
+                self._offer_unused()
+            self.paused = False
+        return ConnectionClosed("sending failed")
+
+    def _send_until_over(self, transport: ConnectedTransport) -> None:
+        try:
+            while not self._over:
+                # Looked at first: what was asked for before the close is still taken out and sent.
+                closing = self._closing
+                for payload in self._take_outgoing():
+                    transport.send(json.loads(payload))
+                if closing:
+                    return
+                self._wakeup.wait(self._next_alarm() - self._clock())
+        except BaseException as error:
+            self.inbox.close(_closed("sending failed: ", error))
+        finally:
+            self._over = True
+            self.poke()
+
+
+def _text_of(received: Any) -> str:
+    """Returns the JSON text that a transport has received as bytes.
+
+    Raises:
+        ValueError: it has received something else, which must not be ignored: it may be the result that is waited for.
+    """
+    kind = type(received).__name__
+    if not isinstance(received, (bytes, bytearray, memoryview)):
+        raise ValueError(f"the transport received a message of the type {kind}; it must be a dict, or JSON text")
+    try:
+        text = bytes(received).decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text.lstrip().startswith("{"):
+        raise ValueError(f"the transport received a message of the type {kind} that is no JSON object in UTF-8")
+    return text
+
+
+def _checked(made: Any) -> ConnectedTransport:
+    """Returns what a transport's `connect` has returned; it has the methods of a connection.
+
+    Raises:
+        NotATransport: it lacks one, or one must be awaited.
+    """
+    methods = {name: getattr(made, name, None) for name in ("send", "receive", "close")}
+    lacking = [name for name, method in methods.items() if not callable(method)]
+    awaited = [name for name, method in methods.items() if inspect.iscoroutinefunction(method)]
+    if not lacking and not awaited:
+        connected: ConnectedTransport = made
+        return connected
+    if callable(methods["close"]) and "close" not in awaited:
+        _close(made)  # A coroutine, for one, would warn that nobody has awaited it.
+    problem = f"has no {' and no '.join(lacking)}" if lacking else f"has a coroutine function for {awaited[0]}"
+    raise NotATransport(
+        f"the transport's connect() returned a {type(made).__name__}, which {problem}: it must be an object with the "
+        "blocking methods send, receive and close"
+    )
+
+
+def _close(transport: ConnectedTransport) -> None:
+    try:
+        transport.close()
+    except BaseException as error:
+        _logger.warning("closing the transport failed: %s", type(error).__name__)
+
+
+def _closed(what: str, error: BaseException, *, opening: bool = False) -> ConnectionClosed:
+    text = f"{what}{type(error).__name__}: {error}" if str(error) else f"{what}{type(error).__name__}"
+    return ConnectionClosed(text, opening=opening, cause=error)
+
+
+class QueueTransport:
+    """A one-shot `Transport`, a callable that maps a queue of messages to an iterator of messages, as a connection."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._outgoing: queue.Queue[Optional[Message]] = queue.Queue()
+        self._transport = transport
+        self._asked = threading.Event()
+        self._incoming: Optional[Iterator[Message]] = None
+
+    def send(self, message: Message) -> None:
+        """Hands a message to the transport."""
+        self._outgoing.put(message)
+        self._asked.set()
+
+    def receive(self) -> Optional[Message]:
+        """Returns the transport's next message; `None` when it has no more."""
+        # Called only after the request has been put: it may wait for that, or answer without even looking.
+        if self._incoming is None:
+            self._asked.wait()
+            self._incoming = _iterator(self._call_transport())
+        return next(self._incoming, None)
+
+    def _call_transport(self) -> Iterator[Message]:
+        try:
+            # Of a decorator's function, not of the one in it.
+            parameters = inspect.signature(self._transport, follow_wrapped=False).parameters
+        except (TypeError, ValueError):
+            return self._transport(self._outgoing)  # It has no signature that can be looked at.
+        named = parameters.get("send_queue")
+        if named is None:
+            by_name = {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.VAR_KEYWORD}
+        else:
+            # As the async client hands it over: it need not be the first.
+            by_name = named.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return self._transport(send_queue=self._outgoing) if by_name else self._transport(self._outgoing)
+
+    def close(self) -> None:
+        """Tells the transport that the call is over."""
+        self._outgoing.put(None)
+        self._asked.set()
+
+    def end_iteration(self) -> None:
+        """Closes the iterator, so that what it holds is given back now; for the thread that receives."""
+        close = getattr(self._incoming, "close", None)
+        if close is not None:
+            close()
+
+
+def _iterator(made: Any) -> Iterator[Message]:
+    """Returns an iterator over what a transport returned that was called; raises `NotATransport` where it has none."""
+    if hasattr(type(made), "__iter__") or hasattr(type(made), "__getitem__"):
+        return iter(made)
+    if inspect.iscoroutine(made):
+        made.close()
+    raise NotATransport(
+        f"the transport returned a {type(made).__name__} when it was called: it must return an iterator of messages, "
+        "as a plain generator function does"
+    )
+
+
+def connector(transport: Any, *, one_shot: bool = False) -> Callable[[], ConnectedTransport]:
+    """Returns what opens a connection over a custom transport.
+
+    Args:
+        transport: The transport.
+        one_shot: Whether one that is both kinds is called, as a `Transport`; else it connects.
+
+    Raises:
+        TypeError: it is neither a `PersistentTransport` nor a `Transport`.
+    """
+    if is_persistent(transport) and not (one_shot and callable(transport)):
+        persistent: PersistentTransport = transport
+        return persistent.connect
+    if callable(transport):
+        return lambda: QueueTransport(transport)
+    raise TypeError(f"transport must have a connect method or be callable, and {type(transport).__name__} is neither")
+
+
+def is_persistent(transport: Any) -> bool:
+    """Returns whether a transport can serve a session."""
+    return callable(getattr(transport, "connect", None))

@@ -1,0 +1,155 @@
+"""Waiting until a runtime accepts connections.
+
+A WebSocket's thread tries again by itself until the deadline that it is given. A custom transport makes one attempt
+when it is asked to, so it is asked again here. Everything runs in the calling thread, but for the connections' own.
+"""
+
+import socket
+import ssl
+from typing import Callable, List, Optional
+
+from .._call import Call
+from .._cleanup import cleaned_up
+from .._session.outcome import connection_error
+from .._wakeup import Deadline
+from .._websocket.http import RETRYABLE_ERRNO, RETRYABLE_STATUS
+from ..errors import RunTimeoutError
+from .base import Connection
+from .late_imports import load
+from .retry import try_again
+
+#: Seconds after which a WebSocket, which ends at its deadline and says how the last attempt failed, is given up.
+_LATE = 0.5
+
+#: What a custom transport raises while its runtime is not up: refused, reset, unknown host, a socket's file missing.
+_NOT_UP = (
+    ConnectionError,
+    FileNotFoundError,
+    TimeoutError,
+    socket.gaierror,
+    socket.timeout,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+
+
+class _AttemptFailed(Exception):
+    def __init__(self, closed: BaseException) -> None:
+        super().__init__()
+        self.closed = closed
+        self.status = getattr(getattr(closed, "cause", None), "status", None)
+        self.unheard = self.status is None
+
+
+class Readiness:
+    """The wait for one runtime.
+
+    Args:
+        call: What to abort it by; it has no deadline of its own.
+        connect: Returns a new connection, not yet started.
+        deadline: Until when to wait.
+        origin: Where the connections lead to, without secrets.
+        secrets: What must not appear in an exception.
+        repeat: Whether the connections make one attempt only, so that it is for this to try again.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        connect: Callable[[], Connection],
+        deadline: Deadline,
+        origin: str,
+        secrets: List[str],
+        *,
+        repeat: bool,
+    ) -> None:
+        self._call = call
+        self._connect = connect
+        self._deadline = deadline
+        self._origin = origin
+        self._secrets = secrets
+        self._repeat = repeat
+        self._failure: Optional[Exception] = None
+
+    def wait(self) -> None:
+        """Blocks until a connection has been opened; closes it.
+
+        Raises:
+            CancelledException: the call was aborted.
+            RunTimeoutError: the deadline passed, or will have when the runtime's server wants to be asked again.
+            RuntimeConnectionError: it will never be opened.
+        """
+        failed = self._first_attempt()
+        if failed is not None and self._repeat and _may_be_up_later(failed.closed) and load("tenacity"):
+            failed = self._further_attempts(failed)
+        if failed is not None:
+            assert self._failure is not None
+            asked_for = getattr(failed.closed, "retry_after", None)
+            if self._deadline.passed() or (asked_for is not None and asked_for >= self._deadline.remaining()):
+                raise self._too_late() from self._failure
+            raise self._failure
+
+    def _first_attempt(self) -> Optional[_AttemptFailed]:
+        try:
+            self._attempt()
+        except _AttemptFailed as failed:
+            return failed
+        return None
+
+    def _further_attempts(self, first: _AttemptFailed) -> Optional[_AttemptFailed]:
+        def is_worth_it(error: BaseException) -> bool:
+            return isinstance(error, _AttemptFailed) and _may_be_up_later(error.closed)
+
+        try:
+            try_again(first, self._attempt, is_worth_it, self._pause, self._deadline.passed)
+        except _AttemptFailed as failed:
+            return failed
+        return None
+
+    def _attempt(self) -> None:
+        connection = self._connect()
+        # First of all, so that whoever interrupts this leaves nothing that cannot be found.
+        self._call.connection = connection
+
+        def give_back() -> None:
+            connection.close()
+            connection.join(0.0 if self._call.aborted else self._deadline.remaining())
+
+        cleaned_up(lambda: self._wait_until_open(connection), give_back)
+
+    def _wait_until_open(self, connection: Connection) -> None:
+        call = self._call
+        latest = self._deadline.at + (0.0 if self._repeat else _LATE)
+        connection.start(call.wakeup)
+        while not connection.is_open:
+            call.check()
+            closed = connection.inbox.closed
+            if closed is not None:
+                self._failure = connection_error(closed, self._origin, call.kind, self._secrets)
+                raise _AttemptFailed(closed)
+            if call.now() >= latest:
+                raise self._too_late()
+            call.wait(latest)
+
+    def _pause(self, seconds: float) -> None:
+        until = self._call.now() + seconds
+        while self._call.now() < until:
+            if self._deadline.passed():
+                raise self._too_late() from self._failure
+            self._call.wait(min(until, self._deadline.at))
+
+    def _too_late(self) -> RunTimeoutError:
+        why = "" if self._failure is None else f": {self._failure}"
+        ready = "was not ready" if self._deadline.passed() else "will not be ready"
+        return RunTimeoutError(f"the runtime {ready} within {self._deadline.seconds:g} s{why}")
+
+
+def _may_be_up_later(closed: BaseException) -> bool:
+    """Returns whether a custom transport failed as it does while its runtime is not up yet.
+
+    It may be a `WebSocketTransport` that it wraps which failed: for good, if it has a status, or on a bad certificate.
+    """
+    error = getattr(closed, "cause", None)
+    not_up = isinstance(error, _NOT_UP) or (isinstance(error, OSError) and error.errno in RETRYABLE_ERRNO)
+    for_good = isinstance(getattr(error, "__cause__", None), ssl.SSLCertVerificationError)
+    return not_up and not for_good and getattr(error, "status", None) in (None, *RETRYABLE_STATUS)

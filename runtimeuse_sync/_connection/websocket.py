@@ -1,0 +1,198 @@
+"""The connection over a WebSocket: one thread that owns the socket.
+
+The thread waits in one place, for three things: the socket, the clock, a poke. Each round it sends what is queued,
+reads what has arrived into the inbox, and looks at the clock. While the inbox is full it does not read, so that TCP
+pushes back on the runtime; the peer is not taken for dead then, since its silence is ours.
+
+Keepalive: a ping after `ping_interval` seconds without any sign of life, and if there is still none `ping_timeout`
+seconds later the connection is lost. A sign of life is anything received, or a blocked send that goes on.
+"""
+
+# What looking up a host name imports otherwise, in a thread where that is best not done (`_late_imports.py`).
+import encodings.idna
+import encodings.punycode  # noqa: F401
+import math
+import socket
+import ssl
+import time
+from typing import NamedTuple, Optional
+
+from .._wakeup import Clock
+from .._websocket.http import OpeningFailed, OpeningInterrupted
+from .._websocket.opening import Target
+from .._websocket.poller import Waiter
+from .._websocket.stream import WebSocketLink
+from .._wire.redaction import in_any_form, scrub, url_origin
+from .base import Connection, ConnectionClosed
+from .connecting import Connecting, Limits
+
+#: The close code of a runtime that could not do what was asked for (RFC 6455 §7.4.1).
+_INTERNAL_ERROR = 1011
+
+
+class SocketSettings(NamedTuple):
+    """How to connect, and to keep connected.
+
+    Attributes:
+        target: Where to connect.
+        max_message_size: The longest message to receive, in bytes.
+        ping_interval: Seconds of silence before a ping; `None` for no keepalive.
+        ping_timeout: Seconds to wait for a sign of life after a ping.
+    """
+
+    target: Target
+    max_message_size: int
+    ping_interval: Optional[float]
+    ping_timeout: float
+
+    def __repr__(self) -> str:
+        return f"SocketSettings({self.target!r})"
+
+
+class SocketConnection(Connection):
+    """A WebSocket connection with the thread that owns it."""
+
+    def __init__(
+        self, settings: SocketSettings, limits: Limits, max_buffered: int, clock: Clock = time.monotonic
+    ) -> None:
+        super().__init__(max_buffered, clock)
+        # Made by the connection's thread, which no interrupt can hit: so it is always closed.
+        self._waiter: Optional[Waiter] = None
+        self._settings = settings
+        self._limits = limits
+        self._last_sign = 0.0
+        self._failures = 0
+        self._untold = False
+        self._ping_sent_at = math.inf
+
+    def poke(self) -> None:
+        """Wakes the thread; does nothing in a process that only inherited the connection."""
+        waiter = self._waiter
+        # Before there is one, the thread has not yet looked at anything.
+        if waiter is not None and self.belongs_to_this_process:
+            waiter.wake()
+
+    def _run(self) -> BaseException:
+        try:
+            waiter = self._waiter = Waiter()
+        except OSError as error:
+            return ConnectionClosed(error.strerror or type(error).__name__, opening=True, cause=error)
+        link: Optional[WebSocketLink] = None
+        try:
+            link = self._make_link(*self._connecting(waiter).open())
+            self._opened()
+            return self._serve(link)
+        except OpeningFailed as error:
+            # What a certificate lacks is worth a look; other causes say no more than the text.
+            cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else None
+            return ConnectionClosed(
+                str(error), opening=True, status=error.status, cause=cause, retry_after=error.retry_after
+            )
+        except OpeningInterrupted as error:
+            return ConnectionClosed(str(error), opening=True)
+        finally:
+            if link is not None:
+                link.finish()
+            waiter.close()
+
+    # Opening.
+
+    def _connecting(self, waiter: Waiter) -> Connecting:
+        target, limits = self._settings.target, self._limits
+        return Connecting(target, waiter, limits, lambda: self._closing, self._note_failure, self._clock)
+
+    def _make_link(self, sock: socket.socket, received: bytes) -> WebSocketLink:
+        return WebSocketLink(sock, received, self._settings.max_message_size)
+
+    def _note_failure(self, failure: OpeningFailed) -> None:
+        self.last_failure = str(failure)
+        self._failures += 1
+        if self._failures & (self._failures - 1) == 0:
+            # After the first, the second, the fourth …: the longer it takes, the less often.
+            target = self._settings.target
+            why = scrub(self.last_failure, in_any_form(target.secrets()))
+            origin = url_origin(target.url)
+            text = "could not connect to %s (attempt %d), trying again: %s"
+            self.records.write(self.records.logger.warning, text, origin, self._failures, why)
+
+    # Serving.
+
+    def _serve(self, link: WebSocketLink) -> BaseException:
+        self._last_sign = self._clock()
+        if link.has_pending:
+            self._read(link)
+        while link.disconnected is None:
+            # Looked at first: what was asked for before the close is still taken out and sent.
+            closing = self._closing
+            for payload in self._take_outgoing():
+                link.queue_text(payload)
+            was_blocked = link.wants_write
+            if link.flush() and was_blocked:
+                self._note_sign_of_life()
+            self._unsent_bytes = link.unsent
+            if closing:
+                return ConnectionClosed("the connection was closed")
+            self._keep_alive(link)
+            if link.disconnected is None:
+                self._wait_and_read(link)
+        # A send may have failed before all that had arrived was read.
+        received = True
+        while received:
+            received = self._read(link)
+        ended = link.disconnected
+        reason = ConnectionClosed(str(ended), protocol_error=ended.protocol_error, lost=ended.lost)
+        if ended.close is not None and ended.close.code == _INTERNAL_ERROR:
+            reason.failure = ended.close.reason
+        return reason
+
+    def _wait_and_read(self, link: WebSocketLink) -> None:
+        self._offer_unused()
+        paused = self.paused = self.inbox.full
+        if paused:
+            self._note_sign_of_life()
+        seconds = 0.0 if link.has_pending and not paused else self._next_time() - self._clock()
+        if self._untold:
+            # As late as this, for who is woken needs the interpreter, which this thread gives up only to wait.
+            self._untold = False
+            self.inbox.tell()
+        assert self._waiter is not None
+        readable, _ = self._waiter.wait(link.sock, not paused, link.wants_write, seconds)
+        if readable or (link.has_pending and not paused):
+            self._read(link)
+
+    def _read(self, link: WebSocketLink) -> bool:
+        messages, received = link.read()
+        if received:
+            self._note_sign_of_life()
+        if messages:
+            self.inbox.put(list(messages), tell=False)
+            self._untold = True
+        return received
+
+    # Keepalive.
+
+    def _note_sign_of_life(self) -> None:
+        self._last_sign = self._clock()
+        self._ping_sent_at = math.inf
+
+    def _next_time(self) -> float:
+        """Returns when to wake up at the latest."""
+        interval = self._settings.ping_interval
+        if interval is None:
+            return self._next_alarm()
+        pinged = self._ping_sent_at != math.inf
+        ping = self._ping_sent_at + self._settings.ping_timeout if pinged else self._last_sign + interval
+        return min(self._next_alarm(), ping)
+
+    def _keep_alive(self, link: WebSocketLink) -> None:
+        interval = self._settings.ping_interval
+        if interval is None or self.inbox.full:
+            return
+        now = self._clock()
+        if self._ping_sent_at != math.inf:
+            if now - self._ping_sent_at >= self._settings.ping_timeout:
+                link.lose(f"the runtime did not answer a ping within {self._settings.ping_timeout:g} s")
+        elif now - self._last_sign >= interval:
+            self._ping_sent_at = now
+            link.queue_ping()
+            link.flush()

@@ -1,0 +1,336 @@
+"""The requests on one connection: whose turn it is, where the protocol stands, and what has been kept for later.
+
+An `Exchange` joins a connection, the state machine of the protocol, and the turn. Whoever has the turn owns the state
+machine and takes from the inbox:
+
+    the calling thread       from `enter` to `leave`: it brings the connection to rest (`_settle`), sends its request
+                             (`begin`), and reads until its request is over.
+    the connection's thread  when there are messages while nobody has the turn or waits for it: it drops what is stale,
+                             keeps upload requests, and sends the barrier. So a session that a call has left early comes
+                             to rest behind the caller's back, and never fills up.
+
+Interrupts: a `KeyboardInterrupt` may hit the calling thread between any two steps. Each message is therefore used in
+the order "state machine, then position", and the state machine knows a message that it is given again. All that is
+queued is used before a request is begun, so nothing from before is ever read after. The barrier is put into the outbox
+until it is there or has been taken out. And `leave` may be repeated.
+"""
+
+import math
+import threading
+from typing import List, Optional
+
+from .._call import Call
+from .._connection.base import Connection, ConnectionClosed, Outgoing
+from .._connection.inbox import Batch
+from .._logs import Logger
+from .._wakeup import Wakeup
+from .._wire import codec
+from .._wire.redaction import scrub
+from .._wire.surrogates import Halves
+from ..errors import RunTimeoutError, SessionStateError
+from ..messages import ArtifactUploadRequestMessageInterface
+from .incoming import Complaints, Received, interpret
+from .outcome import connection_error
+from .probe_timer import ProbeTimer
+from .protocol import Disposition, Event, Protocol, State
+from .turns import Ticket, Turn
+from .uploads import Uploads
+
+#: How many secrets of earlier calls are still masked in later ones.
+MAX_TOLD = 256
+
+#: Seconds between two looks at whether the peer takes what is sent, where nothing tells.
+_LOOK_AGAIN = 0.05
+
+
+class Exchange:
+    """The requests on one connection.
+
+    Attributes:
+        connection: The connection.
+        protocol: Where its requests stand; for whoever has the turn.
+        turn: Whose turn it is.
+        logger: Where it logs; each call sets its own.
+        active: The call that has the turn.
+        uploads: The upload requests that have come; for whoever has the turn.
+        confirmed_in: The `end` of the batch with which the runtime has confirmed the session's end, once it has.
+        secrets: What must not be shown of the way to the runtime.
+    """
+
+    def __init__(
+        self, connection: Connection, origin: str, secrets: List[str], logger: Logger, *, persistent: bool
+    ) -> None:
+        self.connection = connection
+        self.protocol = Protocol()
+        self.turn = Turn()
+        self.active: Optional[Call] = None
+        self.uploads = Uploads(connection.submit, connection.inbox.max_bytes)
+        self.confirmed_in = math.inf
+        self.secrets = secrets
+        self._told: List[str] = []
+        self._origin = origin
+        self.logger = logger
+        self._persistent = persistent
+        self._barrier: Optional[Outgoing] = None
+        self._request: Optional[Outgoing] = None
+        self._probe_timer = ProbeTimer()
+        self._complaints = Complaints()
+        self._halves = Halves()
+        self._own_ticket = Ticket(Wakeup())
+        if persistent:
+            connection.on_unused = self._rest_in_background
+
+    # The calling thread.
+
+    def enter(self, call: Call, ticket: Ticket) -> None:
+        """Waits for the turn, for the connection to be open, and for it to be at rest.
+
+        Raises:
+            CancelledException, RunTimeoutError: the call was aborted, or its deadline passed.
+            RuntimeConnectionError: the connection could not be opened, or was lost.
+            SessionStateError: this process only inherited the connection, or the session has ended.
+        """
+        self.take_turn(call, ticket)
+        self.wait_until_open(call)
+        self._settle(call)
+
+    def wait_until_open(self, call: Call) -> None:
+        """Waits for the connection to be open; raises as `enter`."""
+        while not self.connection.is_open:
+            self.check_connection(call)
+            self._wait(call)
+
+    def take_turn(self, call: Call, ticket: Ticket) -> None:
+        """Waits for the turn; raises as `enter`."""
+        self.connection.check_process(call)
+        call.connection = self.connection
+        self.turn.join(ticket)
+        while not self.turn.has(ticket):
+            call.wait()
+        self.active = call
+        call.secrets = [*self.secrets, *self._told, *call.secrets]
+        self.connection.inbox.listener = call.wakeup
+
+    def begin(self, call: Call, payload: bytes, result_type: str, secrets: List[str]) -> None:
+        """Sends the request; the connection must be at rest, as a new one is that is not even open."""
+        call.check()
+        self._probe_timer.reset()
+        self._halves.kept.clear()
+        # In this order: if an interrupt comes in between, `leave` sees whether the request is in the outbox.
+        request = self._request = Outgoing(payload, call)
+        self.protocol.begin(result_type, secrets)
+        self.connection.submit_once(request)
+
+    def next_batch(self, call: Call, idle_until: float) -> Optional[Batch]:
+        """Returns the next messages that are not used up; `None` once it is `idle_until` and none has come.
+
+        Raises:
+            CancelledException, RunTimeoutError: the call was aborted, or its deadline passed.
+            ConnectionLostError: the connection is over, and all that it brought is used up.
+            ProtocolError: it is over because the runtime broke the rules of WebSocket.
+        """
+        inbox = self.connection.inbox
+        self.connection.check_process(call)
+        while True:
+            call.check()
+            batch = inbox.first()
+            if batch is not None:
+                if batch.position < len(batch.items):
+                    return batch
+                self.connection.used_up(batch)
+                continue
+            self.check_connection(call)
+            if call.now() >= idle_until:
+                return None
+            self._wait(call, idle_until)
+
+    def wait_until_answers_are_taken(self, call: Call, until: float = math.inf) -> None:
+        """Waits until no more than may be buffered is left to be sent; raises as `enter`, but for a lost connection.
+
+        A runtime that announces files and does not read what it is answered would fill the memory otherwise.
+        """
+        inbox = self.connection.inbox
+        # A large request may be left to be sent besides.
+        most = inbox.max_bytes + (0 if self._request is None else len(self._request.payload))
+        while self.connection.unsent > most and inbox.closed is None and call.now() < until:
+            call.wait(min(until, call.now() + _LOOK_AGAIN))
+
+    def leave(self, call: Call, ticket: Ticket) -> None:
+        """Gives the turn up; a request that is still in flight is cancelled. May be repeated, and never blocks."""
+        if self.turn.has(ticket):
+            request = self._request
+            if request is not None and request.request_of is call and not self.connection.has_got(request):
+                self.protocol.withdraw()
+            self.protocol.abandon()
+            if self.protocol.state is State.ABANDONED:
+                call.cancel_on_runtime()
+            if self._persistent:
+                self._remember(call.secrets)
+                self._rest()
+            self.connection.inbox.listener = None
+            self.active = None
+        self.turn.leave(ticket)
+        if self._persistent and (self.connection.paused or self.connection.inbox.first() is not None):
+            self.connection.poke()
+
+    def close(self) -> None:
+        """Has the connection closed; a request that is in flight is cancelled before. May be repeated, never blocks."""
+        call = self.active
+        if call is not None and self.protocol.state is State.ACTIVE:
+            # Of another thread, say, which the end of the session has waited for in vain. First, for after the close
+            # nothing is sent any more.
+            call.cancel_on_runtime()
+        self.connection.close()
+
+    def leave_run_of_this_thread(self) -> None:
+        """Has the run that this thread has begun, and not left, left: who ends the session will not go on with it."""
+        call, ticket = self.active, self.turn.first
+        if call is None or ticket is None or not ticket.is_of_this_thread:
+            return
+        ticket.left = True
+        call.abort()
+        if ticket.is_read_elsewhere:
+            # It is for that thread to leave it, and this one has nothing to do with it any more.
+            ticket.threads.discard(threading.get_ident())
+        else:
+            self.leave(call, ticket)
+
+    def _remember(self, secrets: List[str]) -> None:
+        """Has the next calls mask what the runtime was told in this one, too: it may come up later."""
+        # Each stands where it was told last, so that what is forgotten is what was told the longest time ago.
+        latest_first = dict.fromkeys(reversed(self._told + secrets))
+        self._told = list(latest_first)[:MAX_TOLD][::-1]
+
+    # Whoever has the turn.
+
+    def use_next(self, batch: Batch) -> Optional[Received]:
+        """Moves the protocol on by the batch's next message; returns it if it is for the caller.
+
+        Raises `ProtocolError` where that is an upload request, and no more of them may be kept.
+
+        A message that is malformed, unknown or stale is for nobody. An upload request is kept in any case: it is
+        answered from there.
+        """
+        halves = self._halves
+        received = interpret(batch.items[batch.position], self.protocol, self.logger, halves, self._complaints)
+        if received is None:
+            batch.position += 1
+            return None
+        if received.event is Event.STREAM and self.protocol.state is State.ACTIVE:
+            # Nearly all messages are such: it is for the caller, and moves nothing.
+            batch.position += 1
+            return received
+        if halves.kept and received.event not in (Event.STREAM, Event.ARTIFACT) and self.protocol.state is State.ACTIVE:
+            # It ends the request, whose output it must not overtake: it is used by the next call of this.
+            return Received(Event.STREAM, halves.rest())
+        identity = (batch.end, batch.position)
+        if received.event is Event.ARTIFACT and not self.protocol.has_received(identity):
+            # Before the protocol moves on: rather twice than never.
+            self._keep(received.message)
+        elif received.event is Event.CONFIRM:
+            self.confirmed_in = batch.end
+        disposition = self.protocol.receive(received.event, identity)
+        batch.position += 1
+        return received if disposition is Disposition.DELIVER else None
+
+    def _keep(self, request: ArtifactUploadRequestMessageInterface) -> None:
+        if self.uploads.keep(request):
+            return
+        limit = self.connection.inbox.max_bytes
+        problem = f"the runtime announced more artifacts than may wait for answers (max_buffered: {limit} bytes)"
+        self.connection.fail(ConnectionClosed(problem, protocol_error=True))
+        if self.active is not None:
+            self.check_connection(self.active)
+
+    def _settle(self, call: Call) -> None:
+        """Brings the connection to rest: uses up what has come, and waits until the runtime owes nothing any more."""
+        inbox = self.connection.inbox
+        timer = self._probe_timer
+        while True:
+            self.use_all_queued()
+            if self.protocol.state in (State.ENDING, State.ENDED):
+                raise call.told(SessionStateError("the session has ended"))
+            self._rest()
+            self.check_connection(call)
+            if inbox.first() is None and not self.protocol.stale:
+                return
+            due_at = timer.due_at(call.now(), refused=self.protocol.state is State.REFUSED)
+            if call.now() >= due_at:
+                must_ask = not self.protocol.probing
+                if must_ask:
+                    self._probe()
+                timer.passed(call.now(), sent=must_ask)
+            else:
+                call.wait(due_at)
+
+    def use_all_queued(self, *, as_far_as_there_is_room: bool = False) -> None:
+        """Moves the protocol on by all that has come, for a caller that it cannot be for; keeps upload requests.
+
+        Args:
+            as_far_as_there_is_room: Stop where too many upload requests would be kept, which the caller answers then.
+        """
+        inbox, uploads = self.connection.inbox, self.uploads
+        batch = inbox.first()
+        while batch is not None:
+            while batch.position < len(batch.items):
+                if as_far_as_there_is_room and not uploads.has_room:
+                    return
+                self.use_next(batch)
+            self.connection.used_up(batch)
+            batch = inbox.first()
+
+    def _rest(self) -> None:
+        """Does what the protocol's state asks for, so that the connection comes to rest."""
+        state = self.protocol.state
+        in_flight = self.connection.in_flight
+        if state is State.UNSURE:
+            self._probe()
+        elif self.protocol.probing:
+            self._submit_barrier()
+        elif state is State.FREE:
+            self.connection.in_flight = None
+            self.connection.barrier_out = False
+        elif state is State.REFUSED and self.connection.barrier_out:
+            self.connection.barrier_out = False
+            if in_flight is not None:
+                # The agent goes on although its caller has got its error: nobody waits for the rest.
+                in_flight.cancel_on_runtime()
+
+    def _probe(self) -> None:
+        self._barrier = Outgoing(codec.encode(codec.encode_barrier(self.protocol.secrets)))
+        self.protocol.probe()
+        self._submit_barrier()
+
+    def _submit_barrier(self) -> None:
+        if self.protocol.probing and self._barrier is not None:
+            self.connection.barrier_out = True
+            self.connection.submit_once(self._barrier)
+
+    # The connection's thread.
+
+    def _rest_in_background(self) -> None:
+        if self.protocol.state in (State.ENDING, State.ENDED) or not self.turn.try_take(self._own_ticket):
+            return
+        try:
+            self.use_all_queued()
+            self._rest()
+        finally:
+            self.turn.leave(self._own_ticket)
+
+    # Errors.
+
+    def _wait(self, call: Call, until: float = math.inf) -> None:
+        try:
+            call.wait(until)
+        except RunTimeoutError as error:
+            if self.connection.is_open or not self.connection.last_failure or not call.is_own(error):
+                raise
+            why = scrub(self.connection.last_failure, self.secrets)
+            text = f"{error}: no connection to {self._origin} yet, the last attempt: {why}"
+            raise call.told(RunTimeoutError(text)) from None
+
+    def check_connection(self, call: Call) -> None:
+        """Raises as `next_batch` if the connection is over, and all that it brought is used up."""
+        inbox = self.connection.inbox
+        if inbox.exhausted:
+            raise call.told(connection_error(inbox.closed, self._origin, call.kind, call.secrets))

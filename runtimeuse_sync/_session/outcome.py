@@ -1,0 +1,157 @@
+"""What a call comes to: the result or the exception for what the runtime, or the connection, did last.
+
+Pure functions; no threads run here. This is where secrets are masked in what the runtime says.
+"""
+
+from typing import Any, List, Optional
+
+from .._connection.base import ConnectionClosed, NotATransport
+from .._error_text import MAX_CHARACTERS, beginning_of
+from .._wire.redaction import in_any_form, scrub, scrub_value
+from .._wire.request import Request
+from ..errors import (
+    AgentRuntimeError,
+    CommandFailedError,
+    ConnectionLostError,
+    ProtocolError,
+    RuntimeConnectionError,
+    RuntimeUseError,
+)
+from ..messages import ErrorMessageInterface
+from ..options import ExecuteCommandsOptions
+from ..results import CommandExecutionResult, CommandResultItem, QueryResult, TextResult
+from .output import Output
+from .printed import failed_command, stdout_seen, with_output
+
+#: The real runtime kills a command that prints more than this to stdout, in bytes: its exit code is -1 then.
+_KILLED_OVER = 1024 * 1024
+
+
+def outcome(request: Request, terminal: Any, secrets: List[str], output: Output) -> Any:
+    """Returns the result that a terminal message stands for.
+
+    Args:
+        request: What was asked.
+        terminal: The message; or an exception, in the place of one that was malformed.
+        secrets: What must not appear in an exception.
+        output: What the run has received, which completes the result; it learns how the run has ended.
+
+    Raises:
+        AgentRuntimeError: it is an error.
+        CommandFailedError: a command exited non-zero, and that is to be checked.
+        ProtocolError: it is malformed, or the end of another kind of request, or text where a schema was given.
+    """
+    if isinstance(terminal, Exception):
+        raise terminal
+    if isinstance(terminal, ErrorMessageInterface):
+        raise _error(terminal, secrets, output)
+    if terminal.message_type != request.result_type:
+        raise ProtocolError(f"the runtime answered a {request.kind} with a {terminal.message_type}")
+    if request.result_type == "result_message":
+        output.ended = True
+        _check_data(request, terminal.data, secrets)
+        return QueryResult(data=terminal.data, metadata=terminal.metadata)
+    output.results = terminal.results
+    _check_exit_codes(request, terminal.results, secrets, output)
+    return CommandExecutionResult(results=with_output(terminal.results, output))
+
+
+def _error(message: ErrorMessageInterface, secrets: List[str], output: Output) -> AgentRuntimeError:
+    output.answered = True
+    metadata = None if message.metadata is None else scrub_value(message.metadata, secrets)
+    said = scrub(message.error, secrets)
+    failed = failed_command(message.error, output, secrets)
+    if failed is None:
+        return AgentRuntimeError(said, metadata)
+    results, command, exit_code = failed
+    return CommandFailedError(said, metadata, results, command, exit_code)
+
+
+def _check_data(request: Request, data: Any, secrets: List[str]) -> None:
+    if getattr(request.options, "output_format_json_schema_str", None) is None or not isinstance(data, TextResult):
+        return
+    text = scrub(data.text, secrets)
+    raise ProtocolError(
+        f"the runtime answered with text, although the query gave a JSON schema: {beginning_of(text, MAX_CHARACTERS)}",
+        {"text": text},
+    )
+
+
+def _check_exit_codes(request: Request, results: List[CommandResultItem], secrets: List[str], output: Output) -> None:
+    if not isinstance(request.options, ExecuteCommandsOptions) or not request.options.check:
+        return
+    for place, item in enumerate(results):
+        if item.exit_code:
+            command = scrub(item.command, secrets)
+            why = ""
+            if item.exit_code == -1 and stdout_seen(results, place, output) >= _KILLED_OVER:
+                why = " (it had printed over 1 MiB to stdout, for which the real runtime kills a command)"
+            raise CommandFailedError(
+                f"command failed with exit code {item.exit_code}{why}: {beginning_of(command)}",
+                {"command": command, "exit_code": item.exit_code},
+                with_output(results, output, place, secrets),
+                command,
+                item.exit_code,
+            )
+
+
+def idle_error(seconds: Optional[float], message_count: int, last_message_type: Optional[str]) -> AgentRuntimeError:
+    """Returns the exception for a runtime that sent nothing for `idle_timeout` seconds."""
+    return AgentRuntimeError(
+        f"No message received from agent runtime for {seconds:g}s",
+        {
+            "timeout_type": "idle_timeout",
+            "idle_timeout": seconds,
+            "last_message_type": last_message_type,
+            "message_count": message_count,
+            "phase": "waiting_for_message",
+        },
+    )
+
+
+def connection_error(closed: Optional[BaseException], origin: str, kind: str, secrets: List[str]) -> Exception:
+    """Returns the public error for a connection that is closed: a `RuntimeUseError`, or a `TypeError` for no transport.
+
+    Args:
+        closed: Why.
+        origin: Where it led to, without secrets.
+        kind: What it was needed for.
+        secrets: What must not appear in its text.
+    """
+    if not isinstance(closed, ConnectionClosed):
+        error = ConnectionLostError(f"the connection failed: {type(closed).__name__}", {"in_flight": kind})
+        error.__cause__ = _presentable(closed, secrets)
+        return error
+    if isinstance(closed.cause, NotATransport):
+        return TypeError(str(closed.cause))
+    reason = scrub(str(closed), in_any_form(secrets))
+    public: RuntimeUseError
+    if closed.opening:
+        public = RuntimeConnectionError(f"could not connect to {origin}: {reason}", status=closed.status)
+    elif closed.protocol_error:
+        public = ProtocolError(reason, {"in_flight": kind})
+    else:
+        public = ConnectionLostError(f"the connection to {origin} was lost ({kind}): {reason}", {"in_flight": kind})
+    public.__cause__ = _presentable(closed.cause, secrets)
+    return public
+
+
+def _presentable(cause: Optional[BaseException], secrets: List[str]) -> Optional[BaseException]:
+    """Returns the cause of an error, unless a traceback of it would show a secret: then `None`."""
+    forms = in_any_form(secrets)
+    seen: List[BaseException] = []
+    waiting = [cause]
+    while waiting:
+        error = waiting.pop()
+        if error is None or any(error is known for known in seen):
+            continue
+        seen.append(error)
+        try:
+            texts = [str(error), repr(error), *getattr(error, "__notes__", ())]
+            inner = [each for each in getattr(error, "exceptions", ()) if isinstance(each, BaseException)]
+        except Exception:
+            return None  # What cannot be looked at is not shown.
+        if any(scrub(str(text), forms) != text for text in texts):
+            return None
+        waiting += [error.__cause__, error.__context__, *inner]
+    return cause

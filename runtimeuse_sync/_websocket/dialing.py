@@ -1,0 +1,144 @@
+"""Connecting to one of several addresses, whichever answers first (RFC 8305, "Happy Eyeballs").
+
+The next address is tried a quarter of a second after the one before, or as soon as that fails, while the earlier ones
+may still succeed. A network that swallows packets, as a sandbox's does while it boots, is asked by the operating
+system after 1, 3, 7 and 15 s only: so once all addresses have been tried in vain, they are tried anew, by fresh
+sockets beside the first ones, twice a second.
+
+Everything runs in the thread that will own the socket; all sockets are non-blocking, and all but the one that is
+returned are closed.
+"""
+
+import errno
+import itertools
+import socket
+from collections import deque
+from typing import Any, Deque, Dict, List, Optional
+
+from .http import OpeningFailed, OpeningInterrupted, os_failure
+from .opener import Addresses, Opener
+
+#: Seconds after which the next address is tried ("Connection Attempt Delay").
+NEXT_AFTER = 0.25
+
+#: Seconds of silence after the last address, and then from one fresh attempt to the next.
+_FIRST_AGAIN = 1.0
+AGAIN_AFTER = 0.5
+
+#: How many fresh attempts may be under way, beside the first one of each address.
+_MOST_FRESH = 2
+
+_UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
+
+
+def dial(addresses: Addresses, opener: Opener) -> socket.socket:
+    """Returns a connection to one of the addresses.
+
+    Raises:
+        OpeningFailed: none of them accepts one. Whatever the opener raises passes through.
+    """
+    race = _Race(opener)
+    try:
+        return race.run(interleaved(addresses))
+    except OpeningInterrupted as interrupted:
+        if race.failure is None:
+            raise
+        raise OpeningInterrupted(f"{interrupted}; one of the addresses: {race.failure}") from None
+    finally:
+        race.close()
+
+
+def interleaved(addresses: Addresses) -> Addresses:
+    """Returns addresses with their families taking turns, the first one's first (RFC 8305 §4)."""
+    families: Dict[int, List[Any]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    return [each for row in itertools.zip_longest(*families.values()) for each in row if each is not None]
+
+
+class _Race:
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        #: The attempts under way, in the order of their beginning, and where they go.
+        self._attempts: Dict[socket.socket, Any] = {}
+        self._fresh: Deque[socket.socket] = deque()
+        self.failure: Optional[OpeningFailed] = None
+
+    def run(self, addresses: Addresses) -> socket.socket:
+        waiting = deque(addresses)
+        rounds = itertools.cycle(addresses)
+        next_at = self._opener.now()
+        while waiting or self._attempts:
+            now = self._opener.now()
+            failure = self.failure
+            if now < next_at and self._attempts:
+                connected = self._wait(next_at - now)
+                if waiting and self.failure is not failure:
+                    next_at = now
+            elif waiting:
+                connected = self._start(waiting.popleft())
+                pause = NEXT_AFTER if waiting else _FIRST_AGAIN
+                next_at = now if waiting and self.failure is not failure else now + pause
+            else:
+                connected = self._start_anew(next(rounds))
+                next_at = now + AGAIN_AFTER
+            if connected is not None:
+                return connected
+        raise self.failure or OpeningFailed("the host name has no address", unheard=True)
+
+    def _start(self, address: Any) -> Optional[socket.socket]:
+        """Begins to connect; returns the socket if it is connected at once."""
+        family, kind, protocol, _, where = address
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            self.failure = os_failure(error, unheard=True)
+            return None
+        self._attempts[sock] = address
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        code = sock.connect_ex(where)
+        return None if code in _UNDER_WAY else self._ended(sock, code)
+
+    def _start_anew(self, address: Any) -> Optional[socket.socket]:
+        """Tries an address once more: packets may arrive by now."""
+        if len(self._fresh) >= _MOST_FRESH:
+            self._give_up(self._fresh[0])
+        before = list(self._attempts)
+        connected = self._start(address)
+        self._fresh.extend(sock for sock in self._attempts if sock not in before)
+        return connected
+
+    def _wait(self, seconds: float) -> Optional[socket.socket]:
+        for sock in self._opener.wait_for_any(list(self._attempts), seconds):
+            # One that has been given up in this round tells nothing any more.
+            if sock in self._attempts:
+                connected = self._ended(sock, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+                if connected is not None:
+                    return connected
+        return None
+
+    def _ended(self, sock: socket.socket, code: int) -> Optional[socket.socket]:
+        """Takes note of how an attempt has ended; returns its socket if it is connected."""
+        if code == 0:
+            self._forget(sock)
+            return sock
+        self.failure = os_failure(OSError(code, errno.errorcode.get(code, str(code))), unheard=True)
+        # Somebody answers there by now, so older attempts to the same address wait for what was lost.
+        address = self._attempts[sock]
+        for each in [other for other, where in self._attempts.items() if where == address]:
+            self._give_up(each)
+        return None
+
+    def _forget(self, sock: socket.socket) -> None:
+        del self._attempts[sock]
+        if sock in self._fresh:
+            self._fresh.remove(sock)
+
+    def _give_up(self, sock: socket.socket) -> None:
+        self._forget(sock)
+        sock.close()
+
+    def close(self) -> None:
+        for sock in list(self._attempts):
+            self._give_up(sock)

@@ -1,0 +1,244 @@
+"""Opening a WebSocket: name look-up, TCP, proxy, TLS, handshake, within one deadline and wakeable at every wait.
+
+Everything runs in the thread that will own the socket; the socket is non-blocking from the start, and each wait goes
+through the `Opener` it is given, which raises when the time is over or the opening is not wanted any more.
+
+The handshake itself is websocket-client's. It is given a stand-in for the socket that reads the whole answer first, so
+that a slow drip of header bytes is bounded, redirects are never followed (they would carry `Authorization` to another
+host), and cookies are not kept for the whole process.
+"""
+
+import socket
+import ssl
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from urllib.parse import unquote, urlsplit
+
+import websocket
+
+from .._wire.redaction import header_secrets, path_secrets, scrub, url_origin, url_secrets
+from .dialing import dial
+from .http import OpeningFailed, OpeningInterrupted, Wait, ask, os_failure, parse_status
+from .opener import Opener
+from .proxy import Proxy, host_and_port, proxy_for, tunnel
+from .refusal import refusal
+from .socks import check_extra, socks_tunnel
+
+#: What the client calls itself, unless the user says otherwise.
+USER_AGENT = "runtimeuse_sync"
+
+
+class Target(NamedTuple):
+    """Where to connect, and how.
+
+    Attributes:
+        url: The `ws://` or `wss://` URL.
+        headers: Sent with the handshake.
+        ssl_context: For `wss://`.
+        proxy: URL of a proxy; `None` asks the environment, `""` uses none.
+    """
+
+    url: str
+    headers: Dict[str, str]
+    ssl_context: Optional[ssl.SSLContext]
+    proxy: Optional[str]
+
+    def __repr__(self) -> str:
+        return f"Target({url_origin(self.url)!r})"
+
+    def secrets(self) -> List[str]:
+        """Returns what must not be shown of all this."""
+        headers = {name: value for name, value in self.headers.items() if value != USER_AGENT}
+        proxy = url_secrets(self.proxy) if self.proxy else []
+        return url_secrets(self.url) + path_secrets(self.url) + header_secrets(headers) + proxy
+
+
+def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes]:
+    """Opens a connection; returns the socket, non-blocking, and what the peer sent after its handshake.
+
+    Raises:
+        OpeningFailed: the attempt failed. Whatever the opener raises passes through.
+    """
+    parts = urlsplit(target.url)
+    host, zone = split_zone(parts.hostname or "")
+    secure = parts.scheme == "wss"
+    port = parts.port or (443 if secure else 80)
+    proxy = proxy_for(target.proxy, host, port, secure)
+    if proxy is None:
+        sock = dial(opener.look_up(host + zone, port), opener)
+    else:
+        sock = _connect_to_proxy(proxy, host, port, opener, target.secrets())
+    try:
+        opener.accepted()
+        if secure:
+            sock = _start_tls(sock, host, target.ssl_context, opener)
+        return sock, _handshake(sock, target, opener)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def split_zone(host: str) -> Tuple[str, str]:
+    """Returns a URL's host without the zone of an IPv6 address, and the zone as name look-ups take it: `%eth0`.
+
+    A URL writes it as `%25eth0` (RFC 6874). It means something on this machine only, so no server is told of it.
+    """
+    address, percent, zone = host.partition("%")
+    if not percent or ":" not in address:
+        return host, ""
+    return address, percent + unquote(zone[2:] if zone.startswith("25") else zone)
+
+
+def _connect_to_proxy(proxy: Proxy, host: str, port: int, opener: Opener, secrets: List[str]) -> socket.socket:
+    """Returns a connection to host and port through the proxy; what fails on the way is said to be the proxy's."""
+    try:
+        if proxy.scheme != "http":
+            # First: a proxy that cannot be reached is not what to look into then.
+            check_extra(proxy)
+        sock = dial(opener.look_up(proxy.hostname, proxy.port), opener)
+        try:
+            if proxy.scheme == "http":
+                tunnel(sock, host, port, proxy, opener, secrets)
+            else:
+                socks_tunnel(sock, host, port, proxy, opener)
+        except BaseException:
+            sock.close()
+            raise
+    except OpeningFailed as failure:
+        reason = scrub(str(failure), proxy.secrets())
+        through = f"through the proxy {host_and_port(proxy.hostname, proxy.port)}: {reason}"
+        raise OpeningFailed(
+            through,
+            retryable=failure.retryable,
+            status=failure.status,
+            retry_after=failure.retry_after,
+            unheard=failure.unheard,
+        ) from None
+    return sock
+
+
+def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext], wait: Wait) -> socket.socket:
+    context = context or ssl.create_default_context()
+    try:
+        secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    except (ssl.SSLError, ValueError) as error:
+        raise OpeningFailed(f"TLS: {error}") from error
+    except OSError as error:
+        _close_half_made(error)
+        raise os_failure(error) from error
+    try:
+        while True:
+            try:
+                secured.do_handshake()
+                return secured
+            except ssl.SSLWantReadError:
+                wait(secured, True, False)
+            except ssl.SSLWantWriteError:
+                wait(secured, False, True)
+    except ssl.SSLCertVerificationError as error:
+        secured.close()
+        raise OpeningFailed(f"the certificate of {host} is not valid: {error.verify_message}") from error
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError) as error:
+        secured.close()
+        raise OpeningFailed("the connection was closed during the TLS handshake", retryable=True) from error
+    except ssl.SSLError as error:
+        secured.close()
+        raise OpeningFailed(f"TLS: {error.reason or error}") from error
+    except OSError as error:
+        secured.close()
+        raise os_failure(error) from error
+    except BaseException:
+        secured.close()
+        raise
+
+
+def _close_half_made(error: OSError) -> None:
+    """Closes the socket that `wrap_socket` had taken over when it failed, which CPython before 3.13 forgets to do."""
+    frame = error.__traceback__
+    while frame is not None:
+        made = frame.tb_frame.f_locals.get("self")
+        if isinstance(made, ssl.SSLSocket):
+            made.close()
+        frame = frame.tb_next
+
+
+class _HandshakeSocket:
+    """What websocket-client's handshake takes for the socket: keeps the request, sends it when the answer is wanted."""
+
+    def __init__(self, sock: socket.socket, opener: Opener, target: Target) -> None:
+        self._offered = {name.lower() for name in target.headers}
+        self._sock = sock
+        self._opener = opener
+        self._target = target
+        self._request = b""
+        self._head = b""
+        self.rest = b""
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def settimeout(self, _: Optional[float]) -> None:
+        """The waits have their own limit."""
+
+    def send(self, data: bytes) -> int:
+        self._request += data
+        return len(data)
+
+    def recv(self, _: int) -> bytes:
+        if not self._head:
+            self._head = self._checked_answer()
+        # websocket-client asks for one byte after the other until it gets a newline, and joins what it has got. So it
+        # is given each line in two pieces, whatever the size it asks for: a call per byte takes a tenth of a query.
+        end = max(1, self._head.find(b"\n"))
+        taken, self._head = self._head[:end], self._head[end:]
+        return taken
+
+    def close(self) -> None:
+        """The socket is closed by who opened it."""
+
+    def _checked_answer(self) -> bytes:
+        head, self.rest = ask(self._sock, self._request, self._opener)
+        status, _ = parse_status(head)
+        if status != 101:
+            what = "the server refused the WebSocket handshake"
+            raise refusal(what, self._sock, (head, self.rest), self._opener, self._target.secrets())
+        lines = head.split(b"\r\n")
+        for line in lines:
+            name = line.split(b":", 1)[0].strip().lower()
+            if name in (b"sec-websocket-extensions", b"sec-websocket-protocol") and name.decode() not in self._offered:
+                # RFC 6455 §4.1: what the client did not offer must not be answered.
+                raise OpeningFailed(f"the server answered with a {name.decode('ascii')} that was not offered")
+        return b"\r\n".join(line for line in lines if not line.lower().startswith(b"set-cookie:"))
+
+
+def _host_without_zone(url: str) -> Optional[str]:
+    """Returns the `Host` header for a URL whose host has a zone; `None` for any other."""
+    if "%" not in url:
+        return None
+    parts = urlsplit(url)
+    address, zone = split_zone(parts.hostname or "")
+    if not zone:
+        return None
+    return host_and_port(address, parts.port) if parts.port else f"[{address}]"
+
+
+def _handshake(sock: socket.socket, target: Target, opener: Opener) -> bytes:
+    headers = dict(target.headers)
+    host = next((headers.pop(name) for name in list(headers) if name.lower() == "host"), None)
+    host = host or _host_without_zone(target.url)
+    stand_in = _HandshakeSocket(sock, opener, target)
+    client: Any = websocket.WebSocket(enable_multithread=False)
+    try:
+        client.connect(
+            target.url,
+            socket=stand_in,
+            header=[f"{name}: {value}" for name, value in headers.items()],
+            host=host,
+            suppress_origin=True,
+            redirect_limit=0,
+        )
+    except (OpeningFailed, OpeningInterrupted):
+        raise
+    except Exception as error:
+        # Whatever websocket-client trips over in a strange answer. Not chained: its text may hold headers.
+        raise OpeningFailed(f"the server's answer is no WebSocket handshake ({type(error).__name__})") from None
+    return stand_in.rest

@@ -1,0 +1,220 @@
+"""One open WebSocket connection, without a thread: what its owner calls when the socket is ready.
+
+Only one thread may use a `WebSocketLink` (the connection's, see `_socket_connection.py`): every operation is
+non-blocking, so one owner is enough. TLS makes it necessary, for it is not full duplex: two threads that read and write
+one OpenSSL object at once corrupt it. A send that failed, or was given up half-way, ends the connection.
+"""
+
+import ssl
+from collections import deque
+from typing import Any, Deque, List, Optional, Tuple
+
+from . import frames
+
+# How much is read at once: the more comes, the more. Large buffers are dear to allocate for a small message; but a read
+# lets the interpreter go, so a large one is made while the caller's thread is busy with what came before.
+_LEAST_READ = 16 * 1024
+_MOST_READ = 1024 * 1024
+# TLS gives 16 KiB at a time, which take several times as long: what is to be sent, or closed, must not wait for more.
+_MOST_READ_SECURE = 128 * 1024
+_SENT_AT_ONCE = 256 * 1024
+_FLUSH_SIZE = 1024 * 1024
+
+# Pings that may wait for their answers: of more than these, the oldest stay without, as RFC 6455 §5.5.3 allows. To
+# answer every one would let a peer that never reads fill the memory.
+_MAX_PONGS = 16
+
+
+class Disconnected(Exception):
+    """The connection is over; the text says why.
+
+    Attributes:
+        protocol_error: Whether the peer broke the rules (rather than closed, or vanished).
+        lost: Whether it ended without a close frame of either side.
+        close: The peer's close frame, if that ended it.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        protocol_error: bool = False,
+        lost: bool = False,
+        close: Optional[frames.Close] = None,
+    ) -> None:
+        super().__init__(reason)
+        self.protocol_error = protocol_error
+        self.lost = lost
+        self.close = close
+
+
+class WebSocketLink:
+    """An open WebSocket connection: a non-blocking socket, the parser of what comes in, the bytes that wait to go out.
+
+    Attributes:
+        sock: The socket, non-blocking.
+        wants_write: Whether bytes wait until the socket can be written to.
+        disconnected: Why it is over, once it is.
+        unsent: How many bytes are queued that the socket has not taken.
+    """
+
+    def __init__(self, sock: Any, received: bytes, max_message_size: int) -> None:
+        self.sock = sock
+        self.wants_write = False
+        self.disconnected: Optional[Disconnected] = None
+        self.unsent = 0
+        self._parser = frames.FrameParser(max_message_size)
+        self._out: Deque[memoryview] = deque()
+        self._secure = isinstance(sock, ssl.SSLSocket)
+        self._first = received
+        self._read_all = False
+        self._read_size = _LEAST_READ
+        self._pongs: Deque[bytes] = deque(maxlen=_MAX_PONGS)
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether something has been received that the operating system does not know of any more."""
+        return bool(self._first) or (self._secure and not self._read_all and self.sock.pending() > 0)
+
+    def queue_text(self, payload: bytes) -> None:
+        """Queues a text message; `flush` sends it."""
+        self._queue(frames.frame(frames.TEXT, payload))
+
+    def queue_ping(self) -> None:
+        """Queues a ping."""
+        self._queue(frames.frame(frames.PING, frames.ping_payload()))
+
+    def _queue(self, data: bytes) -> None:
+        self._out.append(memoryview(data))
+        self.unsent += len(data)
+
+    def _queue_close(self, data: bytes) -> None:
+        # Nothing may follow a close frame (RFC 6455 §5.5.1), so what pings are owed goes before it.
+        while self._pongs:
+            self._queue(frames.frame(frames.PONG, self._pongs.popleft()))
+        self._queue(data)
+
+    def flush(self) -> bool:
+        """Sends what is queued, as far as the socket takes it; returns whether it took anything."""
+        progress = False
+        self.wants_write = False
+        left = _FLUSH_SIZE
+        while self.disconnected is None:
+            if self._pongs and not self._out:
+                self._queue(frames.frame(frames.PONG, self._pongs.popleft()))
+            if not self._out:
+                break
+            if left <= 0:
+                # Not all of a large request at once: its owner looks at other things, too.
+                self.wants_write = True
+                break
+            # On TLS a send that could not be done must be tried again with the very same bytes: hence views.
+            chunk = self._out[0][:_SENT_AT_ONCE]
+            try:
+                sent = self.sock.send(chunk)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self.wants_write = True
+                break
+            except ssl.SSLWantReadError:
+                break  # The next read makes it possible.
+            except OSError as error:
+                # What had arrived before can still be read: it may be the result.
+                self._out.clear()
+                self.disconnected = Disconnected(f"sending failed: {error.strerror or type(error).__name__}", lost=True)
+                break
+            progress = True
+            left -= sent
+            self.unsent -= sent
+            if sent == len(self._out[0]):
+                self._out.popleft()
+            else:
+                self._out[0] = self._out[0][sent:]
+        return progress
+
+    def read(self) -> Tuple[List[str], bool]:
+        """Reads what has arrived, two MiB at most.
+
+        Returns:
+            The complete messages, and whether anything at all was received. Pings are answered on the way; if this was
+            the end of the connection, `disconnected` says so.
+        """
+        messages: List[str] = []
+        received = 0
+        most = _MOST_READ_SECURE if self._secure else _MOST_READ
+        while received < most and not self._read_all:
+            data = self._first or self._read_some()
+            if not data:
+                break
+            whole_read = not self._first and len(data) == self._read_size
+            self._first = b""
+            self._adapt(len(data))
+            received += len(data)
+            self._parse(data, messages)
+            if not whole_read and not self._secure:
+                break
+        return messages, received > 0
+
+    def _adapt(self, received: int) -> None:
+        if received == self._read_size:
+            self._read_size = min(2 * received, _MOST_READ)
+        elif received < self._read_size // 4:
+            self._read_size = max(self._read_size // 2, _LEAST_READ)
+
+    def _read_some(self) -> bytes:
+        try:
+            data: bytes = self.sock.recv(self._read_size)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return b""
+        except ssl.SSLWantWriteError:
+            self.wants_write = True
+            return b""
+        except OSError as error:
+            self._no_more(f"receiving failed: {error.strerror or type(error).__name__}", lost=True)
+            return b""
+        if not data:
+            self._no_more("the runtime closed the connection without a closing handshake", lost=True)
+        return data
+
+    def _parse(self, data: bytes, messages: List[str]) -> None:
+        parsed, error = self._parser.feed(data)
+        for item in parsed:
+            if type(item) is str:
+                messages.append(item)
+            elif isinstance(item, frames.Binary):
+                messages.append(item.payload.decode("utf-8", "replace"))
+            elif isinstance(item, frames.Ping):
+                self._pongs.append(item.payload)
+            elif isinstance(item, frames.Close):
+                self._closed_by_peer(item)
+        if error is not None:
+            self._queue_close(frames.close_frame(error.code, str(error)))
+            self.flush()
+            broke = "" if error.code == frames.TOO_BIG else "the runtime broke the WebSocket protocol: "
+            self._no_more(f"{broke}{error}", protocol_error=True)
+
+    def _closed_by_peer(self, close: frames.Close) -> None:
+        # RFC 6455 §5.5.1: answered with a close frame of the same code; 1005 stands for a frame without any.
+        self._queue_close(frames.frame(frames.CLOSE, b"") if close.code == 1005 else frames.close_frame(close.code))
+        self.flush()
+        why = f": {close.reason}" if close.reason else ""
+        self._no_more(f"the runtime closed the connection (close code {close.code}{why})", close=close)
+
+    def _no_more(
+        self, reason: str, *, protocol_error: bool = False, lost: bool = False, close: Optional[frames.Close] = None
+    ) -> None:
+        self._read_all = True
+        if self.disconnected is None:
+            self.disconnected = Disconnected(reason, protocol_error=protocol_error, lost=lost, close=close)
+
+    def lose(self, reason: str) -> None:
+        """Takes the connection for lost, without a word to the peer."""
+        self._no_more(reason, lost=True)
+
+    def finish(self) -> None:
+        """Sends what the socket still takes, a close frame last, and closes the socket; never waits for the peer."""
+        if self.disconnected is None:
+            self._queue_close(frames.close_frame(frames.NORMAL_CLOSURE))
+            self.flush()
+        self._no_more("the connection was closed")
+        self._out.clear()
+        self.sock.close()

@@ -1,0 +1,114 @@
+"""The agents that come with the runtime: `echo`, `shell`, and `openai` from its own module. All are tasks on the loop.
+
+`shell` runs its process by `processes.py`, with the threads and tasks named there.
+"""
+
+import json
+from typing import Any, Callable, Dict, List, Optional
+
+from ..commands import cut_note
+from ..failures import RequestFailedError
+from ..processes import ProcessRunner
+from ..redaction import Redactor, StreamRedactor
+from .base import Invocation, RunFunction, asked_schema, schema_errors
+from .openai import openai_agent
+from .sender import AsyncSender
+
+#: How much of a script's stderr is kept for its error, in characters.
+_STDERR_LIMIT = 4000
+
+
+def built_in_agents(processes: ProcessRunner, max_stdout: Optional[int]) -> Dict[str, Callable[[], RunFunction]]:
+    """Returns what makes the built-in agents, by name."""
+    return {
+        "echo": lambda: echo,
+        "openai": lambda: openai_agent(processes),
+        "shell": lambda: ShellAgent(processes, max_stdout).run,
+    }
+
+
+async def echo(invocation: Invocation, _: AsyncSender) -> Any:
+    """Returns the prompt; with a schema, the prompt's JSON.
+
+    Raises:
+        RequestFailedError: there is a schema, and the prompt is no JSON object that keeps to it.
+    """
+    return _result(invocation, invocation.user_prompt, "the prompt")
+
+
+class ShellAgent:
+    """Takes the prompt for a shell script and runs it.
+
+    Each line that it prints is an assistant message. The result is its whole stdout: as text, or, with a schema, as the
+    JSON that it is. An exit code other than 0 is an error, which has the end of stderr in its `error_details`.
+
+    Args:
+        processes: What runs it.
+        max_stdout: The most characters that a text result has; `None` is no limit.
+    """
+
+    def __init__(self, processes: ProcessRunner, max_stdout: Optional[int] = None) -> None:
+        self._processes = processes
+        self._max_stdout = max_stdout
+
+    async def run(self, invocation: Invocation, sender: AsyncSender) -> Any:
+        """Runs the prompt.
+
+        Raises:
+            RequestFailedError: the script failed, or did not print what the schema asks for.
+        """
+        schema = asked_schema(invocation)
+        printed: List[str] = []
+        errors: List[str] = []
+        # Masked before it is cut into lines, as a secret may have several.
+        redactor = Redactor(invocation.secrets)
+        masking = {"stdout": StreamRedactor(redactor), "stderr": StreamRedactor(redactor)}
+        # The line that has not ended yet, in pieces: there may be any number of them before it does.
+        begun: List[str] = []
+
+        async def send_lines(text: str) -> None:
+            *lines, rest = text.split("\n")
+            for end in lines:
+                line = "".join([*begun, end])
+                begun.clear()
+                await sender.send_assistant_message([line])
+            if rest:
+                begun.append(rest)
+
+        async def on_output(stream: str, text: str) -> None:
+            if stream == "stdout":
+                printed.append(text)
+                await send_lines(masking["stdout"].feed(text))
+            else:
+                errors.append(masking["stderr"].feed(text))
+                errors[:] = ["".join(errors)[-_STDERR_LIMIT:]]
+
+        exit_code = await self._processes.run(invocation.user_prompt, None, invocation.env, on_output)
+        await send_lines(masking["stdout"].flush())
+        if begun:
+            await sender.send_assistant_message(["".join(begun)])
+        if exit_code != 0:
+            raise RequestFailedError(
+                f"the script failed with exit code: {exit_code}", "".join(errors) + masking["stderr"].flush()
+            )
+        text = "".join(printed)
+        if schema is None and self._max_stdout is not None and len(text) > self._max_stdout:
+            # Masked before it is cut: what a cut leaves of a secret could not be recognised any more.
+            return redactor.text(text)[: self._max_stdout] + cut_note(self._max_stdout, len(text))
+        return _result(invocation, text, "what the script printed")
+
+
+def _result(invocation: Invocation, text: str, what: str) -> Any:
+    schema = asked_schema(invocation)
+    if schema is None:
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestFailedError(f"{what} is not JSON, which the output format asks for") from None
+    wrong = schema_errors(value, schema)
+    if wrong:
+        raise RequestFailedError(f"{what} does not keep to the schema: {wrong[0]}", "\n".join(wrong))
+    if not isinstance(value, dict):
+        raise RequestFailedError(f"{what} must be a JSON object")
+    return value

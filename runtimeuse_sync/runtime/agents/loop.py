@@ -1,0 +1,111 @@
+"""The event loop that users' `async` agents run on: not the runtime's own, so that no agent keeps it from answering.
+
+Owns one thread per runtime (`runtimeuse-agents`), started with the first run of such an agent. All of them share it, as
+they may share what belongs to one loop: clients, locks, connections. `AgentLoop` itself is used on the runtime's loop.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+from typing import Any, Callable, Coroutine, Optional, Tuple, TypeVar
+
+from .. import _loop
+from ..workers import Workers
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("runtimeuse_sync.runtime")
+
+#: How long tasks that are left at the runtime's stop get to end, in seconds.
+_PATIENCE = 1.0
+
+
+class AgentLoop:
+    """Runs coroutines in the agents' thread.
+
+    Args:
+        workers: Starts the thread, and remembers it.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        # Set once, and read in the thread.
+        self._stopped = False
+
+    async def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Runs the coroutine that `function` returns as a task of its own, in the caller's context.
+
+        When the calling task is cancelled, that task is, too, and is waited for; a second cancel ends the wait.
+
+        Raises:
+            RuntimeError: the thread cannot be started.
+            BaseException: whatever the coroutine raised.
+        """
+        here = asyncio.get_running_loop()
+        there = self._started()
+        outcome: asyncio.Future[Tuple[Optional[BaseException], Any]] = here.create_future()
+        running: Optional[asyncio.Task[T]] = None
+
+        def deliver(error: Optional[BaseException], value: Any) -> None:
+            if not outcome.done():
+                outcome.set_result((error, value))
+
+        def done(task: "asyncio.Task[T]") -> None:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            with contextlib.suppress(RuntimeError):  # the runtime has stopped without waiting for this any longer
+                here.call_soon_threadsafe(deliver, error, None if error is not None else task.result())
+
+        def begin() -> None:
+            nonlocal running
+            running = there.create_task(function())
+            running.add_done_callback(done)
+
+        def cancel() -> None:
+            if running is not None:
+                running.cancel()
+
+        there.call_soon_threadsafe(begin, context=contextvars.copy_context())
+        try:
+            error, value = await asyncio.shield(outcome)
+        except asyncio.CancelledError:
+            with contextlib.suppress(RuntimeError):  # the thread has ended without waiting for this any longer
+                there.call_soon_threadsafe(cancel)
+            await asyncio.wait({outcome})
+            raise
+        if error is not None:
+            raise error
+        result: T = value
+        return result
+
+    def stop(self) -> None:
+        """Has the thread end; those who wait for it are the workers' `join`."""
+        self._stopped = True
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            loop = asyncio.new_event_loop()
+            try:
+                self._workers.start("runtimeuse-agents", self._run, loop)
+            except BaseException:
+                loop.close()
+                raise
+            self._loop = loop
+        return self._loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            while not self._stopped:
+                try:
+                    # An agent may stop it, too: whoever else runs on it does not end with that.
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    # From a task that an agent has started, and meant for the program: it ends this task, and no agent.
+                    _logger.warning("A task of an agent raised %s", type(error).__name__)
+        finally:
+            _loop.end(loop, _PATIENCE)

@@ -1,0 +1,247 @@
+"""The built-in agent `openai`: the OpenAI Agents SDK with a tool that runs shell commands.
+
+Runs as a task on the event loop, with the SDK's own tasks below it; commands run by `processes.py`. It speaks the chat
+completions API, which OpenAI and all servers of local models understand, and reaches nothing but the base URL, as the
+SDK's tracing is off.
+"""
+
+import asyncio
+import json
+from typing import Any, Dict, List, Optional, Set
+
+from ..failures import RequestFailedError
+from ..processes import ProcessRunner
+from ..redaction import Redactor, StreamRedactor
+from .base import Invocation, RunFunction, agent_environment, asked_schema, schema_errors
+from .sender import AsyncSender
+
+#: How often the model may be asked in one run.
+_MAX_TURNS = 100
+#: How much of a command's output the model is shown, in characters: so much of its beginning, and of its end.
+_SHOWN = 10_000
+
+#: The usage in the result's metadata, by the names that the SDK for JavaScript has, and so the real runtime.
+_USAGE = {
+    "requests": "requests",
+    "inputTokens": "input_tokens",
+    "outputTokens": "output_tokens",
+    "totalTokens": "total_tokens",
+}
+
+_SHELL_PARAMETERS: Dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "command": {"type": "string", "description": "What the shell shall run. It has no terminal and no input."},
+        "cwd": {
+            "type": ["string", "null"],
+            "description": "The directory to run it in; null is the working directory.",
+        },
+    },
+    "required": ["command", "cwd"],
+    "additionalProperties": False,
+}
+
+
+def openai_agent(processes: ProcessRunner) -> RunFunction:
+    """Returns the agent.
+
+    Raises:
+        ImportError: the SDK is not installed.
+    """
+    try:
+        import agents
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"the agent 'openai' needs the package {error.name!r}, which is not installed: "
+            'pip install "runtimeuse_sync[runtime,openai]" (Python 3.10 or later)',
+            name=error.name,
+        ) from error
+    if not hasattr(agents, "Runner"):
+        raise ImportError(f"the module 'agents' at {agents.__file__} is not the OpenAI Agents SDK")
+    return OpenAIAgent(processes).run
+
+
+class OpenAIAgent:
+    """Asks a model, runs the commands that it wants, and returns its last answer.
+
+    Each message of the model is an assistant message. The result is the last one: as text, or, with a schema, as the
+    JSON that it is. The metadata has the `usage` of tokens.
+
+    `OPENAI_API_KEY` and `OPENAI_BASE_URL` are taken from the client's `agent_env`, else from the runtime's environment.
+    """
+
+    def __init__(self, processes: ProcessRunner) -> None:
+        self._processes = processes
+
+    async def run(self, invocation: Invocation, sender: AsyncSender) -> Any:
+        """Runs one invocation.
+
+        Raises:
+            RequestFailedError: there is no API key, or the answer is not what the schema asks for.
+            Exception: whatever the SDK raises, such as `openai.APIStatusError`.
+        """
+        from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, RunConfig, Runner
+        from openai import AsyncOpenAI
+
+        environment = agent_environment(invocation)
+        base_url = environment.get("OPENAI_BASE_URL") or None
+        # Servers of local models ask for none, but the SDK wants one.
+        key = environment.get("OPENAI_API_KEY") or ("none" if base_url else None)
+        if key is None:
+            raise RequestFailedError("the agent 'openai' needs OPENAI_API_KEY, or OPENAI_BASE_URL for a local model")
+        tool = _ShellTool(self._processes, invocation)
+        async with AsyncOpenAI(api_key=key, base_url=base_url) as client:
+            agent: Any = Agent(
+                name="agent",
+                instructions=invocation.system_prompt or None,
+                model=OpenAIChatCompletionsModel(invocation.model, client),
+                # Streaming servers tell the usage only if asked.
+                model_settings=ModelSettings(include_usage=True),
+                tools=[tool.definition()],
+                output_type=_output_type(asked_schema(invocation)),
+            )
+            running = Runner.run_streamed(
+                agent,
+                invocation.user_prompt,
+                max_turns=_MAX_TURNS,
+                run_config=RunConfig(tracing_disabled=True),
+            )
+            try:
+                async for event in running.stream_events():
+                    blocks = _text_blocks(event)
+                    if blocks:
+                        await sender.send_assistant_message(blocks)
+            finally:
+                running.cancel()
+                await tool.end()
+        usage = running.context_wrapper.usage
+        counted = {name: getattr(usage, attribute) for name, attribute in _USAGE.items()}
+        return running.final_output, {"model": invocation.model, "usage": counted}
+
+
+def _text_blocks(event: Any) -> List[str]:
+    """Returns the texts of a message that the model has completed; nothing for any other event."""
+    if event.type != "run_item_stream_event" or event.item.type != "message_output_item":
+        return []
+    parts = [getattr(part, "text", None) or getattr(part, "refusal", None) for part in event.item.raw_item.content]
+    return [part for part in parts if part]
+
+
+class _ShellTool:
+    """Runs the model's commands, each in a process group of its own, and knows those that run."""
+
+    def __init__(self, processes: ProcessRunner, invocation: Invocation) -> None:
+        self._processes = processes
+        self._invocation = invocation
+        self._redactor = Redactor(invocation.secrets)
+        self._running: Set[asyncio.Task[str]] = set()
+
+    def definition(self) -> Any:
+        from agents import FunctionTool
+
+        async def invoke(_: Any, arguments: str) -> str:
+            try:
+                parsed = json.loads(arguments)
+                command, cwd = parsed["command"], parsed.get("cwd")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                command = cwd = None
+            if not isinstance(command, str) or not isinstance(cwd, (str, type(None))):
+                return 'The arguments must be {"command": string, "cwd": string or null}.'
+            # A task of our own, since the SDK need not wait for its tasks when it is cancelled.
+            task = asyncio.ensure_future(self._run(command, cwd))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            return await task
+
+        return FunctionTool(
+            name="shell",
+            description="Runs a shell command; returns its exit code and what it printed.",
+            params_json_schema=_SHELL_PARAMETERS,
+            on_invoke_tool=invoke,
+        )
+
+    async def end(self) -> None:
+        """Ends the commands that still run; returns when they have ended."""
+        running = set(self._running)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    async def _run(self, command: str, cwd: Optional[str]) -> str:
+        # What goes to the model leaves the runtime, too.
+        streams = {"stdout": _Shown(self._redactor), "stderr": _Shown(self._redactor)}
+
+        async def on_output(stream: str, text: str) -> None:
+            streams[stream].add(text)
+
+        try:
+            code = await self._processes.run(command, cwd, self._invocation.env, on_output)
+        except (OSError, ValueError) as error:
+            return self._redactor.text(f"The command could not be started: {error}")
+        shown = [f"exit code: {code}"]
+        for name, stream in streams.items():
+            text = stream.end()
+            if text:
+                shown.append(f"{name}:\n{text}")
+        return "\n".join(shown)
+
+
+class _Shown:
+    """The masked beginning and end of an output."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._masking = StreamRedactor(redactor)
+        self._head = ""
+        self._tail = ""
+        self._left_out = 0
+
+    def add(self, text: str) -> None:
+        self._keep(self._masking.feed(text))
+
+    def end(self) -> str:
+        self._keep(self._masking.flush())
+        note = f"\n[… {self._left_out} characters left out …]\n" if self._left_out else ""
+        return self._head + note + self._tail
+
+    def _keep(self, text: str) -> None:
+        room = _SHOWN - len(self._head)
+        self._head += text[:room]
+        rest = self._tail + text[room:]
+        self._tail = rest[-_SHOWN:]
+        self._left_out += len(rest) - len(self._tail)
+
+
+def _output_type(schema: Optional[Dict[str, Any]]) -> Any:
+    if schema is None:
+        return None
+    wanted: Dict[str, Any] = schema
+    from agents import AgentOutputSchemaBase, ModelBehaviorError
+
+    class Output(AgentOutputSchemaBase):
+        def is_plain_text(self) -> bool:
+            return False
+
+        def name(self) -> str:
+            return "result"
+
+        def json_schema(self) -> Dict[str, Any]:
+            return dict(wanted)
+
+        def is_strict_json_schema(self) -> bool:
+            # Strict mode allows only some schemas; the answer is checked here in any case.
+            return False
+
+        def validate_json(self, json_str: str) -> Any:
+            try:
+                value = json.loads(json_str)
+            except (ValueError, RecursionError):
+                raise ModelBehaviorError("the model's answer is not JSON, which the output format asks for") from None
+            wrong = schema_errors(value, wanted)
+            if wrong:
+                raise ModelBehaviorError(f"the model's answer does not keep to the schema: {wrong[0]}")
+            if not isinstance(value, dict):
+                raise ModelBehaviorError("the model's answer must be a JSON object")
+            return value
+
+    return Output()

@@ -1,0 +1,121 @@
+"""The uploads of one connection: as many at once as is good, those of one file in order, and what became of them.
+
+Each upload is a task on the event loop, which watches its progress, and one worker thread (`upload.py`). One that makes
+progress is never given up, however long it takes; one that makes none for `upload_timeout` is broken off.
+"""
+
+import asyncio
+from typing import Dict, Optional, Set
+
+from ..._wire.redaction import mask_url
+from ..http_transfer import TransferAbortedError
+from ..redaction import RedactingLogger
+from ..requests import UploadResponse
+from ..settings import RuntimeSettings
+from ..workers import Workers
+from .upload import FileGoneError, Upload, UploadError
+
+_AT_ONCE = 32
+#: How often an upload is looked at, in seconds; more often where `upload_timeout` is short.
+_LOOK = 1.0
+
+
+class Uploads:
+    """The uploads of one connection.
+
+    Attributes:
+        failed: Why a file's last upload failed, by its path; not those that went well, or whose files are gone.
+    """
+
+    def __init__(self, settings: RuntimeSettings, workers: Workers, log: RedactingLogger) -> None:
+        self.failed: Dict[str, str] = {}
+        self._settings = settings
+        self._workers = workers
+        self._log = log
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._running: Set[asyncio.Task[None]] = set()
+        # By path: the newest upload that has not ended, and its task.
+        self._newest: Dict[str, Upload] = {}
+        self._tasks: Dict[Upload, asyncio.Task[None]] = {}
+
+    def start(self, path: str, response: UploadResponse) -> None:
+        """Begins to upload a file; one of the same file that is not done is given up, and waited for."""
+        upload = Upload(path, response)
+        older = self._newest.get(path)
+        before = None
+        if older is not None:
+            older.supersede()
+            before = self._tasks[older]
+        self._newest[path] = upload
+        task = self._tasks[upload] = asyncio.ensure_future(self._upload(upload, before))
+        self._running.add(task)
+        task.add_done_callback(lambda task: self._ended(upload, task))
+
+    def _ended(self, upload: Upload, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        del self._tasks[upload]
+        if self._newest.get(upload.path) is upload:
+            del self._newest[upload.path]
+
+    async def finish(self) -> None:
+        """Waits for all uploads, those that begin meanwhile included."""
+        while self._running:
+            await asyncio.wait(set(self._running))
+
+    async def abort(self) -> None:
+        """Ends all uploads at once; returns when their threads have ended."""
+        running = set(self._running)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    async def _upload(self, upload: Upload, before: "Optional[asyncio.Task[None]]") -> None:
+        path, url = upload.path, mask_url(upload.response.presigned_url)
+        try:
+            if before is not None:
+                await asyncio.wait({before})
+            async with self._slots:
+                if upload.superseded:
+                    raise TransferAbortedError
+                await self._put(upload)
+        except asyncio.CancelledError:
+            self.failed[path] = "given up"
+            self._log.warning("Upload of %s to %s was given up: the runtime stops", path, url)
+            raise
+        except FileGoneError as error:
+            self.failed.pop(path, None)
+            self._log.error("Upload of %s to %s failed: %s", path, url, error)
+        except Exception as error:
+            if upload.superseded:
+                self._log.info("Upload of %s to %s was given up for a newer version of the file", path, url)
+                return
+            # By type: the texts of other errors may have the signed URL.
+            reason = str(error) if isinstance(error, UploadError) else type(error).__name__
+            self.failed[path] = reason
+            self._log.error("Upload of %s to %s failed: %s", path, url, reason)
+        else:
+            self.failed.pop(path, None)
+            self._log.info("Uploaded %s to %s", path, url)
+
+    async def _put(self, upload: Upload) -> None:
+        """Puts a file in a worker thread; breaks off what makes no progress. Raises as `Upload.put`."""
+        putting = asyncio.ensure_future(
+            self._workers.run("runtimeuse-upload", upload.put, self._settings, on_cancel=upload.abort)
+        )
+        loop = asyncio.get_running_loop()
+        limit = self._settings.upload_timeout
+        progress, since = upload.progress, loop.time()
+        try:
+            while not putting.done():
+                await asyncio.wait({putting}, timeout=min(_LOOK, limit / 4))
+                now = upload.progress
+                if now != progress:
+                    progress, since = now, loop.time()
+                elif loop.time() - since >= limit:
+                    upload.break_off(progress)
+        except asyncio.CancelledError:
+            putting.cancel()
+            await asyncio.wait({putting})
+            raise
+        putting.result()

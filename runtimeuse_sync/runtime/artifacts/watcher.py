@@ -1,0 +1,231 @@
+"""The artifacts of one connection: watches directories, announces files, matches the client's answers to them.
+
+One task on the event loop looks at the directories in turn; the looks themselves run in a worker thread
+(`runtimeuse-scan`), one at a time. Uploads have tasks and threads of their own (`uploads.py`).
+"""
+
+import asyncio
+import os
+import time
+from typing import Any, Dict, List, Optional, Set, Tuple
+
+from ..._wire.redaction import MASK
+from ..outbox import ClientGoneError, Outbox, encode
+from ..redaction import RedactingLogger
+from ..requests import UploadResponse
+from ..settings import RuntimeSettings
+from ..workers import Workers
+from .scanner import Scanner
+from .uploads import Uploads
+
+#: The looks may take no more than this part of the time, however large the directories are.
+_LARGEST_SHARE = 0.1
+#: As long as nothing changes, each pause between two looks is this much longer than the one before, up to so many times
+#: the first one.
+_SLOWER = 1.5
+_SLOWEST = 8.0
+
+
+class Artifacts:
+    """Everything about artifacts on one connection."""
+
+    def __init__(self, settings: RuntimeSettings, workers: Workers, outbox: Outbox, log: RedactingLogger) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._outbox = outbox
+        self._log = log
+        self._uploads = Uploads(settings, workers, log)
+        self._scanner = Scanner(settings.artifact_settle)
+        # A scan and what it announces belong together.
+        self._scanning = asyncio.Lock()
+        self._pause = settings.artifact_scan_interval
+        # A request may be about to change something: tells the watching task to look often again.
+        self._stirred = asyncio.Event()
+        self._watching: Optional[asyncio.Task[None]] = None
+        # Announced and not answered: by the path as it was sent, where a secret may have been masked, the real paths.
+        self._unanswered: Dict[str, List[str]] = {}
+        self._names = _MaskedNames()
+        self._answered = asyncio.Event()
+
+    async def watch(self, directories: List[str], ignore_content: Optional[str]) -> None:
+        """Watches more directories from now on, and announces at once what they already hold.
+
+        Raises:
+            OSError: a directory cannot be made.
+            ClientGoneError: the client is gone.
+            ImportError: `pathspec` is not installed.
+        """
+        self._stirred.set()
+        if not directories:
+            return
+        async with self._scanning:
+            for directory in directories:
+                self._scanner.add(self._settings.path(directory), ignore_content)
+        # Before the first look, which a cancel of its request may end.
+        if self._watching is None:
+            self._watching = asyncio.ensure_future(self._watch())
+        await self._scan()
+
+    def answer(self, response: UploadResponse) -> None:
+        """Takes the client's answer to an announcement and begins the upload."""
+        paths = self._unanswered.get(response.filepath)
+        if not paths:
+            self._log.warning("Ignored an upload response for a file that was not announced: %s", response.filepath)
+            return
+        self._uploads.start(paths.pop(0), response)
+        if not paths:
+            del self._unanswered[response.filepath]
+        self._answered.set()
+
+    async def finish(self) -> str:
+        """Ends an orderly session: waits for late files and for answers, each for its time, and for all uploads.
+
+        Returns:
+            What to tell the client of files that were not uploaded; nothing if all were.
+
+        Raises:
+            ClientGoneError: the client is gone.
+        """
+        if self._scanner.watches:
+            await asyncio.sleep(self._settings.end_session_delay)
+            await self._settle()
+            await self.stop_watching()
+            # Whatever has not settled by now is announced all the same: better a file that still grows than none.
+            await self._scan(everything=True)
+            await self._until_answered()
+        await self._uploads.finish()
+        if self._unanswered:
+            self._log.warning("The client did not answer the upload requests for %s", sorted(self._unanswered))
+        lost = dict.fromkeys(self._unanswered, "not answered")
+        for known in (self._scanner.unseen, self._uploads.failed):
+            lost.update((self._outbox.redactor.text(path), why) for path, why in known.items())
+        return _told_of_lost(lost)
+
+    async def _until_answered(self) -> None:
+        """Waits until the client has answered for all files, as long as it answers at all."""
+        while self._unanswered:
+            self._answered.clear()
+            answered = asyncio.ensure_future(self._answered.wait())
+            try:
+                await asyncio.wait({answered}, timeout=self._settings.upload_response_timeout)
+            finally:
+                answered.cancel()
+            if not self._answered.is_set():
+                return
+
+    async def leave(self) -> None:
+        """Ends a session whose client has gone: uploads that it answered still end."""
+        await self.stop_watching()
+        await self._uploads.finish()
+
+    async def abort(self) -> None:
+        """Ends everything at once."""
+        await self.stop_watching()
+        await self._uploads.abort()
+
+    async def stop_watching(self) -> None:
+        """Stops looking; returns when the last look has ended."""
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
+            error = None if watching.cancelled() else watching.exception()
+            if error is not None:
+                self._log.error("Watching for artifacts ended early", exc_info=error)
+
+    async def _watch(self) -> None:
+        while True:
+            stirred = asyncio.ensure_future(self._stirred.wait())
+            # Not `wait_for`, which on older Pythons can lose the cancel that ends this task.
+            try:
+                await asyncio.wait({stirred}, timeout=self._pause)
+            finally:
+                stirred.cancel()
+            if self._stirred.is_set():
+                self._stirred.clear()
+                self._pause = self._settings.artifact_scan_interval
+                continue
+            try:
+                await self._scan()
+            except ClientGoneError:
+                return
+
+    async def _settle(self) -> None:
+        """Waits until no file has changed lately, but not for ever: one may be written to all the time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.artifact_settle + self._settings.artifact_scan_interval
+        await self._scan()
+        while self._scanner.unsettled and loop.time() < deadline:
+            await asyncio.sleep(min(self._pause, self._settings.artifact_settle))
+            await self._scan()
+
+    async def _scan(self, everything: bool = False) -> None:
+        async with self._scanning:
+            started = time.monotonic()
+            due = await self._workers.run("runtimeuse-scan", self._scanner.scan, started, everything)
+            took = time.monotonic() - started
+            self._pause = max(self._next_pause(quiet=not due and not self._scanner.unsettled), took / _LARGEST_SHARE)
+            for file in due:
+                self._scanner.announced(file)
+                await self._announce(file.path)
+
+    def _next_pause(self, quiet: bool) -> float:
+        shortest = self._settings.artifact_scan_interval
+        if not quiet:
+            return shortest
+        # Never so long that it is much beside the time for which a file has to be stable.
+        return max(shortest, min(self._pause * _SLOWER, shortest * _SLOWEST, self._settings.artifact_settle))
+
+    async def _announce(self, path: str) -> None:
+        message = {
+            "message_type": "artifact_upload_request_message",
+            "filename": os.path.basename(path),
+            "filepath": path,
+        }
+        shown = self._names.distinct(path, self._outbox.redactor.message(message))
+        self._unanswered.setdefault(shown["filepath"], []).append(path)
+        await self._outbox.send_text(encode(shown))
+
+
+def _told_of_lost(lost: Dict[str, str]) -> str:
+    """Returns what is said of files that were not uploaded, by their paths and why; nothing where there is none."""
+    if not lost:
+        return ""
+    files = ", ".join(f"{os.path.basename(path)} ({why})" for path, why in sorted(lost.items()))
+    return f"{len(lost)} {'artifact was' if len(lost) == 1 else 'artifacts were'} not uploaded: {files}"
+
+
+class _MaskedNames:
+    """Keeps files apart whose paths differ only in what is masked: clients tell files by their announced paths."""
+
+    def __init__(self) -> None:
+        # The numbers of files, by their paths and how these were masked; which announced paths are taken, and from
+        # where on to look for the next. Never forgotten: when a file has gone, what a client made of it may still be
+        # where its path says.
+        self._numbers: Dict[Tuple[str, str], int] = {}
+        self._taken: Set[str] = set()
+        self._next: Dict[str, int] = {}
+
+    def distinct(self, path: str, shown: Dict[str, Any]) -> Dict[str, Any]:
+        """Returns a file's announcement, with a number in its name if another file has been announced by the same."""
+        masked: str = shown["filepath"]
+        # What has no mask is a real path, and so no other file's.
+        if MASK not in masked:
+            return shown
+        number = self._numbers.get((path, masked))
+        if number is None:
+            number = self._next.get(masked, 1)
+            while _numbered(masked, number) in self._taken:
+                number += 1
+            self._next[masked] = number + 1
+            self._taken.add(_numbered(masked, number))
+            self._numbers[path, masked] = number
+        return {**shown, **{name: _numbered(shown[name], number) for name in ("filename", "filepath")}}
+
+
+def _numbered(name: str, number: int) -> str:
+    if number == 1:
+        return name
+    # Before the extension, which says what kind of file it is.
+    stem, extension = os.path.splitext(name)
+    return f"{stem}-{number}{extension}"

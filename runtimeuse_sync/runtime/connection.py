@@ -1,0 +1,179 @@
+"""One connection: takes the client's messages, keeps it to one request at a time, and ends it in order.
+
+Tasks on the event loop: the one that `websockets` starts per connection runs `Session.run` and does nothing but read;
+each request has its own (`request.py`), and so has the end of the session, since both need the answers that the first
+one reads.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Dict, Optional, Set, Union
+
+from .artifacts.watcher import Artifacts
+from .failures import BUSY, RequestFailedError, error_message
+from .outbox import ClientGoneError, Outbox
+from .redaction import RedactingLogger
+from .request import RequestRun, RuntimeParts
+from .requests import REQUEST_TYPES, MalformedMessageError, decode, parse_request, parse_upload_response
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+
+_logger = logging.getLogger("runtimeuse_sync.runtime")
+
+#: How many refusals may wait for a client that does not read before it is not listened to any more.
+_UNREAD_REFUSALS = 100
+#: At the runtime's stop, how long a client may take nothing or not answer, before it is cut off, in seconds.
+_STALLED = 1.0
+#: The close code for what the runtime could not do (RFC 6455 §7.4.1).
+_INTERNAL_ERROR = 1011
+
+
+class Session:
+    """The runtime's side of one connection."""
+
+    def __init__(self, connection: "ServerConnection", parts: RuntimeParts) -> None:
+        self._connection = connection
+        self._parts = parts
+        self._log = RedactingLogger(_logger)
+        self._outbox = Outbox(connection)
+        self._artifacts = Artifacts(parts.settings, parts.workers, self._outbox, self._log)
+        self._in_flight: Optional[RequestRun] = None
+        # A request that is done may still be handing over its terminal message to a slow client.
+        self._serving: Set[asyncio.Task[None]] = set()
+        self._ending: Optional[asyncio.Task[None]] = None
+        self._unread_refusals = 0
+        self._stopping = False
+        self._told = False
+
+    async def run(self) -> None:
+        """Serves the connection until it has ended and everything that it started has, too."""
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            async for raw in self._connection:
+                await self._take(raw)
+        except (ConnectionClosed, ClientGoneError):
+            self._log.debug("A client left without a closing handshake")
+        finally:
+            await self._close()
+
+    async def stop(self, deadline: float) -> None:
+        """Ends the session for the runtime's stop: cancels what is in flight, tells the client so, and closes.
+
+        What has not ended at `deadline`, on the loop's clock, is not waited for any longer: the client is told all the
+        same. A client that takes nothing is cut off.
+        """
+        self._stopping = True
+        if self._ending is not None:
+            self._ending.cancel()
+        self._cancel()
+        telling = asyncio.ensure_future(self._tell_of_stop(deadline))
+        while not telling.done():
+            unsent = self._outbox.unsent
+            await asyncio.wait({telling}, timeout=_STALLED)
+            if (self._outbox.pushed_back or self._told) and self._outbox.unsent == unsent:
+                self._connection.transport.abort()  # it does not read: it will never hear of it
+
+    async def _tell_of_stop(self, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._serving:
+            await asyncio.wait(set(self._serving), timeout=max(0.0, deadline - loop.time()))
+        if self._in_flight is not None:
+            self._in_flight.give_up()
+        await self._all_served()
+        aborting = asyncio.ensure_future(self._artifacts.abort())
+        await asyncio.wait({aborting}, timeout=max(_STALLED, deadline - loop.time()))
+        self._told = True
+        await self._outbox.close(1001, "the runtime stops")
+
+    async def _take(self, raw: Union[str, bytes]) -> None:
+        try:
+            message = decode(raw)
+        except MalformedMessageError as error:
+            await self._refuse(error)
+            return
+        kind = message["message_type"]
+        if kind in REQUEST_TYPES:
+            await self._begin(message)
+        elif kind == "cancel_message":
+            self._cancel()
+        elif kind == "artifact_upload_response_message":
+            self._answer(message)
+        elif kind == "end_session_message":
+            if self._ending is None:
+                self._ending = asyncio.ensure_future(self._end())
+        else:
+            self._log.debug("Ignored a message of an unknown type")
+
+    async def _begin(self, message: Dict[str, Any]) -> None:
+        if self._in_flight is not None:
+            await self._refuse(RequestFailedError(BUSY))
+            return
+        if self._ending is not None or self._stopping:
+            await self._refuse(RequestFailedError("Received request while the session is ending!"))
+            return
+        try:
+            request = parse_request(message)
+        except MalformedMessageError as error:
+            await self._refuse(error)
+            return
+        self._in_flight = run = RequestRun(request, self._parts, self._outbox, self._artifacts, self._log)
+
+        def done() -> None:
+            self._in_flight = None
+
+        task = asyncio.ensure_future(run.serve(done))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    def _cancel(self) -> None:
+        if self._in_flight is not None:
+            self._in_flight.cancel()
+
+    def _answer(self, message: Dict[str, Any]) -> None:
+        try:
+            response = parse_upload_response(message)
+        except MalformedMessageError as error:
+            # No error_message: whatever is in flight would take it for its own.
+            self._log.warning("Ignored an upload response: %s", error)
+            return
+        self._artifacts.answer(response)
+
+    async def _refuse(self, error: Exception) -> None:
+        refused = error if isinstance(error, RequestFailedError) else RequestFailedError(str(error))
+        self._outbox.post(error_message(refused, self._outbox.redactor))
+        # Without waiting for a client that does not read, as its next message may be a cancel; but one that sends
+        # without end and never reads shall not fill the memory with refusals either.
+        self._unread_refusals = self._unread_refusals + 1 if self._outbox.pushed_back else 0
+        if self._unread_refusals > _UNREAD_REFUSALS:
+            await self._outbox.drained()
+
+    async def _end(self) -> None:
+        try:
+            await self._all_served()
+            lost = await self._artifacts.finish()
+            if not lost:
+                await self._outbox.send({"message_type": "end_session_confirm_message"})
+        except ClientGoneError:
+            return
+        except Exception as error:
+            self._log.exception("The end of a session failed")
+            lost = f"the end of the session failed: {type(error).__name__}"
+        # A confirmation says that all is where it should be: without it, the client knows that something is missing.
+        await (self._outbox.close(_INTERNAL_ERROR, lost) if lost else self._outbox.close())
+
+    async def _all_served(self) -> None:
+        if self._serving:
+            await asyncio.wait(set(self._serving))
+
+    async def _close(self) -> None:
+        self._cancel()
+        if self._ending is not None:
+            self._ending.cancel()
+            await asyncio.wait({self._ending})
+        await self._all_served()
+        if self._stopping:
+            await self._artifacts.abort()
+        else:
+            await self._artifacts.leave()
