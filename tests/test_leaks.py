@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 CONFTEST = """
 import pytest
-from tests import leaks
+from tests.support import leaks
 from tests.conftest import *  # the fixtures and hooks of this project
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, Iterator, Optional, Type
 
-from .. import machine
-from ..processes import end
-from ..servers import free_port
+from ..support import machine
+from ..support.processes import end
+from ..support.servers import free_port
 
 #: Names the directory to keep the suite in; without it the suite is not run.
 DIRECTORY = "RUNTIMEUSE_AUTOBAHN"

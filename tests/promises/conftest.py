@@ -10,8 +10,8 @@ import pytest
 
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..servers import FaultServer
-from .helpers import Serve, Start, Storage
+from ..support.builders import Serve, Start, Storage
+from ..support.servers import FaultServer
 
 QUICK = {
     "kill_grace": 0.3,

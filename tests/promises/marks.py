@@ -20,8 +20,8 @@ from runtimeuse_sync import (
     RuntimeEnvironmentDownloadableInterface,
 )
 
-from ..servers import Peer
-from .helpers import CONFIRM, assistant, output, ran, text, upload
+from ..support.builders import CONFIRM, assistant, output, ran, text, upload
+from ..support.servers import Peer
 
 #: Stands in everything that is secret, and nowhere else.
 MARK = "mArKeR"

@@ -26,8 +26,8 @@ from runtimeuse_sync import (
     WebSocketTransport,
 )
 
-from ..servers import TEXT, Peer
-from .helpers import CONFIRM, Serve, answer_all, client_of, echo, end, error, heartbeat, ran, recorder, text
+from ..support.builders import CONFIRM, Serve, answer_all, client_of, echo, end, error, heartbeat, ran, recorder, text
+from ..support.servers import TEXT, Peer
 
 
 def never(_: Any) -> ArtifactUploadResult:

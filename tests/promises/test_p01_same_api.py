@@ -25,7 +25,7 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from .helpers import Start, Storage, wait
+from ..support.builders import Start, Storage, wait
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from runtimeuse_sync import CommandInterface, ExecuteCommandsOptions, QueryOptions, RuntimeUseClient
 
-from .helpers import Serve, echo
+from ..support.builders import Serve, echo
 
 
 def test_a_client_that_knows_a_model(serve: Serve) -> None:

@@ -11,9 +11,7 @@ import pytest
 
 from runtimeuse_sync import ArtifactUploadResult, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient
 
-from ..servers import PATIENCE, Peer, black_hole, free_port
-from ..threads import InThread
-from .helpers import (
+from ..support.builders import (
     LATE,
     SOON,
     Serve,
@@ -26,6 +24,8 @@ from .helpers import (
     text,
     wait,
 )
+from ..support.servers import PATIENCE, Peer, black_hole, free_port
+from ..support.threads import InThread
 
 
 @contextlib.contextmanager

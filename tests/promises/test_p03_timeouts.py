@@ -11,8 +11,7 @@ import pytest
 
 from runtimeuse_sync import AgentRuntimeError, ArtifactUploadResult, RuntimeUseClient
 
-from ..servers import Peer
-from .helpers import (
+from ..support.builders import (
     CANCELLED,
     LATE,
     Serve,
@@ -27,6 +26,7 @@ from .helpers import (
     upload,
     wait,
 )
+from ..support.servers import Peer
 
 
 def test_callback_timeouts(serve: Serve) -> None:

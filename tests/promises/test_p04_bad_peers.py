@@ -10,8 +10,8 @@ import pytest
 
 from runtimeuse_sync import AgentRuntimeError, ConnectionLostError, ProtocolError
 
-from ..servers import CLOSE, PING, PONG, TEXT, Peer, frame
-from .helpers import BOTH, Serve, Stopwatch, assistant, caller_of, client_of, text, wait
+from ..support.builders import BOTH, Serve, Stopwatch, assistant, caller_of, client_of, text, wait
+from ..support.servers import CLOSE, PING, PONG, TEXT, Peer, frame
 
 
 def after_request(moves: Callable[[Peer], None]) -> Callable[[Peer], None]:

@@ -11,8 +11,8 @@ import pytest
 from runtimeuse_sync import ConnectionLostError, WebSocketTransport
 from runtimeuse_sync.transports import ConnectedWebSocketTransport
 
-from ..servers import FaultServer, Peer
-from .helpers import Serve, heartbeat
+from ..support.builders import Serve, heartbeat
+from ..support.servers import FaultServer, Peer
 
 
 def all_from(server: FaultServer, **settings: Any) -> List[Any]:

@@ -8,8 +8,8 @@ import pytest
 
 from runtimeuse_sync import ConnectionLostError, RuntimeConnectionError, RuntimeUseClient, RuntimeUseError
 
-from ..servers import Peer
-from .helpers import BOTH, SOON, Serve, assistant, begin_until_cancelled, caller_of, client_of, echo, text
+from ..support.builders import BOTH, SOON, Serve, assistant, begin_until_cancelled, caller_of, client_of, echo, text
+from ..support.servers import Peer
 
 
 def test_a_session_lost_while_idle(serve: Serve) -> None:

@@ -28,10 +28,10 @@ from runtimeuse_sync._threads import join_thread
 from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.artifacts import UploadDirectory
 
-from ..servers import PATIENCE, Peer, PeerGone
-from ..threads import InThread, raise_in, wait_until_inside
-from ..unit.doubles import MemoryTransports
-from .helpers import Serve, Stopwatch, answer_all, assistant, client_of, text, upload
+from ..support.builders import Serve, Stopwatch, answer_all, assistant, client_of, text, upload
+from ..support.doubles import MemoryTransports
+from ..support.servers import PATIENCE, Peer, PeerGone
+from ..support.threads import InThread, raise_in, wait_until_inside
 
 #: Seconds in which it must be noticed, and many more for a busy machine. Nothing else happens within them.
 LIMIT = 5.0

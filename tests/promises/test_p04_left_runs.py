@@ -22,9 +22,20 @@ from runtimeuse_sync import (
 from runtimeuse_sync._call_log import CallLog
 from runtimeuse_sync.testing import FakeRuntime, assistant_message, text_result
 
-from ..servers import Peer
-from ..threads import InThread
-from .helpers import BOTH, CONFIRM, Serve, begin_until_cancelled, client_of, end, next_and_end, text, upload, wait
+from ..support.builders import (
+    BOTH,
+    CONFIRM,
+    Serve,
+    begin_until_cancelled,
+    client_of,
+    end,
+    next_and_end,
+    text,
+    upload,
+    wait,
+)
+from ..support.servers import Peer
+from ..support.threads import InThread
 
 
 def connection_threads() -> List[str]:

@@ -22,8 +22,8 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.artifacts import UploadDirectory
 
-from ..servers import PATIENCE, Peer
-from .helpers import BOTH, Serve, answer, assistant, caller_of, client_of, echo
+from ..support.builders import BOTH, Serve, answer, assistant, caller_of, client_of, echo
+from ..support.servers import PATIENCE, Peer
 
 NO_MORE = "can't start new thread"
 

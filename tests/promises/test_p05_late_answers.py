@@ -9,8 +9,8 @@ import pytest
 
 from runtimeuse_sync import AgentRuntimeError, ProtocolError, RuntimeUseSession
 
-from ..servers import Peer
-from .helpers import BUSY, CANCELLED, Serve, answer_all, client_of, error, next_and_end, ran, text, wait
+from ..support.builders import BUSY, CANCELLED, Serve, answer_all, client_of, error, next_and_end, ran, text, wait
+from ..support.servers import Peer
 
 
 def late_result(peer: Peer) -> None:

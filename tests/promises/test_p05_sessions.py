@@ -13,9 +13,9 @@ import pytest
 from runtimeuse_sync import AgentRuntimeError, CancelledException, RunTimeoutError, RuntimeUseSession
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..servers import PATIENCE
-from ..threads import InThread
-from .helpers import Start, client_of, interrupt_when, recorder, wait
+from ..support.builders import Start, client_of, interrupt_when, recorder, wait
+from ..support.servers import PATIENCE
+from ..support.threads import InThread
 
 
 class BadAgent:

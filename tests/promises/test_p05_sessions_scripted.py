@@ -17,9 +17,7 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync._session.probe_timer import PROBE_INTERVAL
 
-from ..servers import PATIENCE, Peer
-from ..threads import InThread
-from .helpers import (
+from ..support.builders import (
     BUSY,
     CANCELLED,
     LATE,
@@ -41,6 +39,8 @@ from .helpers import (
     upload,
     wait,
 )
+from ..support.servers import PATIENCE, Peer
+from ..support.threads import InThread
 
 
 class CallbackFailed(Exception):

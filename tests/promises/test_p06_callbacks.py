@@ -12,8 +12,7 @@ import pytest
 from runtimeuse_sync import ArtifactUploadResult, CancelledException, RuntimeUseError, SessionStateError
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..servers import Peer
-from .helpers import (
+from ..support.builders import (
     CONFIRM,
     LATE,
     Serve,
@@ -28,6 +27,7 @@ from .helpers import (
     upload,
     wait,
 )
+from ..support.servers import Peer
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 

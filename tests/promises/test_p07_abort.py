@@ -12,9 +12,7 @@ import pytest
 
 from runtimeuse_sync import CancelledException, RuntimeUseClient, _wakeup
 
-from ..servers import PATIENCE, Peer, black_hole, free_port
-from ..threads import InThread
-from .helpers import (
+from ..support.builders import (
     LATE,
     Serve,
     Stopwatch,
@@ -28,6 +26,8 @@ from .helpers import (
     text,
     wait,
 )
+from ..support.servers import PATIENCE, Peer, black_hole, free_port
+from ..support.threads import InThread
 
 #: What "promptly" may come to on a busy machine, in seconds. What is aborted here would never end.
 PROMPT = LATE

@@ -25,9 +25,9 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync._wakeup import Wakeup
 
-from ..servers import PATIENCE, Peer
-from ..threads import InThread, wait_until_inside
-from .helpers import CONFIRM, Serve, client_of, error, on_alarm, ring, text, upload
+from ..support.builders import CONFIRM, Serve, client_of, error, on_alarm, ring, text, upload
+from ..support.servers import PATIENCE, Peer
+from ..support.threads import InThread, wait_until_inside
 
 
 class Alarm(TimeoutError):

@@ -18,10 +18,10 @@ from runtimeuse_sync._connection.base import Connection
 from runtimeuse_sync._threads import Start
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..processes import killed_in_the_end
-from ..servers import PATIENCE, Peer, PeerGone
-from ..threads import InThread
-from .helpers import BOTH, CANCELLED, SOON, Serve, answer, answer_all, assistant, caller_of, client_of, echo
+from ..support.builders import BOTH, CANCELLED, SOON, Serve, answer, answer_all, assistant, caller_of, client_of, echo
+from ..support.processes import killed_in_the_end
+from ..support.servers import PATIENCE, Peer, PeerGone
+from ..support.threads import InThread
 
 CHILD = """
 import sys

@@ -20,8 +20,8 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..servers import Peer
-from .helpers import CONFIRM, SOON, Serve, Stopwatch, Storage, client_of, end, error, ran, text, upload, wait
+from ..support.builders import CONFIRM, SOON, Serve, Stopwatch, Storage, client_of, end, error, ran, text, upload, wait
+from ..support.servers import Peer
 
 
 def put_anywhere(request: Any) -> ArtifactUploadResult:

@@ -17,8 +17,8 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..servers import Peer
-from .helpers import BOTH, CONFIRM, Serve, client_of, error, text, upload, wait
+from ..support.builders import BOTH, CONFIRM, Serve, client_of, error, text, upload, wait
+from ..support.servers import Peer
 
 #: What a runtime says that has given uploads up.
 LOST = "1 artifact was not uploaded: a (HTTP status 403)"

@@ -7,8 +7,8 @@ import pytest
 from runtimeuse_sync import ProtocolError
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..servers import TEXT, Peer, frame
-from .helpers import Serve, client_of, echo
+from ..support.builders import Serve, client_of, echo
+from ..support.servers import TEXT, Peer, frame
 
 
 @pytest.mark.parametrize("size", [1, 125, 126, 65535, 65536, 1 << 20, 20 << 20])

@@ -16,8 +16,8 @@ from runtimeuse_sync import (
     RuntimeUseSession,
 )
 
-from ..servers import Peer
-from .helpers import BOTH, CONFIRM, Serve, Stopwatch, client_of, text, upload, wait
+from ..support.builders import BOTH, CONFIRM, Serve, Stopwatch, client_of, text, upload, wait
+from ..support.servers import Peer
 
 Answer = Callable[[Any], ArtifactUploadResult]
 

@@ -32,7 +32,7 @@ from runtimeuse_sync.testing import (
     text_result,
 )
 
-from .helpers import Serve, client_of, output
+from ..support.builders import Serve, client_of, output
 
 COMMANDS = ["echo one", "echo two; exit 3", "echo never"]
 RAN = [CommandResultItem("echo one", 0, "one\n"), CommandResultItem("echo two; exit 3", 3, "two\n")]

@@ -18,8 +18,8 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync._session.channel import MAX_TOLD
 
-from ..servers import CLOSE, PATIENCE, Peer
-from .helpers import CONFIRM, Serve, answer, answer_all, end, error, text, upload
+from ..support.builders import CONFIRM, Serve, answer, answer_all, end, error, text, upload
+from ..support.servers import CLOSE, PATIENCE, Peer
 from .marks import (
     COMMAND,
     HEADERS,

@@ -10,7 +10,7 @@ import pytest
 import runtimeuse_sync
 from runtimeuse_sync import RuntimeUseClient, RuntimeUseError
 
-from .helpers import Serve
+from ..support.builders import Serve
 from .marks import (
     COMMAND,
     HEADERS,

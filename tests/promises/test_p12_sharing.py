@@ -13,10 +13,10 @@ import psutil
 
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..packages import needs
-from ..servers import PATIENCE, FaultServer, free_port
-from ..threads import InThread
-from .helpers import Serve, Start, client_of, echo
+from ..support.builders import Serve, Start, client_of, echo
+from ..support.packages import needs
+from ..support.servers import PATIENCE, FaultServer, free_port
+from ..support.threads import InThread
 
 
 def test_a_hundred_threads_share_one_client(serve: Serve) -> None:
@@ -258,7 +258,7 @@ def test_gevent(serve: Serve) -> None:
 
 
 def echo_but_silence(peer: Any) -> None:
-    from .helpers import CANCELLED, answer
+    from ..support.builders import CANCELLED, answer
 
     peer.accept()
     for message in peer.requests():

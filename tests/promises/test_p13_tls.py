@@ -13,10 +13,10 @@ import trustme
 
 from runtimeuse_sync import ArtifactUploadResult, RuntimeConnectionError, RuntimeUseClient
 
-from ..servers import TEXT, Peer, frame
-from ..threads import InThread
-from ..tls import client_context, server_context
-from .helpers import CONFIRM, Serve, Stopwatch, assistant, client_of, echo, text, upload
+from ..support.builders import CONFIRM, Serve, Stopwatch, assistant, client_of, echo, text, upload
+from ..support.servers import TEXT, Peer, frame
+from ..support.threads import InThread
+from ..support.tls import client_context, server_context
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 
 from runtimeuse_sync import ArtifactUploadResult, CancelledException, ProtocolError
 
-from ..servers import PATIENCE, TEXT, Message, Peer, PeerGone, frame
-from ..threads import InThread
-from .helpers import BOTH, CONFIRM, Serve, caller_of, client_of, end, text, upload, wait
+from ..support.builders import BOTH, CONFIRM, Serve, caller_of, client_of, end, text, upload, wait
+from ..support.servers import PATIENCE, TEXT, Message, Peer, PeerGone, frame
+from ..support.threads import InThread
 
 #: An upload request of about 2 KB, and twice as many of them as may be kept.
 REQUEST = upload("/out/" + "x" * 1000)

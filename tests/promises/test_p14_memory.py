@@ -10,8 +10,8 @@ from typing import Any, Dict, List
 import psutil
 import pytest
 
-from ..servers import TEXT, Peer, frame
-from .helpers import SOON, Serve, answer_all, assistant, begin_until_cancelled, client_of, end, text, wait
+from ..support.builders import SOON, Serve, answer_all, assistant, begin_until_cancelled, client_of, end, text, wait
+from ..support.servers import TEXT, Peer, frame
 
 MEBIBYTE = 1 << 20
 TOTAL = 60 * MEBIBYTE

@@ -12,9 +12,9 @@ import pytest
 
 from runtimeuse_sync import ConnectionLostError, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient
 
-from ..servers import TEXT, FaultServer, Peer, black_hole, frame, free_port
-from ..threads import InThread
-from .helpers import LATE, SOON, Serve, Stopwatch, answer, client_of, echo
+from ..support.builders import LATE, SOON, Serve, Stopwatch, answer, client_of, echo
+from ..support.servers import TEXT, FaultServer, Peer, black_hole, frame, free_port
+from ..support.threads import InThread
 
 
 def after(failures: int, fail: Callable[[Peer], None]) -> Callable[[Peer], None]:

@@ -11,8 +11,8 @@ import pytest
 
 from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 
-from ..servers import FaultServer, Peer
-from .helpers import Serve, client_of, echo
+from ..support.builders import Serve, client_of, echo
+from ..support.servers import FaultServer, Peer
 
 
 class Proxy:

@@ -12,12 +12,12 @@ import trustme
 
 from runtimeuse_sync import CancelledException, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient
 
-from ..packages import needs
-from ..servers import PATIENCE, FaultServer, Peer, free_port
-from ..socks import SocksServer
-from ..threads import InThread
-from ..tls import client_context, server_context
-from .helpers import Serve, Stopwatch, client_of, echo
+from ..support.builders import Serve, Stopwatch, client_of, echo
+from ..support.packages import needs
+from ..support.servers import PATIENCE, FaultServer, Peer, free_port
+from ..support.socks import SocksServer
+from ..support.threads import InThread
+from ..support.tls import client_context, server_context
 
 pytestmark = needs("python_socks")
 

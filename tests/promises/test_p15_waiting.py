@@ -14,10 +14,10 @@ import pytest
 
 from runtimeuse_sync import CancelledException, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient
 
-from ..packages import needs
-from ..servers import PATIENCE, FaultServer, Peer, black_hole, free_port
-from ..threads import InThread
-from .helpers import Serve, Stopwatch, answer_all, client_of, echo
+from ..support.builders import Serve, Stopwatch, answer_all, client_of, echo
+from ..support.packages import needs
+from ..support.servers import PATIENCE, FaultServer, Peer, black_hole, free_port
+from ..support.threads import InThread
 
 NAME = "runtime.test"
 

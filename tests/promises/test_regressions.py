@@ -24,9 +24,23 @@ from runtimeuse_sync import (
     SessionStateError,
 )
 
-from ..servers import Peer, free_port
-from ..threads import InThread
-from .helpers import CANCELLED, SOON, Serve, answer_all, assistant, client_of, echo, end, error, ran, text, upload, wait
+from ..support.builders import (
+    CANCELLED,
+    SOON,
+    Serve,
+    answer_all,
+    assistant,
+    client_of,
+    echo,
+    end,
+    error,
+    ran,
+    text,
+    upload,
+    wait,
+)
+from ..support.servers import Peer, free_port
+from ..support.threads import InThread
 
 
 def test_an_interrupt_on_the_way_into_a_run_leaves_the_session_usable(serve: Serve) -> None:

@@ -8,8 +8,8 @@ import textwrap
 
 import pytest
 
-from ..servers import Peer
-from .helpers import Serve, answer_all, echo
+from ..support.builders import Serve, answer_all, echo
+from ..support.servers import Peer
 
 
 @pytest.mark.parametrize("body", ["c.query('bye', timeout=1)", "s.query('bye', timeout=1)", "s.close()"])

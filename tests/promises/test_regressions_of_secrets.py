@@ -14,8 +14,8 @@ from runtimeuse_sync import (
     RuntimeUseError,
 )
 
-from ..servers import Peer
-from .helpers import Serve, client_of, error, upload
+from ..support.builders import Serve, client_of, error, upload
+from ..support.servers import Peer
 
 MARK = "mArKeR"
 

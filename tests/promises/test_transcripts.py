@@ -21,8 +21,8 @@ from runtimeuse_sync import (
     StructuredOutputResult,
 )
 
-from ..servers import Message, Peer
-from .helpers import CONFIRM, Serve, client_of, recorder, wait
+from ..support.builders import CONFIRM, Serve, client_of, recorder, wait
+from ..support.servers import Message, Peer
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 

@@ -18,7 +18,7 @@ import pytest
 
 from runtimeuse_sync import CancelledException
 
-from ..threads import InThread
+from ..support.threads import InThread
 
 CALLERS = 4
 

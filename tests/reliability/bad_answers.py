@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, Iterable, NamedTuple, Optional
 
-from ..servers import PATIENCE, Peer
+from ..support.servers import PATIENCE, Peer
 
 #: What goes into every place where a client keeps a secret.
 MARK = "mArKeR-0123456789"

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from typing import ContextManager, List, Tuple
 
-from ..processes import killed_in_the_end
+from ..support.processes import killed_in_the_end
 
 #: Seconds for a child that waits for nothing but its own work; only a failure takes that long.
 PATIENCE = 50.0

@@ -8,7 +8,7 @@ from typing import Iterator
 import pytest
 
 from ..promises import conftest as promises
-from ..promises.helpers import Storage
+from ..support.builders import Storage
 from .conversation import Bench
 from .frozen import FrozenRuntime, runtime_process
 from .tally import PROPERTY, Tally

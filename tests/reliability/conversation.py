@@ -25,8 +25,8 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..promises.helpers import Storage
-from ..servers import PATIENCE
+from ..support.builders import Storage
+from ..support.servers import PATIENCE
 from .proxy import DOWN, ChaosProxy, Passage
 from .recording import messages
 

@@ -11,8 +11,8 @@ from typing import Iterator
 
 from runtimeuse_sync import RuntimeUseClient
 
-from ..processes import killed_in_the_end
-from ..servers import PATIENCE
+from ..support.processes import killed_in_the_end
+from ..support.servers import PATIENCE
 
 
 class FrozenRuntime:

@@ -16,8 +16,8 @@ from typing import Any, Dict, List, Optional, Type
 
 import psutil
 
-from ..processes import end
-from ..servers import PATIENCE
+from ..support.processes import end
+from ..support.servers import PATIENCE
 
 PLUGINS = Path(__file__).with_name("proxy_plugins")
 

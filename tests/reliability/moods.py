@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..promises.helpers import CANCELLED, CONFIRM, answer, assistant, upload
-from ..servers import Peer, PeerGone
+from ..support.builders import CANCELLED, CONFIRM, answer, assistant, upload
+from ..support.servers import Peer, PeerGone
 
 
 def hangs_on_demand(peer: Peer) -> None:

@@ -18,7 +18,7 @@ import threading
 from types import TracebackType
 from typing import Callable, Dict, List, NamedTuple, Optional, Set, Type
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 
 #: From the client to the runtime, and back.
 UP, DOWN = "up", "down"

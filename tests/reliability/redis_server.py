@@ -12,8 +12,8 @@ from typing import Iterator
 
 import pytest
 
-from ..processes import end, killed_in_the_end
-from ..servers import free_port
+from ..support.processes import end, killed_in_the_end
+from ..support.servers import free_port
 
 SERVER = shutil.which("redis-server", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
 

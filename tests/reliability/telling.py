@@ -12,8 +12,8 @@ import random
 import struct
 from typing import Callable, List
 
-from ..promises.helpers import BUSY, CANCELLED, CONFIRM, assistant, error, heartbeat, output, ran, text, upload
-from ..servers import CLOSE, TEXT, Message, Peer, PeerGone
+from ..support.builders import BUSY, CANCELLED, CONFIRM, assistant, error, heartbeat, output, ran, text, upload
+from ..support.servers import CLOSE, TEXT, Message, Peer, PeerGone
 from .marks import PASSWORD, SENT, USER
 from .violations import BREACHES
 

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from ..servers import FaultServer
+from ..support.servers import FaultServer
 from . import children
 from .moods import streams_and_uploads
 from .tally import FULL, SEED, Tally, tries

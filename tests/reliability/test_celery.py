@@ -21,11 +21,11 @@ import pytest
 from runtimeuse_sync import RuntimeUseError
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..packages import needs
-from ..processes import wait_until_ended
 from ..promises.conftest import QUICK
-from ..promises.helpers import Serve, client_of, text, upload
-from ..servers import Peer, PeerGone
+from ..support.builders import Serve, client_of, text, upload
+from ..support.packages import needs
+from ..support.processes import wait_until_ended
+from ..support.servers import Peer, PeerGone
 from .redis_server import needs_redis, redis_server
 from .tally import FULL, Tally, seeded, tries
 

@@ -11,8 +11,8 @@ import pytest
 
 from runtimeuse_sync import ProtocolError, RuntimeUseClient
 
-from ..promises.helpers import answer, assistant, client_of, text
-from ..servers import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, FaultServer, Peer, PeerGone, frame
+from ..support.builders import answer, assistant, client_of, text
+from ..support.servers import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, FaultServer, Peer, PeerGone, frame
 from .tally import Tally, seeded, tries
 from .violations import BREACHES, Breach, in_fragments
 

@@ -15,8 +15,8 @@ import pytest
 
 from runtimeuse_sync import ProtocolError, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient, RuntimeUseError
 
-from ..promises.helpers import Serve, Stopwatch, answer_all, echo
-from ..servers import PATIENCE, FaultServer, Peer, black_hole, free_port
+from ..support.builders import Serve, Stopwatch, answer_all, echo
+from ..support.servers import PATIENCE, FaultServer, Peer, black_hole, free_port
 from .bad_answers import MARK, Refusal, for_a_while, handshake, never, silent
 from .tally import Tally, seeded, tries
 

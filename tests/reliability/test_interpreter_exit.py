@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..servers import FaultServer
+from ..support.servers import FaultServer
 from . import children
 from .moods import hangs_on_demand
 from .tally import SEED, Tally, tries

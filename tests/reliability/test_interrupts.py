@@ -13,8 +13,8 @@ import pytest
 
 from runtimeuse_sync import CancelledException
 
-from ..promises.helpers import client_of
-from ..servers import PATIENCE, FaultServer
+from ..support.builders import client_of
+from ..support.servers import PATIENCE, FaultServer
 from . import children
 from .moods import hangs_on_demand, streams
 from .tally import SEED, Tally, seeded, tries

@@ -13,8 +13,8 @@ import zlib
 
 import pytest
 
-from ..promises.helpers import answer, output, ran, text
-from ..servers import TEXT, FaultServer, Message, Peer, PeerGone, frame
+from ..support.builders import answer, output, ran, text
+from ..support.servers import TEXT, FaultServer, Message, Peer, PeerGone, frame
 from . import children
 from .tally import Tally, tries
 

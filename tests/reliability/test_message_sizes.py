@@ -11,8 +11,8 @@ import pytest
 from runtimeuse_sync import ProtocolError, RuntimeUseError
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..promises.helpers import Serve, Stopwatch, answer_all, client_of, text
-from ..servers import PATIENCE, TEXT, Peer, frame
+from ..support.builders import Serve, Stopwatch, answer_all, client_of, text
+from ..support.servers import PATIENCE, TEXT, Peer, frame
 from .tally import FULL, Tally
 
 MEBIBYTE = 1 << 20

@@ -22,8 +22,8 @@ from runtimeuse_sync import (
     StructuredOutputResult,
 )
 
-from ..promises.helpers import Serve, answer, client_of, text
-from ..servers import BINARY, PATIENCE, TEXT, FaultServer, Message, Peer, frame
+from ..support.builders import Serve, answer, client_of, text
+from ..support.servers import BINARY, PATIENCE, TEXT, FaultServer, Message, Peer, frame
 from .meaning import (
     BROKEN,
     ERROR,

@@ -12,8 +12,8 @@ import pytest
 from runtimeuse_sync import AgentRuntimeError, ConnectionLostError, RuntimeUseClient
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..promises.helpers import Serve, Stopwatch, answer, assistant, client_of, output, text, wait
-from ..servers import PATIENCE, PING, PONG, Peer, PeerGone
+from ..support.builders import Serve, Stopwatch, answer, assistant, client_of, output, text, wait
+from ..support.servers import PATIENCE, PING, PONG, Peer, PeerGone
 from .frozen import FrozenRuntime
 from .tally import Tally, tries
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from ..packages import needs
+from ..support.packages import needs
 from . import children
 from .tally import SEED, Tally, tries
 

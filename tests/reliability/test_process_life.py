@@ -10,8 +10,8 @@ import pytest
 
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..promises.helpers import client_of, echo
-from ..servers import PATIENCE, FaultServer, Peer
+from ..support.builders import client_of, echo
+from ..support.servers import PATIENCE, FaultServer, Peer
 from . import children
 from .moods import hangs_on_demand
 from .tally import SEED, Tally, tries

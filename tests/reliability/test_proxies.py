@@ -11,9 +11,9 @@ import trustme
 
 from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 
-from ..promises.helpers import Stopwatch, echo
-from ..servers import PATIENCE, FaultServer, Peer
-from ..tls import client_context, server_context
+from ..support.builders import Stopwatch, echo
+from ..support.servers import PATIENCE, FaultServer, Peer
+from ..support.tls import client_context, server_context
 from .http_proxy import HttpProxy
 from .tally import Tally, seeded, tries
 

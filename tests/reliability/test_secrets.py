@@ -24,9 +24,9 @@ from runtimeuse_sync import (
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..promises.conftest import QUICK
-from ..promises.helpers import Storage
-from ..servers import FaultServer, free_port
-from ..tls import server_context
+from ..support.builders import Storage
+from ..support.servers import FaultServer, free_port
+from ..support.tls import server_context
 from .http_proxy import HttpProxy
 from .marks import (
     HEADERS,

@@ -16,9 +16,9 @@ from runtimeuse_sync import (
     RuntimeUseError,
 )
 
-from ..promises.helpers import Serve, Stopwatch, client_of, echo, wait
-from ..servers import PATIENCE, Peer
-from ..threads import InThread
+from ..support.builders import Serve, Stopwatch, client_of, echo, wait
+from ..support.servers import PATIENCE, Peer
+from ..support.threads import InThread
 from .frozen import FrozenRuntime
 from .tally import Tally, seeded, tries
 

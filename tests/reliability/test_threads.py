@@ -10,8 +10,8 @@ import pytest
 from runtimeuse_sync import RuntimeUseClient
 from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, text_result
 
-from ..promises.helpers import BUSY, CANCELLED, answer, assistant, client_of, echo, error, text
-from ..servers import FaultServer, Peer, PeerGone
+from ..support.builders import BUSY, CANCELLED, answer, assistant, client_of, echo, error, text
+from ..support.servers import FaultServer, Peer, PeerGone
 from . import children
 from .aborting import LIMIT, Ended, Storm
 from .tally import Tally, seeded, tries

@@ -14,10 +14,10 @@ import trustme
 
 from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 
-from ..promises.helpers import CONFIRM, Stopwatch, assistant, echo, text
-from ..servers import PATIENCE, TEXT, FaultServer, Peer, frame
-from ..threads import InThread
-from ..tls import client_context, server_context
+from ..support.builders import CONFIRM, Stopwatch, assistant, echo, text
+from ..support.servers import PATIENCE, TEXT, FaultServer, Peer, frame
+from ..support.threads import InThread
+from ..support.tls import client_context, server_context
 from .tally import Tally, seeded, tries
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

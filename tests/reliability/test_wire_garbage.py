@@ -9,8 +9,8 @@ import pytest
 
 from runtimeuse_sync import RuntimeConnectionError
 
-from ..promises.helpers import Stopwatch
-from ..servers import PATIENCE
+from ..support.builders import Stopwatch
+from ..support.servers import PATIENCE
 from .conversation import Bench
 from .proxy import DOWN, UP, Fault, Passage
 from .recording import boundaries, head_size

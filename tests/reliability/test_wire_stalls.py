@@ -15,8 +15,8 @@ from runtimeuse_sync import (
     RuntimeUseError,
 )
 
-from ..promises.helpers import Stopwatch
-from ..servers import PATIENCE
+from ..support.builders import Stopwatch
+from ..support.servers import PATIENCE
 from .conversation import Bench
 from .proxy import DOWN, UP, Fault, Passage
 from .recording import boundaries, head_size

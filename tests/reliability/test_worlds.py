@@ -18,11 +18,11 @@ import pytest
 
 from runtimeuse_sync import AssistantMessageInterface, CancelledException, RuntimeUseClient
 
-from ..packages import needs
-from ..processes import killed_in_the_end
-from ..promises.helpers import answer, client_of, error
-from ..servers import FaultServer, Peer, PeerGone
-from ..threads import InThread
+from ..support.builders import answer, client_of, error
+from ..support.packages import needs
+from ..support.processes import killed_in_the_end
+from ..support.servers import FaultServer, Peer, PeerGone
+from ..support.threads import InThread
 from . import children
 from .moods import hangs_on_demand
 from .tally import SEED, Tally, tries

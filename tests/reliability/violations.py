@@ -7,7 +7,7 @@ import random
 import struct
 from typing import Callable, Dict, List, NamedTuple
 
-from ..servers import BINARY, CLOSE, PING, PONG, TEXT, frame
+from ..support.servers import BINARY, CLOSE, PING, PONG, TEXT, frame
 
 CONTINUATION = 0x0
 PROTOCOL_ERROR, INVALID_DATA, TOO_BIG = 1002, 1007, 1009

@@ -7,7 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Iterator, List, Tuple
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 
 
 class HeldStorage:

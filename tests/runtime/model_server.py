@@ -7,7 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, Dict, List, Sequence, Union
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 
 #: Writes an answer to the request, given with its body.
 Turn = Callable[["Handler", Dict[str, Any]], None]

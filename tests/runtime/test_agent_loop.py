@@ -12,8 +12,8 @@ import pytest
 
 from runtimeuse_sync.runtime import AsyncSender, Invocation
 
-from ..processes import Pipe, wait_until_ended
-from ..servers import PATIENCE
+from ..support.processes import Pipe, wait_until_ended
+from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .wire import CANCELLED, wire_to
 

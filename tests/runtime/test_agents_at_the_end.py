@@ -10,7 +10,7 @@ import pytest
 
 from runtimeuse_sync.runtime import AsyncSender, Invocation, LocalRuntime, Sender
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 from .conftest import Connect, StartRuntime
 from .wire import CANCELLED, wire_to
 

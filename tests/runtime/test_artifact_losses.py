@@ -26,7 +26,7 @@ from runtimeuse_sync.runtime.requests import UploadResponse
 from runtimeuse_sync.runtime.settings import RuntimeSettings
 from runtimeuse_sync.runtime.workers import Workers
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 from .announced import CONFIRM, REQUEST, announced, end_in_vain
 from .conftest import Connect, StartRuntime
 from .held_storage import HeldStorage, held_storage

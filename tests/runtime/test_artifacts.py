@@ -12,7 +12,7 @@ import pytest
 
 from runtimeuse_sync.runtime.artifacts.scanner import Scanner
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 from .announced import CONFIRM, REQUEST, announced, end_and_answer, files
 from .conftest import Connect
 from .wire import CANCELLED, Storage, Wire, named

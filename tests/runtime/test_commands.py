@@ -14,7 +14,7 @@ import pytest
 
 from runtimeuse_sync.runtime.processes import _Pump
 
-from ..processes import Pipe, wait_until_ended
+from ..support.processes import Pipe, wait_until_ended
 from .conftest import Connect, StartRuntime
 from .wire import CANCELLED, Wire, output, wire_to
 

@@ -11,7 +11,7 @@ import pytest
 
 from runtimeuse_sync.runtime import AsyncSender, Invocation, LocalRuntime
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .wire import Storage
 

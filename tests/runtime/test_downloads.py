@@ -15,7 +15,7 @@ from runtimeuse_sync.runtime.archives import extract
 from runtimeuse_sync.runtime.downloads import file_name
 from runtimeuse_sync.runtime.http_transfer import TransferAbortedError
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 from .conftest import Connect
 from .wire import CANCELLED, Storage, Wire
 

@@ -17,8 +17,8 @@ from websockets.sync.client import connect
 from runtimeuse_sync.runtime import _proc
 from runtimeuse_sync.runtime.endings import MARK
 
-from ..processes import Pipe, wait_until_ended
-from ..servers import PATIENCE
+from ..support.processes import Pipe, wait_until_ended
+from ..support.servers import PATIENCE
 from .conftest import Connect, StartRuntime
 from .test_main import COMMAND, running, url_of
 from .wire import CANCELLED, Wire, wire_to

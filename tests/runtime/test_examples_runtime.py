@@ -11,7 +11,7 @@ from typing import Optional
 
 import pytest
 
-from ..packages import needs
+from ..support.packages import needs
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -17,8 +17,8 @@ from websockets.sync.connection import Connection
 from runtimeuse_sync import RuntimeUseClient
 from runtimeuse_sync.runtime.listening import Room
 
-from ..processes import killed_in_the_end
-from ..servers import PATIENCE
+from ..support.processes import killed_in_the_end
+from ..support.servers import PATIENCE
 from .test_main import COMMAND, url_of
 from .wire import CANCELLED, Wire
 

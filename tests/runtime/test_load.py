@@ -19,9 +19,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.sync.client import connect as connect_blocking
 
 from runtimeuse_sync.runtime._proc import processes_with
-from tests import leaks
+from tests.support import leaks
 
-from ..processes import Pipe, end, wait_until_ended
+from ..support.processes import Pipe, end, wait_until_ended
 from .conftest import StartRuntime
 from .test_main import running, url_of
 from .wire import BUSY, CANCELLED, TERMINALS, Storage, Wire, wire_to

@@ -11,8 +11,8 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from ..processes import Pipe, killed_in_the_end, wait_until_ended
-from ..servers import PATIENCE
+from ..support.processes import Pipe, killed_in_the_end, wait_until_ended
+from ..support.servers import PATIENCE
 from .wire import CANCELLED, Wire, assert_closed
 
 COMMAND = [sys.executable, "-m", "runtimeuse_sync.runtime"]

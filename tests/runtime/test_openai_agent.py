@@ -11,8 +11,8 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from ..processes import Pipe, wait_until_ended
-from ..servers import PATIENCE
+from ..support.processes import Pipe, wait_until_ended
+from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .model_server import ModelServer, Stalls, Turn, breaks_off, fails, runs, says
 from .wire import CANCELLED, FORMAT, SCHEMA, Message, Wire, wire_to

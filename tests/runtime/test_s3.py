@@ -12,7 +12,7 @@ import requests
 from runtimeuse_sync import ArtifactUploadError, RuntimeUseClient
 from runtimeuse_sync.artifacts import s3_uploads
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 
 boto3 = pytest.importorskip("boto3", reason="needs boto3, Python 3.10 or later")

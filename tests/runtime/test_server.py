@@ -16,10 +16,10 @@ from websockets.sync.client import connect
 from runtimeuse_sync import RuntimeUseClient
 from runtimeuse_sync.artifacts import UploadDirectory
 from runtimeuse_sync.runtime import Invocation, LocalRuntime, Sender
-from tests.network import has_ipv6
+from tests.support.network import has_ipv6
 
-from ..processes import wait_until_ended
-from ..servers import PATIENCE
+from ..support.processes import wait_until_ended
+from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .wire import CANCELLED, assert_closed, wire_to
 

@@ -9,7 +9,7 @@ import pytest
 
 from runtimeuse_sync.runtime import Invocation, Sender
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 from .conftest import Connect, StartRuntime
 from .wire import BUSY, CANCELLED, Wire, assert_closed, wire_to
 

@@ -13,8 +13,8 @@ from websockets.sync.client import connect
 
 from runtimeuse_sync.runtime import AsyncSender, Invocation, LocalRuntime, Sender
 
-from ..processes import Pipe, wait_until_ended
-from ..servers import PATIENCE
+from ..support.processes import Pipe, wait_until_ended
+from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .test_main import running, url_of
 from .wire import CANCELLED, Wire, assert_closed, wire_to

@@ -12,8 +12,8 @@ from typing import List
 import pytest
 from websockets.sync.client import connect
 
-from ..processes import wait_until_ended
-from ..servers import PATIENCE
+from ..support.processes import wait_until_ended
+from ..support.servers import PATIENCE
 from .test_main import COMMAND, running, url_of
 from .wire import CANCELLED, Wire, output
 

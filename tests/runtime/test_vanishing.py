@@ -15,7 +15,7 @@ import pytest
 
 from runtimeuse_sync.runtime import vanishing
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .wire import wire_to
 

@@ -13,7 +13,7 @@ from websockets.sync.connection import Connection
 
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 
 Message = Dict[str, Any]
 

@@ -10,9 +10,9 @@ import pytest
 from runtimeuse_sync import RuntimeUseClient, _wakeup
 from runtimeuse_sync._websocket.stream import WebSocketLink
 
-from ..servers import PATIENCE
-from .doubles import NeverOpened
-from .linked import Linked
+from ..support.doubles import NeverOpened
+from ..support.linked import Linked
+from ..support.servers import PATIENCE
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 
 from runtimeuse_sync import ArtifactUploadRequestMessageInterface, ExecuteCommandsOptions, QueryOptions
 from runtimeuse_sync.artifacts import UploadDirectory, content_type, relative_path, s3_uploads
-from tests.network import has_ipv6
+from tests.support.network import has_ipv6
 
 
 def request_for(filepath: str) -> ArtifactUploadRequestMessageInterface:

@@ -11,9 +11,9 @@ import pytest
 import runtimeuse_sync
 from runtimeuse_sync import AgentRuntimeError, ConnectionLostError, ProtocolError
 
-from ..servers import PATIENCE
-from .doubles import Message
-from .transports import RESULT, make_client
+from ..support.doubles import Message
+from ..support.servers import PATIENCE
+from ..support.transports import RESULT, make_client
 
 reference = pytest.importorskip("runtimeuse_client", reason="needs runtimeuse-client, Python 3.11 or later")
 

@@ -13,9 +13,9 @@ from runtimeuse_sync import AgentRuntimeError, QueryOptions, RuntimeUseClient, _
 from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError, RunTimeoutError
 from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, error, text_result
 
-from ..servers import PATIENCE, free_port
-from ..threads import InThread
-from .transports import answering, make_client
+from ..support.servers import PATIENCE, free_port
+from ..support.threads import InThread
+from ..support.transports import answering, make_client
 
 PROMPT, ANSWER = "a prompt that nobody shall read", "an answer that nobody shall read"
 

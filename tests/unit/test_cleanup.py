@@ -8,7 +8,7 @@ import pytest
 
 from runtimeuse_sync._cleanup import cleaned_up, surely, undone_on_failure
 
-from .doubles import Interrupt, at_every_step, interrupt
+from ..support.doubles import Interrupt, at_every_step, interrupt
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -34,8 +34,8 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.errors import carry, without_traceback
 
-from ..packages import needs
-from .duplicates import duplicates
+from ..support.duplicates import duplicates
+from ..support.packages import needs
 
 RESULTS = [CommandResultItem("true", 0), CommandResultItem("false", 3, "x", "why\n")]
 

@@ -18,7 +18,7 @@ from runtimeuse_sync import (
 from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
 from runtimeuse_sync.options import merge_options
 
-from .doubles import MemoryTransports
+from ..support.doubles import MemoryTransports
 
 
 def test_keywords_win_over_the_object() -> None:

@@ -27,7 +27,7 @@ from runtimeuse_sync.testing import (
     upload_request,
 )
 
-from ..servers import PATIENCE
+from ..support.servers import PATIENCE
 
 
 def client_of(fake: FakeRuntime) -> RuntimeUseClient:

@@ -14,9 +14,9 @@ import pytest
 from runtimeuse_sync import AgentRuntimeError, RuntimeConnectionError, RuntimeUseError, SessionStateError, _threads
 from runtimeuse_sync._threads import Start, join_thread, new_thread, start_directly, start_thread
 
-from ..servers import PATIENCE
-from ..threads import InThread
-from .doubles import Interrupt, at_every_step, interrupt
+from ..support.doubles import Interrupt, at_every_step, interrupt
+from ..support.servers import PATIENCE
+from ..support.threads import InThread
 
 REFUSED = "can't start new thread"
 

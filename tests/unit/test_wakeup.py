@@ -15,9 +15,9 @@ import pytest
 from runtimeuse_sync import _wakeup
 from runtimeuse_sync._wakeup import SLICE, Deadline, Wakeup
 
-from ..servers import PATIENCE
-from ..threads import InThread
-from .doubles import FakeClock
+from ..support.doubles import FakeClock
+from ..support.servers import PATIENCE
+from ..support.threads import InThread
 
 
 @pytest.fixture

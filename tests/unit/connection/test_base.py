@@ -1,0 +1,253 @@
+"""What all connections share: the order of what is sent, cancelling, closing, and what a defect comes to."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from typing import Callable, List, Optional
+
+import pytest
+
+from runtimeuse_sync._call import Call
+from runtimeuse_sync._connection.base import Connection, ConnectionClosed
+from runtimeuse_sync._session.outcome import connection_error
+from runtimeuse_sync._wakeup import Wakeup
+from runtimeuse_sync.errors import ConnectionLostError, ProtocolError, RuntimeConnectionError, SessionStateError
+
+from ...support.doubles import FakeClock, IdleConnection
+from ...support.servers import PATIENCE
+from ...support.threads import InThread
+
+REQUEST, OTHER, CANCEL = b'{"n": 1}', b'{"n": 2}', {"message_type": "cancel_message"}
+
+
+def taken(connection: IdleConnection) -> List[object]:
+    return [json.loads(payload) for payload in connection.take_outgoing()]
+
+
+def call_on(connection: IdleConnection, timeout: Optional[float] = None, clock: Optional[FakeClock] = None) -> Call:
+    call = Call("query", timeout, clock or FakeClock())
+    call.connection = connection
+    return call
+
+
+def test_messages_are_sent_in_order_and_once() -> None:
+    connection = IdleConnection()
+    for number in range(5):
+        connection.submit(b"%d" % number)
+    assert taken(connection) == [0, 1, 2, 3, 4]
+    assert taken(connection) == []
+    assert connection.pokes >= 5
+
+
+def test_a_cancel_follows_its_request() -> None:
+    connection = IdleConnection()
+    call = call_on(connection)
+    connection.submit(REQUEST, call)
+    call.abort()
+    connection.submit(OTHER)
+    outgoing = taken(connection)
+    assert outgoing.index(CANCEL) > outgoing.index({"n": 1})
+    assert outgoing.count(CANCEL) == 1
+    assert call.sent
+    assert call.cancel_sent
+    # Once only, however often it is asked for.
+    call.abort()
+    assert taken(connection) == []
+
+
+def test_a_cancel_that_comes_later() -> None:
+    connection = IdleConnection()
+    call = call_on(connection)
+    connection.submit(REQUEST, call)
+    assert taken(connection) == [{"n": 1}]
+    pokes = connection.pokes
+    call.abort()
+    assert connection.pokes > pokes
+    assert taken(connection) == [CANCEL]
+
+
+def test_a_cancel_never_follows_a_later_request() -> None:
+    connection = IdleConnection()
+    first, second = call_on(connection), call_on(connection)
+    connection.submit(REQUEST, first)
+    taken(connection)
+    # The first has ended, the second is in flight: an abort of the first comes too late.
+    connection.submit(OTHER, second)
+    first.abort()
+    assert taken(connection) == [{"n": 2}]
+    first.abort()
+    assert taken(connection) == []
+
+
+def test_nothing_in_flight_nothing_to_cancel() -> None:
+    connection = IdleConnection()
+    call = call_on(connection)
+    call.abort()
+    assert taken(connection) == []
+    # An aborted call whose request never left is not cancelled either.
+    connection.in_flight = call
+    assert taken(connection) == []
+
+
+def test_the_deadline_sends_one_cancel() -> None:
+    clock = FakeClock()
+    connection = IdleConnection(clock=clock)
+    call = call_on(connection, 5.0, clock)
+    assert connection._next_alarm() == math.inf
+    connection.submit(REQUEST, call)
+    assert connection._next_alarm() == math.inf  # not sent yet
+    taken(connection)
+    assert connection._next_alarm() == clock.now + 5
+    clock.advance(4.9)
+    assert taken(connection) == []
+    clock.advance(0.1)
+    assert taken(connection) == [CANCEL]
+    assert connection._next_alarm() == math.inf
+    clock.advance(100)
+    assert taken(connection) == []
+
+
+def test_a_request_that_was_sent_after_its_deadline_is_cancelled_at_once() -> None:
+    clock = FakeClock()
+    connection = IdleConnection(clock=clock)
+    call = call_on(connection, 5.0, clock)
+    connection.submit(REQUEST, call)
+    clock.advance(6)
+    assert taken(connection) == [{"n": 1}, CANCEL]
+
+
+def test_a_request_that_was_withdrawn_is_not_sent_when_the_connection_closes() -> None:
+    connection = IdleConnection()
+    call = call_on(connection)
+    connection.submit(REQUEST, call)
+    call.abort()
+    connection.close()
+    assert taken(connection) == []
+    assert not call.sent
+
+
+def test_what_is_wanted_is_still_sent_when_the_connection_closes() -> None:
+    connection = IdleConnection()
+    call = call_on(connection)
+    connection.submit(OTHER)
+    connection.submit(REQUEST, call)
+    connection.close()
+    assert taken(connection) == [{"n": 2}, {"n": 1}]
+
+
+def test_room_in_the_inbox_is_told() -> None:
+    connection = IdleConnection(max_buffered=10)
+    connection.inbox.put(["x" * 100])
+    batch = connection.inbox.first()
+    assert batch is not None
+    pokes = connection.pokes
+    connection.used_up(batch)
+    assert connection.pokes > pokes
+
+
+class ThreadedConnection(Connection):
+    """A connection whose thread does what the test says."""
+
+    def __init__(self) -> None:
+        self.wakeup = Wakeup()
+        self.release = threading.Event()
+        self.result: object = ConnectionClosed("the end")
+        super().__init__(1000)
+
+    def poke(self) -> None:
+        self.wakeup.wake()
+
+    def _run(self) -> BaseException:
+        self._opened()
+        assert self.release.wait(PATIENCE)
+        if isinstance(self.result, ConnectionClosed):
+            return self.result
+        assert isinstance(self.result, BaseException)
+        raise self.result
+
+
+def wait_until(condition: Callable[[], bool], listener: Wakeup) -> None:
+    """Waits in another thread than the main one, whose waits end by themselves after a while."""
+
+    def wait() -> None:
+        while not condition():
+            # If nobody wakes it, this takes longer than the test has patience.
+            listener.wait(10 * PATIENCE)
+
+    InThread(wait).result()
+
+
+def wait_until_closed(connection: Connection, listener: Wakeup) -> Optional[BaseException]:
+    wait_until(lambda: connection.inbox.closed is not None, listener)
+    return connection.inbox.closed
+
+
+def test_the_listener_learns_of_the_opening_and_of_the_end() -> None:
+    connection, listener = ThreadedConnection(), Wakeup()
+    connection.start(listener)
+    wait_until(lambda: connection.is_open, listener)
+    assert connection.inbox.closed is None
+    connection.release.set()
+    assert wait_until_closed(connection, listener) is connection.result
+    connection.join()
+
+
+@pytest.mark.parametrize("defect", [ValueError("ours"), SystemExit(), RecursionError(), MemoryError()])
+def test_a_defect_in_the_thread_reaches_the_caller(defect: BaseException) -> None:
+    connection, listener = ThreadedConnection(), Wakeup()
+    connection.result = defect
+    connection.start(listener)
+    connection.release.set()
+    closed = wait_until_closed(connection, listener)
+    connection.join()
+    assert closed is defect
+    error = connection_error(closed, "ws://h", "query", [])
+    assert isinstance(error, ConnectionLostError)
+    assert error.__cause__ is defect
+    assert error.metadata == {"in_flight": "query"}
+
+
+def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    connection = ThreadedConnection()
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeConnectionError, match="can't start new thread; make fewer calls"):
+        connection.start(Wakeup())
+    connection.close()
+    connection.join()
+
+
+def test_another_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = IdleConnection()
+    connection.check_process(Call("query", None))
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert not connection.belongs_to_this_process
+    with pytest.raises(SessionStateError, match="fork"):
+        connection.check_process(Call("query", None))
+    connection.join()
+
+
+def test_public_errors() -> None:
+    error = connection_error(ConnectionClosed("refused", opening=True, status=403), "ws://h", "query", [])
+    assert type(error) is RuntimeConnectionError
+    assert (error.status, str(error)) == (403, "could not connect to ws://h: refused")
+    error = connection_error(ConnectionClosed("bad frame", protocol_error=True), "ws://h", "query", [])
+    assert type(error) is ProtocolError
+    assert "bad frame" in str(error)
+    error = connection_error(ConnectionClosed("reset"), "ws://h", "query", [])
+    assert type(error) is ConnectionLostError
+    assert "reset" in str(error)
+
+
+def test_public_errors_hold_no_secret() -> None:
+    for closed in (
+        ConnectionClosed("refused: hunter2", opening=True, status=403),
+        ConnectionClosed("bad frame: hunter2", protocol_error=True),
+        ConnectionClosed("closed: hunter2"),
+    ):
+        assert "hunter2" not in str(connection_error(closed, "ws://h", "query", ["hunter2"]))

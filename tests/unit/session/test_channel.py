@@ -1,0 +1,140 @@
+"""Requests on one connection, step by step, where their order matters most (P5)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from typing import Any, List, Tuple
+from unittest import mock
+
+import pytest
+
+from runtimeuse_sync._call import Call
+from runtimeuse_sync._connection import inbox
+from runtimeuse_sync._connection.base import Connection
+from runtimeuse_sync._session.channel import Exchange
+from runtimeuse_sync._session.protocol import BUSY_ERROR, Protocol, State
+from runtimeuse_sync._session.turns import Ticket
+
+from ...support.doubles import FakeClock, IdleConnection, Interrupt, at_every_step, interrupt
+
+
+def _error(text: str) -> str:
+    return json.dumps({"message_type": "error_message", "error": text})
+
+
+def _types(payloads: List[bytes]) -> List[str]:
+    return [json.loads(payload)["message_type"] for payload in payloads]
+
+
+def _exchange() -> Tuple[IdleConnection, Exchange]:
+    connection = IdleConnection()
+    return connection, Exchange(connection, "ws://model", [], logging.getLogger("runtimeuse_sync"), persistent=True)
+
+
+def _start_commands(connection: IdleConnection, exchange: Exchange) -> Tuple[Call, Ticket]:
+    call = Call("command execution", None)
+    ticket = Ticket(call.wakeup)
+    exchange.enter(call, ticket)
+    exchange.begin(call, b'{"message_type": "command_execution_message"}', "command_execution_result_message", [])
+    assert _types(connection.take_outgoing()) == ["command_execution_message"]
+    return call, ticket
+
+
+def test_no_cancel_follows_the_barrier() -> None:
+    # An error that arrives at the same time as the abort: a cancel behind the barrier would end that, and its answer
+    # would never come.
+    connection, exchange = _exchange()
+    call, ticket = _start_commands(connection, exchange)
+    exchange.leave(call, ticket)  # aborted, or its deadline has passed
+    connection.hand_in([_error("it failed")])
+    assert exchange.protocol.state is State.PROBING
+    outgoing = _types(connection.take_outgoing())
+    assert outgoing.count("command_execution_message") == 1
+    assert outgoing[-1] == "command_execution_message"
+    assert _types(connection.take_outgoing()) == []
+
+
+def test_no_cancel_follows_the_barrier_when_the_deadline_of_a_failed_call_passes() -> None:
+    clock = FakeClock()
+    connection = IdleConnection(clock=clock)
+    exchange = Exchange(connection, "ws://model", [], logging.getLogger("runtimeuse_sync"), persistent=True)
+    call = Call("query", 5.0, clock)
+    ticket = Ticket(call.wakeup)
+    exchange.enter(call, ticket)
+    exchange.begin(call, b'{"message_type": "invocation_message"}', "result_message", [])
+    connection.take_outgoing()
+    connection.hand_in([_error("it failed")])
+    batch = connection.inbox.first()
+    assert batch is not None
+    exchange.use_next(batch)
+    exchange.leave(call, ticket)
+    assert _types(connection.take_outgoing()) == ["command_execution_message"]
+    clock.advance(10)
+    assert _types(connection.take_outgoing()) == []
+
+
+@pytest.mark.parametrize("function", [Exchange.begin, Protocol.begin, Connection.submit_once, Connection.has_got])
+def test_a_request_that_an_interrupt_kept_from_being_sent_is_owed_nothing(function: Any) -> None:
+    for run in at_every_step(function, interrupt):
+        connection, exchange = _exchange()
+        call = Call("query", None)
+        ticket = Ticket(call.wakeup)
+        exchange.enter(call, ticket)
+        try:
+            run(functools.partial(exchange.begin, call, b"{}", "result_message", []))
+        except Interrupt:
+            pass
+        exchange.leave(call, ticket)
+        sent = b"{}" in connection.take_outgoing()
+        assert exchange.protocol.state is (State.ABANDONED if sent else State.FREE)
+
+
+def test_a_refusal_used_twice_does_not_make_the_session_free_too_early() -> None:
+    connection, exchange = _exchange()
+    call, ticket = _start_commands(connection, exchange)
+    exchange.leave(call, ticket)
+    connection.take_outgoing()
+    connection.hand_in([_error("the agent's own")])
+    assert _types(connection.take_outgoing())[0] == "command_execution_message"
+    connection.hand_in([_error("the agent's own, again")])
+    assert exchange.protocol.state is State.DOUBTFUL
+    # The refusal of the first barrier is used by a next call, and a Ctrl-C comes before that is noted down.
+    next_call = Call("query", None)
+    next_ticket = Ticket(next_call.wakeup)
+    exchange.take_turn(next_call, next_ticket)
+    with mock.patch.object(inbox, "Batch", _BatchInterruptedOnce):
+        connection.hand_in([_error(BUSY_ERROR)])
+    batch = connection.inbox.first()
+    assert batch is not None
+    with pytest.raises(KeyboardInterrupt):
+        exchange.use_next(batch)
+    exchange.leave(next_call, next_ticket)
+    connection.look_after()
+    # The old request, which was still running, ends; the second barrier is not answered yet.
+    barriers = _types(connection.take_outgoing()).count("command_execution_message")
+    result = {"message_type": "command_execution_result_message", "results": [{"command": "old", "exit_code": 0}]}
+    connection.hand_in([json.dumps(result)])
+    barriers += _types(connection.take_outgoing()).count("command_execution_message")
+    assert barriers <= 1
+    assert not (barriers and _is_free(exchange.protocol))
+
+
+def _is_free(protocol: Protocol) -> bool:
+    return protocol.state is State.FREE
+
+
+class _BatchInterruptedOnce(inbox.Batch):
+    __slots__ = ("_interrupted", "_position")
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    @position.setter
+    def position(self, value: int) -> None:
+        if value and not hasattr(self, "_interrupted"):
+            self._interrupted = True
+            raise KeyboardInterrupt
+        self._position = value
