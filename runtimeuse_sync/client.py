@@ -14,7 +14,7 @@ from ._call_methods import Calls
 from ._cleanup import cleaned_up
 from ._connection.base import Connection
 from ._connection.custom import BlockingConnection, connector, is_persistent
-from ._session.channel import Exchange
+from ._session.channel import Channel
 from ._session.line import Line
 from ._session.output import DEFAULT_KEEP_OUTPUT
 from ._wakeup import Deadline
@@ -162,11 +162,11 @@ class RuntimeUseClient(Calls):
         line = Line(self._line, one_shot=True, started=self._calls.add, ended=self._calls.discard)
         return Run(request, line, self._defaults.keep_output)
 
-    def _line(self, call: Call) -> Exchange:
+    def _line(self, call: Call) -> Channel:
         connection = self._connection(one_shot=True)
         # First of all, so that whoever interrupts this leaves nothing that cannot be found.
         call.connection = connection
-        return Exchange(connection, self._origin, self._secrets(), _logger, persistent=False)
+        return Channel(connection, self._origin, self._secrets(), _logger, persistent=False)
 
     def _connection(self, connect_deadline: Optional[Deadline] = None, *, one_shot: bool = False) -> Connection:
         transport = self._transport

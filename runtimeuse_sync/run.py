@@ -2,7 +2,7 @@
 
 Threads: a `Run` is read by one thread at a time, which gets its messages, calls its callbacks and gets its result;
 `abort` is for everybody, and `close` while another thread reads is no more than that. Behind it stand the connection's
-thread and the turn of the session (`_exchange.py`).
+thread and the turn of the session (`_session/channel.py`).
 
 States: new → started → ended (with a result or an error) or left (early, which cancels). Everything taken on the way
 (the turn, a one-shot's connection) is given back by `_release`, which may be repeated and is the last thing in every
@@ -21,7 +21,7 @@ from ._call_log import CallLog, Records
 from ._cleanup import surely, undone_on_failure
 from ._logs import logger_for
 from ._session.callbacks import Callbacks
-from ._session.channel import Exchange
+from ._session.channel import Channel
 from ._session.ending import end_one_shot
 from ._session.incoming import Received
 from ._session.line import Line, leave
@@ -57,7 +57,7 @@ class Run(Generic[ResultType]):
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
         self._logger = logger_for(request.options.logger)
         self._records = Records(self._logger)
-        self._exchange: Optional[Exchange] = None
+        self._channel: Optional[Channel] = None
         self._started = False
         self._joined = False
         self._log: Optional[CallLog] = None
@@ -92,7 +92,7 @@ class Run(Generic[ResultType]):
     def _enter(self) -> "Run[ResultType]":
         self.start()
         # Not a `__del__`: that would run for every run, and swallow the Ctrl-C that hits it.
-        self._finalizer = weakref.finalize(self, leave, self._line, self._exchange, self._call, self._ticket)
+        self._finalizer = weakref.finalize(self, leave, self._line, self._channel, self._call, self._ticket)
         self._finalizer.atexit = False
         return self
 
@@ -174,8 +174,8 @@ class Run(Generic[ResultType]):
         self._call.start()
         self._line.started(self._call)
         self._call.check()
-        exchange = self._exchange = self._line.open(self._call)
-        if exchange.turn.used_by_this_thread():
+        channel = self._channel = self._line.open(self._call)
+        if channel.turn.used_by_this_thread():
             raise self._call.told(
                 SessionStateError(
                     "this session is in use by the same thread: a call from inside its own callback or run would wait "
@@ -184,40 +184,40 @@ class Run(Generic[ResultType]):
             )
         options = self._request.options
         if self._logger.isEnabledFor(logging.INFO):
-            log = self._log = self._make_log(exchange)
+            log = self._log = self._make_log(channel)
             log.begin()
             if self._logger.isEnabledFor(logging.DEBUG):
                 self._call.on_sent = log.sent
         if self._line.one_shot:
-            exchange.connection.records = self._records
+            channel.connection.records = self._records
             # Before it connects, so that the request goes out the moment it can.
-            exchange.take_turn(self._call, self._ticket)
-            self._begin(exchange)
+            channel.take_turn(self._call, self._ticket)
+            self._begin(channel)
             # The time until it is open is nobody's idleness.
             waits = until_open or options.idle_timeout is not None
-            exchange.connection.start(self._call.wakeup, tell_opening=waits)
+            channel.connection.start(self._call.wakeup, tell_opening=waits)
             if waits:
-                exchange.wait_until_open(self._call)
+                channel.wait_until_open(self._call)
         else:
-            exchange.enter(self._call, self._ticket)
-            self._begin(exchange)
-        exchange.logger = self._logger
-        self._serve_kept(exchange)
+            channel.enter(self._call, self._ticket)
+            self._begin(channel)
+        channel.logger = self._logger
+        self._serve_kept(channel)
 
-    def _begin(self, exchange: Exchange) -> None:
+    def _begin(self, channel: Channel) -> None:
         options = self._request.options
         if options.on_artifact_upload_request is not None:
             # First: from the request on, the session's end has to wait for files, whatever interrupts this.
-            exchange.uploads.options = options
+            channel.uploads.options = options
         secrets = list(options.secrets_to_redact)
-        exchange.begin(self._call, self._request.payload, self._request.result_type, secrets)
+        channel.begin(self._call, self._request.payload, self._request.result_type, secrets)
 
     def _release(self) -> None:
         """Gives back all that was taken; may be repeated."""
         if self._result is None and self._error is None:
             left = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
             self._error = self._call.told(left)
-        leave(self._line, self._exchange, self._call, self._ticket)
+        leave(self._line, self._channel, self._call, self._ticket)
         connection = self._call.connection
         if self._line.one_shot and connection is not None and not self._joined:
             self._joined = True
@@ -228,16 +228,16 @@ class Run(Generic[ResultType]):
             self._finalizer.detach()
         self._log_end(self._error)
 
-    def _make_log(self, exchange: Exchange) -> CallLog:
-        source_id = scrub(str(self._request.options.source_id), [*self._request.secrets, *exchange.secrets])
+    def _make_log(self, channel: Channel) -> CallLog:
+        source_id = scrub(str(self._request.options.source_id), [*self._request.secrets, *channel.secrets])
         return CallLog(self._records, self._request.kind, source_id)
 
     def _log_end(self, error: Optional[BaseException]) -> None:
-        exchange = self._exchange
+        channel = self._channel
         lost = isinstance(error, ConnectionLostError) and self._logger.isEnabledFor(logging.WARNING)
-        if lost and self._log is None and exchange is not None:
+        if lost and self._log is None and channel is not None:
             # Told where a call's begin and end are not, too.
-            self._log = self._make_log(exchange)
+            self._log = self._make_log(channel)
         if self._log is not None:
             self._log.end(error, self._message_count)
 
@@ -249,7 +249,7 @@ class Run(Generic[ResultType]):
             raise self._error
         if self._result is not None:
             return None
-        if self._exchange is None:
+        if self._channel is None:
             raise self._call.told(SessionStateError("a run must be entered first: with client.stream(…) as run: …"))
         ticket = self._ticket
         reading = (threading.get_ident(), object())
@@ -260,7 +260,7 @@ class Run(Generic[ResultType]):
                     SessionStateError("another thread is reading this run: one that waits for its callback, perhaps")
                 )
             try:
-                return self._read(self._exchange, to_the_end)
+                return self._read(self._channel, to_the_end)
             except BaseException as error:
                 self._error = error
                 raise
@@ -270,13 +270,13 @@ class Run(Generic[ResultType]):
             if ticket.left and not ticket.readings:
                 self.close()
 
-    def _read(self, exchange: Exchange, to_the_end: bool) -> Optional[StreamedMessage]:
+    def _read(self, channel: Channel, to_the_end: bool) -> Optional[StreamedMessage]:
         call, deadline = self._call, self._call.deadline
         idle = self._request.options.idle_timeout
         output = self._output
         keep = output.add if output.keep else None
         while True:
-            batch = exchange.next_batch(call, math.inf if idle is None else call.now() + idle)
+            batch = channel.next_batch(call, math.inf if idle is None else call.now() + idle)
             if batch is None:
                 raise call.told(idle_error(idle, self._message_count, self._last_message_type))
             if batch.end > output.due:
@@ -284,7 +284,7 @@ class Run(Generic[ResultType]):
             while batch.position < len(batch.items):
                 if call.cancel_wanted or deadline.passed():
                     call.check()
-                received = exchange.use_next(batch)
+                received = channel.use_next(batch)
                 if received is None:
                     continue
                 self._message_count += 1
@@ -299,12 +299,12 @@ class Run(Generic[ResultType]):
                         return streamed
                 elif received.event is Event.ARTIFACT:
                     self._last_message_type = message.message_type
-                    self._serve_kept(exchange)
+                    self._serve_kept(channel)
                 else:
                     if batch.position == len(batch.items):
                         # Nothing is left in the inbox then, which the connection's thread would have to look after.
-                        exchange.connection.used_up(batch)
-                    self._conclude(exchange, received)
+                        channel.connection.used_up(batch)
+                    self._conclude(channel, received)
                     return None
                 # A callback may have left the run, which gives up the turn, or read it to its end.
                 if self._error is not None:
@@ -312,7 +312,7 @@ class Run(Generic[ResultType]):
                 if self._result is not None:
                     return None
 
-    def _conclude(self, exchange: Exchange, received: Received) -> None:
+    def _conclude(self, channel: Channel, received: Received) -> None:
         """The terminal has come: ends a one-shot's session, then returns or raises what the run comes to."""
         self._call.check()
         self._concluded = True
@@ -326,7 +326,7 @@ class Run(Generic[ResultType]):
         try:
             if self._line.one_shot and options.on_artifact_upload_request is not None:
                 seconds = options.end_session_timeout
-                end_one_shot(exchange, self._call, self._callbacks, seconds, result, error, self._logger)
+                end_one_shot(channel, self._call, self._callbacks, seconds, result, error, self._logger)
             if error is not None:
                 raise error
         finally:
@@ -335,8 +335,8 @@ class Run(Generic[ResultType]):
 
     # Artifacts.
 
-    def _serve_kept(self, exchange: Exchange) -> None:
-        while exchange.uploads.can_be_served and self._error is None:
+    def _serve_kept(self, channel: Channel) -> None:
+        while channel.uploads.can_be_served and self._error is None:
             self._call.check()
-            exchange.wait_until_answers_are_taken(self._call)
-            exchange.uploads.serve_next(self._call, self._callbacks)
+            channel.wait_until_answers_are_taken(self._call)
+            channel.uploads.serve_next(self._call, self._callbacks)

@@ -1,7 +1,7 @@
 """A session: many calls over one connection.
 
-Threads: a session may be used from many threads; its calls take turns, first come, first served (`_exchange.py`). It
-starts one thread, the connection's. `abort` and `close` are for any thread.
+Threads: a session may be used from many threads; its calls take turns, first come, first served
+(`_session/channel.py`). It starts one thread, the connection's. `abort` and `close` are for any thread.
 
 States: new → open → closed. A session that is collected while open closes its connection and warns.
 """
@@ -19,7 +19,7 @@ from ._call_methods import Calls
 from ._cleanup import cleaned_up, undone_on_failure
 from ._connection.base import Connection
 from ._session.callbacks import Callbacks
-from ._session.channel import Exchange
+from ._session.channel import Channel
 from ._session.ending import end_session, listed, not_waited_for
 from ._session.line import Line
 from ._session.turns import Ticket
@@ -57,7 +57,7 @@ class RuntimeUseSession(Calls):
         self._secrets = secrets
         self._defaults = defaults
         self._end_session_timeout = end_session_timeout
-        self._exchange: Optional[Exchange] = None
+        self._channel: Optional[Channel] = None
         self._opening: Optional[Call] = None
         self._closed = False
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
@@ -70,7 +70,7 @@ class RuntimeUseSession(Calls):
             RuntimeConnectionError: the runtime could not be reached.
             SessionStateError: it has been opened before.
         """
-        if self._exchange is not None or self._closed:
+        if self._channel is not None or self._closed:
             raise SessionStateError("a session can be opened once only")
         call = Call("opening the session", None)
         ticket = Ticket(call.wakeup, [threading.get_ident()])
@@ -78,13 +78,13 @@ class RuntimeUseSession(Calls):
         def connect() -> "RuntimeUseSession":
             self._opening = call
             connection = self._make_connection()
-            exchange = self._exchange = Exchange(connection, self._origin, self._secrets, _logger, persistent=True)
+            channel = self._channel = Channel(connection, self._origin, self._secrets, _logger, persistent=True)
             # Not a `__del__`: that would run for every session, and swallow the interrupt that hits it.
-            self._finalizer = weakref.finalize(self, _close_abandoned, exchange, f"unclosed {self!r}")
+            self._finalizer = weakref.finalize(self, _close_abandoned, channel, f"unclosed {self!r}")
             self._finalizer.atexit = False
             connection.start(call.wakeup)
-            exchange.enter(call, ticket)
-            exchange.leave(call, ticket)
+            channel.enter(call, ticket)
+            channel.leave(call, ticket)
             self._opening = None
             return self
 
@@ -94,13 +94,13 @@ class RuntimeUseSession(Calls):
         self._opening = None
         # It would keep itself, by its traceback.
         call.own_error = None
-        exchange = self._exchange
-        if exchange is None:
+        channel = self._channel
+        if channel is None:
             return
-        exchange.leave(call, ticket)
-        exchange.close()
+        channel.leave(call, ticket)
+        channel.close()
         self._mark_closed()
-        exchange.connection.join(0.0 if call.aborted else call.deadline.remaining())
+        channel.connection.join(0.0 if call.aborted else call.deadline.remaining())
 
     def __enter__(self) -> "RuntimeUseSession":
         return self.open()
@@ -121,15 +121,15 @@ class RuntimeUseSession(Calls):
             del failure
 
     def _leave_run_and_end(self) -> Optional[RuntimeUseError]:
-        if self._exchange is not None:
+        if self._channel is not None:
             # A generator's, say, that nobody will resume: it must not keep the session from being ended.
-            self._exchange.leave_run_of_this_thread()
+            self._channel.leave_run_of_this_thread()
         return self._end()
 
     def _surely_closed(self) -> None:
         # Does nothing but where an interrupt has come before the first step of `_end`.
-        if self._exchange is not None and not self._closed:
-            self._exchange.close()
+        if self._channel is not None and not self._closed:
+            self._channel.close()
             self._mark_closed()
 
     def _mark_closed(self) -> None:
@@ -138,7 +138,7 @@ class RuntimeUseSession(Calls):
             self._finalizer.detach()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "new" if self._exchange is None else "open"
+        state = "closed" if self._closed else "new" if self._channel is None else "open"
         return f"<{type(self).__name__} {self._origin} {state}>"
 
     def abort(self) -> None:
@@ -147,8 +147,8 @@ class RuntimeUseSession(Calls):
         Never blocks; safe from any thread, callback, signal handler and finalizer. With nothing in flight it has no
         effect, on later calls neither.
         """
-        exchange = self._exchange
-        call = self._opening or (exchange.active if exchange is not None else None)
+        channel = self._channel
+        call = self._opening or (channel.active if channel is not None else None)
         if call is not None:
             call.abort()
 
@@ -156,13 +156,13 @@ class RuntimeUseSession(Calls):
         line = Line(self._line, one_shot=False, started=_nothing, ended=_nothing)
         return Run(request, line, self._defaults.keep_output)
 
-    def _line(self, call: Call) -> Exchange:
-        exchange = self._exchange
+    def _line(self, call: Call) -> Channel:
+        channel = self._channel
         if self._closed:
             raise call.told(SessionStateError("the session is closed"))
-        if exchange is None:
+        if channel is None:
             raise call.told(SessionStateError("the session is not open: use it as a context manager, or call open()"))
-        return exchange
+        return channel
 
     # The end.
 
@@ -188,11 +188,11 @@ class RuntimeUseSession(Calls):
 
     def _end(self) -> Optional[RuntimeUseError]:
         """Does what `close` does; but returns what that raises, for what this raises is an interrupt."""
-        exchange = self._exchange
-        if self._closed or exchange is None:
+        channel = self._channel
+        if self._closed or channel is None:
             self._mark_closed()
             return None
-        connection = exchange.connection
+        connection = channel.connection
         if not connection.belongs_to_this_process:
             self._mark_closed()
             return None
@@ -202,22 +202,22 @@ class RuntimeUseSession(Calls):
             self._mark_closed()
             warnings.warn(f"{self!r} was left by the garbage collector", ResourceWarning, stacklevel=3, source=self)
             return None
-        if exchange.turn.used_by_this_thread():
+        if channel.turn.used_by_this_thread():
             return SessionStateError("a session cannot be closed from inside its own callback or run")
         call = Call("the end of the session", self._end_session_timeout)
         ticket = Ticket(call.wakeup, [threading.get_ident()])
-        return cleaned_up(lambda: self._end_by(exchange, call, ticket), lambda: self._give_up(call, ticket))
+        return cleaned_up(lambda: self._end_by(channel, call, ticket), lambda: self._give_up(call, ticket))
 
-    def _end_by(self, exchange: Exchange, call: Call, ticket: Ticket) -> Optional[RuntimeUseError]:
+    def _end_by(self, channel: Channel, call: Call, ticket: Ticket) -> Optional[RuntimeUseError]:
         failures: List[BaseException] = []
-        uploads = exchange.uploads
+        uploads = channel.uploads
         callbacks = Callbacks(QueryOptions(), call, ticket)
         try:
-            exchange.take_turn(call, ticket)
+            channel.take_turn(call, ticket)
             until = math.inf if uploads.expected else call.now() + _QUIET_END
-            if not end_session(exchange, call, until, callbacks, failures) and uploads.kept and not failures:
+            if not end_session(channel, call, until, callbacks, failures) and uploads.kept and not failures:
                 # Announced in the very moment in which there was nothing to wait for any more.
-                failures.append(not_waited_for(exchange, call))
+                failures.append(not_waited_for(channel, call))
         except RuntimeUseError as problem:
             if not call.is_own(problem):
                 raise
@@ -242,10 +242,10 @@ def _others(failures: List[BaseException], known: List[str]) -> List[str]:
     return [path for path in dict.fromkeys(named) if path not in before]
 
 
-def _close_abandoned(exchange: Exchange, warning: str) -> None:
+def _close_abandoned(channel: Channel, warning: str) -> None:
     """Closes the connection of a session that was dropped without `close`."""
-    if exchange.connection.belongs_to_this_process:
-        exchange.close()
+    if channel.connection.belongs_to_this_process:
+        channel.close()
         warnings.warn(warning, ResourceWarning, stacklevel=2)
 
 

@@ -1,6 +1,6 @@
 """The requests on one connection: whose turn it is, where the protocol stands, and what has been kept for later.
 
-An `Exchange` joins a connection, the state machine of the protocol, and the turn. Whoever has the turn owns the state
+A `Channel` joins a connection, the state machine of the protocol, and the turn. Whoever has the turn owns the state
 machine and takes from the inbox:
 
     the calling thread       from `enter` to `leave`: it brings the connection to rest (`_settle`), sends its request
@@ -43,7 +43,7 @@ MAX_TOLD = 256
 _LOOK_AGAIN = 0.05
 
 
-class Exchange:
+class Channel:
     """The requests on one connection.
 
     Attributes:

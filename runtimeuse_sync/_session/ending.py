@@ -28,7 +28,7 @@ from ..errors import (
     carry,
 )
 from .callbacks import Callbacks
-from .channel import Exchange
+from .channel import Channel
 from .protocol import State
 
 #: How many answers are remembered until it is known that the runtime has waited for them.
@@ -41,12 +41,12 @@ _END_SESSION = codec.encode(codec.END_SESSION)
 
 
 def end_session(
-    exchange: Exchange, call: Call, until: float, callbacks: Callbacks, failures: List[BaseException]
+    channel: Channel, call: Call, until: float, callbacks: Callbacks, failures: List[BaseException]
 ) -> bool:
     """Announces the end of the session, serves late uploads, and waits until the runtime confirms.
 
     Args:
-        exchange: The session.
+        channel: The session.
         call: The call that waits, and has the turn.
         until: When to give up, on the call's clock.
         callbacks: What serves late uploads.
@@ -62,28 +62,28 @@ def end_session(
         ConnectionLostError, ProtocolError: the connection is over, and the runtime has not confirmed.
     """
     try:
-        return _until_confirmed(exchange, call, until, callbacks, failures)
+        return _until_confirmed(channel, call, until, callbacks, failures)
     except ConnectionLostError as lost:
-        closed = exchange.connection.inbox.closed
+        closed = channel.connection.inbox.closed
         failure = closed.failure if isinstance(closed, ConnectionClosed) else None
         if failure is None or not call.is_own(lost):
             raise
-        raise call.told(_given_up(exchange, call, failure)) from lost
+        raise call.told(_given_up(channel, call, failure)) from lost
 
 
 def _until_confirmed(
-    exchange: Exchange, call: Call, until: float, callbacks: Callbacks, failures: List[BaseException]
+    channel: Channel, call: Call, until: float, callbacks: Callbacks, failures: List[BaseException]
 ) -> bool:
-    uploads = exchange.uploads
+    uploads = channel.uploads
     # What was answered lately, and what the inbox had got by then: an answer may come after a confirmation in there.
     answered: Deque[Tuple[int, str]] = deque(maxlen=_LATELY)
-    exchange.protocol.end()
-    exchange.connection.submit(_END_SESSION)
+    channel.protocol.end()
+    channel.connection.submit(_END_SESSION)
     uploads.retry_failed()
     while True:
         while uploads.kept:
-            exchange.wait_until_answers_are_taken(call, until)
-            if not _waits_for_answers(exchange, call):
+            channel.wait_until_answers_are_taken(call, until)
+            if not _waits_for_answers(channel, call):
                 break
             if call.now() >= until:
                 return False
@@ -96,39 +96,39 @@ def _until_confirmed(
                 call.check()
                 failures.append(failure)
                 continue
-            if _waits_for_answers(exchange, call):
-                answered.append((exchange.connection.inbox.put_bytes, uploads.kept[0].filepath))
+            if _waits_for_answers(channel, call):
+                answered.append((channel.connection.inbox.put_bytes, uploads.kept[0].filepath))
                 uploads.answer_next(response, call)
-        if exchange.protocol.state is State.ENDED:
-            too_late = [path for put_bytes, path in answered if put_bytes >= exchange.confirmed_in]
+        if channel.protocol.state is State.ENDED:
+            too_late = [path for put_bytes, path in answered if put_bytes >= channel.confirmed_in]
             if too_late or uploads.kept:
-                failures.append(not_waited_for(exchange, call, too_late))
+                failures.append(not_waited_for(channel, call, too_late))
             return True
-        batch = exchange.next_batch(call, min(until, uploads.worth_waiting_until(call.now())))
+        batch = channel.next_batch(call, min(until, uploads.worth_waiting_until(call.now())))
         if batch is None:
             return False
-        exchange.use_next(batch)
+        channel.use_next(batch)
 
 
-def _waits_for_answers(exchange: Exchange, call: Call) -> bool:
+def _waits_for_answers(channel: Channel, call: Call) -> bool:
     """Returns whether the runtime has not confirmed the end yet; raises as `end_session`."""
     call.check()
-    exchange.use_all_queued(as_far_as_there_is_room=True)
-    if exchange.protocol.state is State.ENDED:
+    channel.use_all_queued(as_far_as_there_is_room=True)
+    if channel.protocol.state is State.ENDED:
         return False
-    exchange.check_connection(call)
+    channel.check_connection(call)
     return True
 
 
-def not_waited_for(exchange: Exchange, call: Call, too_late: Sequence[str] = ()) -> ArtifactUploadError:
+def not_waited_for(channel: Channel, call: Call, too_late: Sequence[str] = ()) -> ArtifactUploadError:
     """Gives up the upload requests that have not been answered; returns what is to be raised for them.
 
     Args:
-        exchange: The session.
+        channel: The session.
         call: The call that has the turn.
         too_late: The paths of those that have been answered too late.
     """
-    paths = [*too_late, *exchange.uploads.give_up()]
+    paths = [*too_late, *channel.uploads.give_up()]
     shown = listed(paths, call.secrets)
     text = f"the runtime did not wait until {len(paths)} artifact(s) could be uploaded: {shown}"
     return call.told(ArtifactUploadError(text, paths))
@@ -140,15 +140,15 @@ def listed(paths: List[str], secrets: List[str]) -> str:
     return scrub(", ".join(paths[:_SHOWN]), secrets) + more
 
 
-def _given_up(exchange: Exchange, call: Call, failure: str) -> ArtifactUploadError:
+def _given_up(channel: Channel, call: Call, failure: str) -> ArtifactUploadError:
     """Returns what is to be raised where the runtime ended the session by an error, with what it said of it."""
-    paths = exchange.uploads.give_up()
+    paths = channel.uploads.give_up()
     why = scrub(failure, in_any_form(call.secrets)) or "it closed the connection for an error of its own"
     return ArtifactUploadError(f"the runtime did not confirm the end of the session: {why}", paths)
 
 
 def end_one_shot(
-    exchange: Exchange,
+    channel: Channel,
     call: Call,
     callbacks: Callbacks,
     seconds: Optional[float],
@@ -159,7 +159,7 @@ def end_one_shot(
     """Ends the session of a run whose terminal has come.
 
     Args:
-        exchange: The session.
+        channel: The session.
         call: The run's call.
         callbacks: Its callbacks.
         seconds: For how long to wait for the confirmation; `None` is no limit.
@@ -177,7 +177,7 @@ def end_one_shot(
     failures: List[BaseException] = []
     try:
         until = math.inf if seconds is None else call.now() + seconds
-        confirmed = end_session(exchange, call, until, callbacks, failures)
+        confirmed = end_session(channel, call, until, callbacks, failures)
         # It does not confirm where an upload has failed.
         if not confirmed and not failures:
             failures.append(

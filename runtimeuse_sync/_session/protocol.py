@@ -1,7 +1,7 @@
 """The state machine of requests on one connection: who is owed a terminal message, and what is stale.
 
 Pure: no threads, clocks, sockets or JSON. Messages go in as `Event`s, decisions come out. Whoever has the session's
-turn drives it (`_exchange.py`).
+turn drives it (`_session/channel.py`).
 
 The wire has no request ids, so everything hangs on order: a request may only be sent once it is *known* that the
 runtime owes nothing for an earlier one. A result ends its request for sure. An error may not: the agent may have sent

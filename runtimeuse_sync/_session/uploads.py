@@ -2,7 +2,7 @@
 
 They belong to no request: the runtime announces files during a call, between calls and while the session ends. None is
 ever dropped; but what is kept counts: a runtime that announces more than may be kept, with nobody to answer, breaks the
-protocol. No threads run here; the state is for whoever has the connection's turn (`_exchange.py`).
+protocol. No threads run here; the state is for whoever has the connection's turn (`_session/channel.py`).
 """
 
 import math

@@ -105,15 +105,15 @@ def test_a_session_left_while_another_thread_serves_its_uploads(serve: Serve) ->
         run = session.stream("hi", artifacts_dir="/out", on_artifact_upload_request=place).__enter__()
         reader = InThread(lambda: run.result)
         wait(asking)
-        exchange: Any = session._exchange
-        join = exchange.turn.join
+        channel: Any = session._channel
+        join = channel.turn.join
 
         def join_and_tell(ticket: Any) -> None:
             join(ticket)
             leaving.set()
 
         # The only way to know that the session's end has taken its place in the queue.
-        exchange.turn.join = join_and_tell
+        channel.turn.join = join_and_tell
     assert isinstance(reader.error(), CancelledException)
     assert sorted(asked) == files
     assert sorted(answered) == files
@@ -129,10 +129,10 @@ def test_a_session_whose_threads_number_is_another_threads_now(serve: Serve) -> 
         peer.cut()
 
     session = client_of(serve(script)).session().open()
-    exchange: Any = session._exchange
+    channel: Any = session._channel
     session.query("hi", artifacts_dir="/out", on_artifact_upload_request=lambda _: None)  # type: ignore[arg-type,return-value]  # never called
-    exchange.connection.join()
-    exchange.connection._thread._ident = threading.get_ident()
+    channel.connection.join()
+    channel.connection._thread._ident = threading.get_ident()
     with pytest.raises(ConnectionLostError):
         session.close()
 
@@ -151,8 +151,8 @@ def test_an_interrupt_on_the_way_out_of_a_session(serve: Serve, monkeypatch: pyt
         with session:
             pass
     assert "closed" in repr(session)
-    exchange: Any = session._exchange
-    exchange.connection.join()
+    channel: Any = session._channel
+    channel.connection.join()
     assert connection_threads() == []
 
 
@@ -265,6 +265,6 @@ def test_a_session_closed_by_its_connections_own_thread(serve: Serve, monkeypatc
     assert [name.split("-")[:2] for name in closing.threads] == [["runtimeuse", "connection"]]
     assert [warning.category for warning in warned] == [ResourceWarning]
     assert "closed" in repr(session)
-    exchange: Any = session._exchange
-    exchange.connection.join()
+    channel: Any = session._channel
+    channel.connection.join()
     assert connection_threads() == []

@@ -171,14 +171,14 @@ def test_calls_wait_for_their_turn_first_come_first_served(session: RuntimeUseSe
     wait(started)
     waiting = []
     # The only way to know that a thread waits.
-    exchange: Any = session._exchange
-    joined, join = threading.Semaphore(0), exchange.turn.join
+    channel: Any = session._channel
+    joined, join = threading.Semaphore(0), channel.turn.join
 
     def join_and_tell(ticket: Any) -> None:
         join(ticket)
         joined.release()
 
-    exchange.turn.join = join_and_tell
+    channel.turn.join = join_and_tell
     for number in range(10):
         waiting.append(InThread(session.query, f"{number}", on_assistant_message=lambda message: note(message)))
         assert joined.acquire(timeout=PATIENCE)

@@ -84,7 +84,7 @@ def test_between_calls_and_at_the_end_of_a_session(runtime: LocalRuntime, storag
     options: Any = {"artifacts_dirs": ["out"], "on_artifact_upload_request": storage.upload_result, "timeout": 30}
     with client_of(runtime).session() as session:
         session.execute_commands(["true"], **options)
-        exchange: Any = session._exchange
+        channel: Any = session._channel
         announced = threading.Event()
 
         class Kept(Deque[Any]):
@@ -92,10 +92,10 @@ def test_between_calls_and_at_the_end_of_a_session(runtime: LocalRuntime, storag
                 super().append(request)
                 announced.set()
 
-        exchange.uploads.kept = Kept()
+        channel.uploads.kept = Kept()
         (tmp_path / "out" / "between.txt").write_text("between")
         wait(announced)
-        assert [request.filename for request in exchange.uploads.kept] == ["between.txt"]
+        assert [request.filename for request in channel.uploads.kept] == ["between.txt"]
         session.execute_commands(["sleep 0.1"])
         session.execute_commands(["echo late > out/late.txt"])
     assert storage.received == {"/between.txt": b"between", "/late.txt": b"late\n"}

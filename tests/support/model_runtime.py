@@ -1,6 +1,6 @@
 """A world without threads and time for the tests of the protocol: a model runtime, delayed messages, and real `Run`s.
 
-The client's side is the real one (`Run`, `Exchange`, `Protocol`, the base `Connection`); only waiting is replaced.
+The client's side is the real one (`Run`, `Channel`, `Protocol`, the base `Connection`); only waiting is replaced.
 Where a call would wait, the world takes steps instead, each chosen by the test. So every order of events can be tried,
 and each is the same again when it is tried again.
 
@@ -21,7 +21,7 @@ from runtimeuse_sync import run as run_module
 from runtimeuse_sync._call import Call
 from runtimeuse_sync._call_methods import complete
 from runtimeuse_sync._connection import inbox
-from runtimeuse_sync._session.channel import Exchange
+from runtimeuse_sync._session.channel import Channel
 from runtimeuse_sync._session.line import Line
 from runtimeuse_sync._session.protocol import BUSY_ERROR, State
 from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
@@ -229,7 +229,7 @@ class _SteppingCall(Call):
 
 
 class World:
-    """A session's exchange and a model runtime, with queues of messages between them.
+    """A session's channel and a model runtime, with queues of messages between them.
 
     Args:
         choose: Decides what happens next.
@@ -242,7 +242,7 @@ class World:
         self.clock = FakeClock()
         self.runtime = ModelRuntime(cancel_ends_barriers=cancel_ends_barriers)
         self.connection = IdleConnection(2**20, self.clock)
-        self.exchange = Exchange(self.connection, "ws://model", [], _RUN_LOGGER, persistent=True)
+        self.channel = Channel(self.connection, "ws://model", [], _RUN_LOGGER, persistent=True)
         self.to_runtime: Deque[Dict[str, Any]] = deque()
         self.to_client: Deque[Dict[str, Any]] = deque()
         self.served: Set[str] = set()
@@ -331,7 +331,7 @@ class World:
             return
         self._quiet_steps += 1
         if until == math.inf or self._quiet_steps > 20:
-            raise Quiet(f"{call.kind} waits, in state {self.exchange.protocol.state}, and nothing can come any more")
+            raise Quiet(f"{call.kind} waits, in state {self.channel.protocol.state}, and nothing can come any more")
         self._let_time_pass(until)
 
     def _let_time_pass(self, until: float) -> None:
@@ -382,7 +382,7 @@ class World:
             request = query_request(number, None, options, Defaults("m", ""), "query()")
         else:
             request = commands_request([number], None, options, "execute_commands()")
-        line = Line(lambda _: self.exchange, one_shot=False, started=lambda _: None, ended=lambda _: None)
+        line = Line(lambda _: self.channel, one_shot=False, started=lambda _: None, ended=lambda _: None)
         InterruptedBatch.world = self
         self._in_caller = True
         self._quiet_steps = 0
@@ -421,13 +421,13 @@ class World:
     def check(self) -> None:
         """Checks what must hold at any time between calls."""
         assert self.runtime.refused_requests == [], "a request was sent while another was in flight"
-        assert len(self.exchange.turn._queue) == 0, "a call has kept the turn"
-        assert self.exchange.active is None
+        assert len(self.channel.turn._queue) == 0, "a call has kept the turn"
+        assert self.channel.active is None
         assert self.connection.inbox.listener is None
         queued = [json.loads(item) for item in self._queued_items()]
         announced = [*self.runtime.outgoing, *self.to_client, *queued]
-        there = self.served | {request.filepath for request in self.exchange.uploads.kept}
-        there |= {request.filepath for request in self.exchange.uploads.failed}
+        there = self.served | {request.filepath for request in self.channel.uploads.kept}
+        there |= {request.filepath for request in self.channel.uploads.failed}
         there |= {message["filepath"] for message in announced if "filepath" in message}
         assert set(self.runtime.artifacts) == there, "an upload request was lost"
 
@@ -441,7 +441,7 @@ class World:
         assert self.call(False, [], Ending(), callback=False) in ("result", "error")
         self.settle_down()
         self.check()
-        assert self.exchange.protocol.state is State.FREE
+        assert self.channel.protocol.state is State.FREE
         assert self.connection.in_flight is None
 
     def _queued_items(self) -> List[Any]:

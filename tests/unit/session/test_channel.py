@@ -13,7 +13,7 @@ import pytest
 from runtimeuse_sync._call import Call
 from runtimeuse_sync._connection import inbox
 from runtimeuse_sync._connection.base import Connection
-from runtimeuse_sync._session.channel import Exchange
+from runtimeuse_sync._session.channel import Channel
 from runtimeuse_sync._session.protocol import BUSY_ERROR, Protocol, State
 from runtimeuse_sync._session.turns import Ticket
 
@@ -28,16 +28,16 @@ def _types(payloads: List[bytes]) -> List[str]:
     return [json.loads(payload)["message_type"] for payload in payloads]
 
 
-def _exchange() -> Tuple[IdleConnection, Exchange]:
+def _channel() -> Tuple[IdleConnection, Channel]:
     connection = IdleConnection()
-    return connection, Exchange(connection, "ws://model", [], logging.getLogger("runtimeuse_sync"), persistent=True)
+    return connection, Channel(connection, "ws://model", [], logging.getLogger("runtimeuse_sync"), persistent=True)
 
 
-def _start_commands(connection: IdleConnection, exchange: Exchange) -> Tuple[Call, Ticket]:
+def _start_commands(connection: IdleConnection, channel: Channel) -> Tuple[Call, Ticket]:
     call = Call("command execution", None)
     ticket = Ticket(call.wakeup)
-    exchange.enter(call, ticket)
-    exchange.begin(call, b'{"message_type": "command_execution_message"}', "command_execution_result_message", [])
+    channel.enter(call, ticket)
+    channel.begin(call, b'{"message_type": "command_execution_message"}', "command_execution_result_message", [])
     assert _types(connection.take_outgoing()) == ["command_execution_message"]
     return call, ticket
 
@@ -45,11 +45,11 @@ def _start_commands(connection: IdleConnection, exchange: Exchange) -> Tuple[Cal
 def test_no_cancel_follows_the_barrier() -> None:
     # An error that arrives at the same time as the abort: a cancel behind the barrier would end that, and its answer
     # would never come.
-    connection, exchange = _exchange()
-    call, ticket = _start_commands(connection, exchange)
-    exchange.leave(call, ticket)  # aborted, or its deadline has passed
+    connection, channel = _channel()
+    call, ticket = _start_commands(connection, channel)
+    channel.leave(call, ticket)  # aborted, or its deadline has passed
     connection.hand_in([_error("it failed")])
-    assert exchange.protocol.state is State.PROBING
+    assert channel.protocol.state is State.PROBING
     outgoing = _types(connection.take_outgoing())
     assert outgoing.count("command_execution_message") == 1
     assert outgoing[-1] == "command_execution_message"
@@ -59,58 +59,58 @@ def test_no_cancel_follows_the_barrier() -> None:
 def test_no_cancel_follows_the_barrier_when_the_deadline_of_a_failed_call_passes() -> None:
     clock = FakeClock()
     connection = IdleConnection(clock=clock)
-    exchange = Exchange(connection, "ws://model", [], logging.getLogger("runtimeuse_sync"), persistent=True)
+    channel = Channel(connection, "ws://model", [], logging.getLogger("runtimeuse_sync"), persistent=True)
     call = Call("query", 5.0, clock)
     ticket = Ticket(call.wakeup)
-    exchange.enter(call, ticket)
-    exchange.begin(call, b'{"message_type": "invocation_message"}', "result_message", [])
+    channel.enter(call, ticket)
+    channel.begin(call, b'{"message_type": "invocation_message"}', "result_message", [])
     connection.take_outgoing()
     connection.hand_in([_error("it failed")])
     batch = connection.inbox.first()
     assert batch is not None
-    exchange.use_next(batch)
-    exchange.leave(call, ticket)
+    channel.use_next(batch)
+    channel.leave(call, ticket)
     assert _types(connection.take_outgoing()) == ["command_execution_message"]
     clock.advance(10)
     assert _types(connection.take_outgoing()) == []
 
 
-@pytest.mark.parametrize("function", [Exchange.begin, Protocol.begin, Connection.submit_once, Connection.has_got])
+@pytest.mark.parametrize("function", [Channel.begin, Protocol.begin, Connection.submit_once, Connection.has_got])
 def test_a_request_that_an_interrupt_kept_from_being_sent_is_owed_nothing(function: Any) -> None:
     for run in at_every_step(function, interrupt):
-        connection, exchange = _exchange()
+        connection, channel = _channel()
         call = Call("query", None)
         ticket = Ticket(call.wakeup)
-        exchange.enter(call, ticket)
+        channel.enter(call, ticket)
         try:
-            run(functools.partial(exchange.begin, call, b"{}", "result_message", []))
+            run(functools.partial(channel.begin, call, b"{}", "result_message", []))
         except Interrupt:
             pass
-        exchange.leave(call, ticket)
+        channel.leave(call, ticket)
         sent = b"{}" in connection.take_outgoing()
-        assert exchange.protocol.state is (State.ABANDONED if sent else State.FREE)
+        assert channel.protocol.state is (State.ABANDONED if sent else State.FREE)
 
 
 def test_a_refusal_used_twice_does_not_make_the_session_free_too_early() -> None:
-    connection, exchange = _exchange()
-    call, ticket = _start_commands(connection, exchange)
-    exchange.leave(call, ticket)
+    connection, channel = _channel()
+    call, ticket = _start_commands(connection, channel)
+    channel.leave(call, ticket)
     connection.take_outgoing()
     connection.hand_in([_error("the agent's own")])
     assert _types(connection.take_outgoing())[0] == "command_execution_message"
     connection.hand_in([_error("the agent's own, again")])
-    assert exchange.protocol.state is State.DOUBTFUL
+    assert channel.protocol.state is State.DOUBTFUL
     # The refusal of the first barrier is used by a next call, and a Ctrl-C comes before that is noted down.
     next_call = Call("query", None)
     next_ticket = Ticket(next_call.wakeup)
-    exchange.take_turn(next_call, next_ticket)
+    channel.take_turn(next_call, next_ticket)
     with mock.patch.object(inbox, "Batch", _BatchInterruptedOnce):
         connection.hand_in([_error(BUSY_ERROR)])
     batch = connection.inbox.first()
     assert batch is not None
     with pytest.raises(KeyboardInterrupt):
-        exchange.use_next(batch)
-    exchange.leave(next_call, next_ticket)
+        channel.use_next(batch)
+    channel.leave(next_call, next_ticket)
     connection.look_after()
     # The old request, which was still running, ends; the second barrier is not answered yet.
     barriers = _types(connection.take_outgoing()).count("command_execution_message")
@@ -118,7 +118,7 @@ def test_a_refusal_used_twice_does_not_make_the_session_free_too_early() -> None
     connection.hand_in([json.dumps(result)])
     barriers += _types(connection.take_outgoing()).count("command_execution_message")
     assert barriers <= 1
-    assert not (barriers and _is_free(exchange.protocol))
+    assert not (barriers and _is_free(channel.protocol))
 
 
 def _is_free(protocol: Protocol) -> bool:
