@@ -16,10 +16,9 @@ from ._connection.base import Connection
 from ._connection.custom import BlockingConnection, connector, is_persistent
 from ._session.channel import Channel
 from ._session.line import Line
-from ._session.output import DEFAULT_KEEP_OUTPUT
 from ._wakeup import Deadline
 from ._wire import validation as check
-from ._wire.request import Defaults, Request
+from ._wire.request import DEFAULT_KEEP_OUTPUT, Defaults, Request
 from .keywords import Unpack, WebSocketKeywords
 from .options import END_SESSION_TIMEOUT
 from .run import Run

@@ -26,11 +26,11 @@ from ._session.ending import end_one_shot
 from ._session.incoming import Received
 from ._session.line import Line, leave
 from ._session.outcome import idle_error, outcome
-from ._session.output import DEFAULT_KEEP_OUTPUT, Output
+from ._session.output import Output
 from ._session.protocol import Event
 from ._session.turns import Ticket
 from ._wire.redaction import scrub
-from ._wire.request import Request
+from ._wire.request import DEFAULT_KEEP_OUTPUT, Request
 from .errors import AgentRuntimeError, CancelledException, ConnectionLostError, SessionStateError, without_traceback
 from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
@@ -52,7 +52,7 @@ class Run(Generic[ResultType]):
         self._call.secrets = request.secrets
         if request.options.source_id is not None:
             self._call.source_id = scrub(request.options.source_id, request.secrets)
-        self._output = self._call.output = Output(request.asked, keep_output, request.secrets)
+        self._output = self._call.output = Output(request.commands, keep_output, request.secrets)
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
         self._logger = logger_for(request.options.logger)

@@ -9,15 +9,13 @@ the thread that reads the run comes here.
 """
 
 from collections import deque
-from typing import Callable, Deque, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Deque, Iterable, List, Optional, Tuple
 
 from .._wire.json_size import size_of
 from .._wire.redaction import scrub
+from .._wire.request import RequestedCommands
 from ..messages import AssistantMessageInterface, CommandOutputMessageInterface, StreamedMessage
 from ..results import CommandResultItem
-
-#: For how much the client keeps of each command and stream, in bytes, unless it is told otherwise.
-DEFAULT_KEEP_OUTPUT = 1024 * 1024
 
 #: How many times as much is kept of all commands together.
 _IN_ALL = 16
@@ -136,23 +134,6 @@ class Printed:
         return self.stdout.kept + self.stderr.kept + len(self.command)
 
 
-class Asked(NamedTuple):
-    """The commands that the runtime was asked to run.
-
-    Attributes:
-        commands: Their texts, in order; a query's pre-agent commands, then its post-agent ones.
-        before_agent: How many are to run before the agent; `None` where there is no agent.
-        secrets: What the runtime masks in them.
-    """
-
-    commands: Sequence[str] = ()
-    before_agent: Optional[int] = None
-    secrets: Sequence[str] = ()
-
-    def __repr__(self) -> str:
-        return f"Asked({len(self.commands)} commands)"
-
-
 class Output:
     """What one run has received.
 
@@ -172,7 +153,7 @@ class Output:
         results: The results that the runtime has sent, where it was asked for commands only.
     """
 
-    def __init__(self, asked: Asked, keep: int, secrets: Iterable[str]) -> None:
+    def __init__(self, asked: RequestedCommands, keep: int, secrets: Iterable[str]) -> None:
         self.asked = asked
         self.keep = keep
         self.printed: List[Printed] = []

@@ -2,7 +2,6 @@
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
-from .._session.output import DEFAULT_KEEP_OUTPUT, Asked
 from ..messages import CommandInterface
 from ..options import ExecuteCommandsOptions, Options, QueryOptions, check_command, copied_command, merge_options
 from . import codec
@@ -10,6 +9,26 @@ from . import validation as check
 
 #: The longest message that runtimes accept, in bytes (PROTOCOL.md, "Frame level").
 MAX_REQUEST_SIZE = 100 * 1024 * 1024
+
+#: How many bytes of output the client keeps per command and stream by default.
+DEFAULT_KEEP_OUTPUT = 1024 * 1024
+
+
+class RequestedCommands(NamedTuple):
+    """The commands that the runtime was asked to run.
+
+    Attributes:
+        commands: Their texts, in order; a query's pre-agent commands, then its post-agent ones.
+        before_agent: How many are to run before the agent; `None` where there is no agent.
+        secrets: What the runtime masks in them.
+    """
+
+    commands: Sequence[str] = ()
+    before_agent: Optional[int] = None
+    secrets: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        return f"RequestedCommands({len(self.commands)} commands)"
 
 
 class Request(NamedTuple):
@@ -21,7 +40,7 @@ class Request(NamedTuple):
         result_type: The `message_type` of the result that ends it.
         options: The call's options, complete.
         secrets: What must not appear in an exception's text.
-        asked: The commands that are to run.
+        commands: The commands that are to run.
     """
 
     kind: str
@@ -29,7 +48,7 @@ class Request(NamedTuple):
     result_type: str
     options: Options
     secrets: List[str]
-    asked: Asked = Asked()
+    commands: RequestedCommands = RequestedCommands()
 
     def __repr__(self) -> str:
         return f"Request({self.kind!r}, {len(self.payload)} bytes)"
@@ -69,8 +88,8 @@ def query_request(
     message = codec.encode_query(prompt, system_prompt or "", model, merged)
     before, after = merged.pre_agent_invocation_commands or [], merged.post_agent_invocation_commands or []
     texts = [command.command for command in (*before, *after)]
-    asked = Asked(texts, len(before), list(merged.secrets_to_redact))
-    return Request("query", _encode(message), "result_message", merged, merged.secret_values(), asked)
+    requested = RequestedCommands(texts, len(before), list(merged.secrets_to_redact))
+    return Request("query", _encode(message), "result_message", merged, merged.secret_values(), requested)
 
 
 def commands_request(
@@ -86,8 +105,10 @@ def commands_request(
     for command in checked:
         secrets += command.secret_values()
     message = codec.encode_commands(checked, merged)
-    asked = Asked([command.command for command in checked], None, list(merged.secrets_to_redact))
-    return Request("command execution", _encode(message), "command_execution_result_message", merged, secrets, asked)
+    requested = RequestedCommands([command.command for command in checked], None, list(merged.secrets_to_redact))
+    return Request(
+        "command execution", _encode(message), "command_execution_result_message", merged, secrets, requested
+    )
 
 
 def _checked_commands(commands: Sequence[Union[str, CommandInterface]]) -> List[CommandInterface]:

@@ -8,14 +8,15 @@ from typing import Any, Iterable, List, Optional, Sequence, Tuple
 import pytest
 
 from runtimeuse_sync import CommandResultItem
-from runtimeuse_sync._session.output import Asked, Output, last_bytes
+from runtimeuse_sync._session.output import Output, last_bytes
 from runtimeuse_sync._session.printed import failed_command, so_far, stdout_seen, with_output
+from runtimeuse_sync._wire.request import RequestedCommands
 from runtimeuse_sync.messages import AssistantMessageInterface, CommandOutputMessageInterface
 
 KEEP = 1000
 
 
-def received(asked: Asked, *chunks: Any, keep: int = KEEP, secrets: Sequence[str] = ()) -> Output:
+def received(asked: RequestedCommands, *chunks: Any, keep: int = KEEP, secrets: Sequence[str] = ()) -> Output:
     """Returns the output of a run that received chunks: `(command, text, stream)`, or what the agent says."""
     output = Output(asked, keep, secrets)
     for number, chunk in enumerate(chunks):
@@ -56,7 +57,7 @@ def test_the_end_of_each_stream_is_kept(piece: str) -> None:
     chunks = [
         ("c", piece if number < 299 else "last", stream) for number in range(300) for stream in ("stdout", "stderr")
     ]
-    output = received(Asked(["c"]), *chunks)
+    output = received(RequestedCommands(["c"]), *chunks)
     [(_, code, stdout, stderr)] = items(so_far(output, [], sent=True))
     assert code is None
     assert stdout == stderr == last_bytes(piece * 299 + "last", KEEP)
@@ -64,7 +65,7 @@ def test_the_end_of_each_stream_is_kept(piece: str) -> None:
 
 
 def test_nothing_is_kept() -> None:
-    output = received(Asked(["c"]), keep=0)
+    output = received(RequestedCommands(["c"]), keep=0)
     assert so_far(output, [], sent=True) == []
     assert output.texts([]) == []
     results = [CommandResultItem("c", 3)]
@@ -76,7 +77,7 @@ def test_memory_is_bounded(said: str) -> None:
     commands = [f"c{number}" for number in range(2000)]
     tracemalloc.start()
     try:
-        output = Output(Asked(commands), 10_000, [])
+        output = Output(RequestedCommands(commands), 10_000, [])
         before = tracemalloc.get_traced_memory()[0]
         for number in range(4_000):
             for stream in ("stdout", "stderr"):
@@ -95,7 +96,7 @@ def test_memory_is_bounded(said: str) -> None:
 
 
 def test_what_the_agent_said_last_is_kept() -> None:
-    output = received(Asked((), 0), *[f"{number:100}" for number in range(50)], "the secret")
+    output = received(RequestedCommands((), 0), *[f"{number:100}" for number in range(50)], "the secret")
     texts = output.texts(["secret"])
     assert texts[-1] == "the [REDACTED]"
     assert texts[-2] == f"{49:100}"
@@ -105,7 +106,7 @@ def test_what_the_agent_said_last_is_kept() -> None:
 def test_a_secret_at_the_cut_is_masked() -> None:
     secret = "s3cr3t" * 10
     for before in range(len(secret) + 20):
-        output = received(Asked(["c"]), ("c", "." * 100 + secret + "x" * (KEEP - before)), secrets=[secret])
+        output = received(RequestedCommands(["c"]), ("c", "." * 100 + secret + "x" * (KEEP - before)), secrets=[secret])
         [(_, _, stdout, _)] = items(so_far(output, [secret], sent=True))
         assert stdout is not None
         assert not any(part in stdout for part in ("s3", "3c", "cr", "r3", "3t"))
@@ -134,16 +135,16 @@ A, B = "echo a", "echo b"
     ],
 )
 def test_whose_output_it_is(commands: List[str], chunks: Any, expected: Any) -> None:
-    assert items(so_far(received(Asked(commands), *chunks), [], sent=True)) == expected
+    assert items(so_far(received(RequestedCommands(commands), *chunks), [], sent=True)) == expected
 
 
 def test_a_request_that_was_not_sent_has_run_nothing() -> None:
-    assert so_far(received(Asked([A])), [], sent=False) == []
+    assert so_far(received(RequestedCommands([A])), [], sent=False) == []
 
 
 @pytest.mark.parametrize("shown", ["echo [REDACTED] ab", "echo [REDACTED] [REDACTED]"])
 def test_commands_are_known_by_their_redacted_text(shown: str) -> None:
-    asked = Asked(["true", "echo abc ab"], None, ["abc", "ab"] if shown.endswith("[REDACTED]") else ["abc"])
+    asked = RequestedCommands(["true", "echo abc ab"], None, ["abc", "ab"] if shown.endswith("[REDACTED]") else ["abc"])
     output = received(asked, (shown, "x"))
     assert items(so_far(output, ["abc"], sent=True)) == [
         ("true", 0, None, None),
@@ -178,14 +179,14 @@ def test_commands_are_known_by_their_redacted_text(shown: str) -> None:
     ],
 )
 def test_results_are_completed(results: Any, chunks: Any, expected: Any) -> None:
-    output = received(Asked([command for command, _, _ in results]), *chunks)
+    output = received(RequestedCommands([command for command, _, _ in results]), *chunks)
     sent = [CommandResultItem(*each) for each in results]
     assert items(with_output(sent, output)) == expected
     assert items(sent) == [(*each, None) for each in results], "what came is left as it is"
 
 
 def test_equal_commands_are_told_apart_even_if_only_the_end_is_kept() -> None:
-    output = received(Asked([A, A]), *[(A, "x" * 100)] * 50, (A, "y" * 10))
+    output = received(RequestedCommands([A, A]), *[(A, "x" * 100)] * 50, (A, "y" * 10))
     results = [CommandResultItem(A, 0, "x" * 5000), CommandResultItem(A, 3)]
     assert with_output(results, output)[1].stdout == "y" * 10
 
@@ -221,7 +222,7 @@ PRE, POST = "make", "make install"
     ],
 )
 def test_which_command_of_a_query_has_failed(error: str, asked: Any, chunks: Any, expected: Any) -> None:
-    found = failed_command(error, received(Asked(*asked), *chunks), [])
+    found = failed_command(error, received(RequestedCommands(*asked), *chunks), [])
     assert found is not None
     assert (items(found[0]), *found[1:]) == expected
 
@@ -231,15 +232,15 @@ def test_which_command_of_a_query_has_failed(error: str, asked: Any, chunks: Any
     ["it failed", "pre-agent command failed with exit code: 5, it says", "post-agent command failed with exit code: 5"],
 )
 def test_other_errors_are_no_failed_commands(error: str) -> None:
-    assert failed_command(error, received(Asked([PRE], 1)), []) is None
-    assert failed_command(error, received(Asked([PRE])), []) is None
+    assert failed_command(error, received(RequestedCommands([PRE], 1)), []) is None
+    assert failed_command(error, received(RequestedCommands([PRE])), []) is None
 
 
 def test_an_agent_that_speaks_has_all_commands_before_it_behind_it() -> None:
-    asked = Asked([A, B, POST], 2)
+    asked = RequestedCommands([A, B, POST], 2)
     assert items(so_far(received(asked, (A, "a")), [], sent=True)) == [(A, None, "a", None)]
     before = [(A, 0, "a", None), (B, 0, None, None)]
     assert items(so_far(received(asked, (A, "a"), "hi"), [], sent=True)) == before
     after = received(asked, (A, "a"), "hi", (POST, "p"))
     assert items(so_far(after, [], sent=True)) == [*before, (POST, None, "p", None)]
-    assert so_far(received(Asked([POST], 0)), [], sent=True) == []
+    assert so_far(received(RequestedCommands([POST], 0)), [], sent=True) == []
