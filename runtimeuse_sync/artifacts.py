@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Optional, Type, Union
 from urllib.parse import quote
 
 from ._cleanup import undone_on_failure
-from ._wire.validation import host_in_url
+from ._wire.urls import host_in_url
 from .messages import ArtifactUploadRequestMessageInterface, announced_as
 from .options import OnArtifactUploadRequestCallback
 from .results import ArtifactUploadResult

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Literal, Mapping, Optional, Tuple, Union
 
 from ._wire.dataclass_json import JsonMixin, env_field, json_field
-from ._wire.redaction import SafeRepr
+from ._wire.safe_repr import SafeRepr
 from .results import CommandResultItem, StructuredOutputResult, TextResult, data_from_json, data_to_json
 
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, 
 from ._logs import METHODS, LoggerLike
 from ._wire import validation as check
 from ._wire.dataclass_json import JsonMixin, env_field, json_field, made_of
-from ._wire.redaction import SafeRepr
+from ._wire.safe_repr import SafeRepr
 from .messages import (
     ArtifactUploadRequestMessageInterface,
     AssistantMessageInterface,

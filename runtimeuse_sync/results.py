@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Literal, Optional, Union
 
 from ._wire.dataclass_json import JsonMixin, json_field
-from ._wire.redaction import SafeRepr
+from ._wire.safe_repr import SafeRepr
 
 
 @dataclass

@@ -22,7 +22,8 @@ from .._websocket.http import OpeningFailed, OpeningInterrupted
 from .._websocket.opening import Target
 from .._websocket.poller import Waiter
 from .._websocket.stream import WebSocketLink
-from .._wire.redaction import in_any_form, scrub, url_origin
+from .._wire.redaction import in_any_form, scrub
+from .._wire.urls import url_origin
 from .base import Connection, ConnectionClosed
 from .connecting import Connecting, Limits
 

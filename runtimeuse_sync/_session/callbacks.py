@@ -17,7 +17,8 @@ from .._call import Call
 from .._interrupts import raised_by_a_signal_handler
 from .._threads import Start, new_thread
 from .._wire import codec
-from .._wire.redaction import scrub_value, url_secrets
+from .._wire.redaction import scrub_value
+from .._wire.urls import url_secrets
 from ..errors import AgentRuntimeError, ArtifactUploadError
 from ..messages import ArtifactUploadRequestMessageInterface, AssistantMessageInterface, CommandOutputMessageInterface
 from ..options import Options

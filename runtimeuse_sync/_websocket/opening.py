@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import websocket
 
-from .._wire.redaction import header_secrets, path_secrets, scrub, url_origin, url_secrets
+from .._wire.redaction import header_secrets, scrub
+from .._wire.urls import path_secrets, url_origin, url_secrets
 from .dialing import dial
 from .http import OpeningFailed, OpeningInterrupted, Wait, ask, os_failure, parse_status
 from .opener import Opener

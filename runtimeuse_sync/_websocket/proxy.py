@@ -8,8 +8,7 @@ from typing import List, NamedTuple, Optional
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
-from .._wire.redaction import url_origin
-from .._wire.validation import PROXY_SCHEMES, bracketed, is_loopback
+from .._wire.urls import PROXY_SCHEMES, bracketed, is_loopback, url_origin
 from .http import OpeningFailed, ask, basic_authorization, parse_status
 from .no_proxy import bypassed
 from .opener import Opener

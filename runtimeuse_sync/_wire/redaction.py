@@ -1,17 +1,12 @@
 """Keeping secrets out of logs, reprs and exception texts.
 
-Pure functions and one mixin; no threads run here. Secrets are the values of `secrets_to_redact`, of environment
-variables handed to agent or commands, the query strings of presigned URLs, and whatever a WebSocket URL carries
-besides scheme, host and port.
+Pure functions; no threads run here. Secrets are the values of `secrets_to_redact`, of environment variables handed to
+agent or commands, of headers, and what URLs hold (`urls.py`).
 """
 
-import dataclasses
 import json
 import re
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Type
-from urllib.parse import unquote, unquote_plus, urlsplit
-
-from .validation import bracketed
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 MASK = "[REDACTED]"
 
@@ -19,37 +14,8 @@ MASK = "[REDACTED]"
 #: masking them would only garble text.
 MIN_ENV_SECRET_LENGTH = 4
 
-#: The same for the segments of a URL's path.
-MIN_PATH_TOKEN = 8
-
 #: What programs print for terminals: colours and the like, which may stand in the middle of a secret.
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")
-
-_HEADER = "host|range|content-(disposition|encoding|language|length|md5|type)|x-amz-(acl|content-sha256|date)"
-_HTTP_DATE = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?Z)?"
-_MEDIA_TYPE = "application/(gzip|json|octet-stream|pdf|xml|zip)|image/(gif|jpeg|png)|text/(csv|html|markdown|plain|xml)"
-
-#: What presigned URLs of S3, Google and Azure hold besides their secrets, by the parameter's name: words and numbers
-#: that stand in many a text, `localhost` for one. Only what is exactly of this form is left unmasked.
-_HARMLESS = {
-    "x-amz-algorithm": "AWS4-(HMAC|ECDSA-P256)-SHA256",
-    "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
-    "x-amz-date": r"\d{8}T\d{6}Z",
-    "x-amz-expires": r"\d{1,6}",
-    "x-amz-signedheaders": f"({_HEADER})(;({_HEADER}))*",
-    "x-id": "GetObject|PutObject|UploadPart",
-    "x-goog-algorithm": "GOOG4-(HMAC|RSA)-SHA256",
-    "x-goog-date": r"\d{8}T\d{6}Z",
-    "x-goog-expires": r"\d{1,6}",
-    "x-goog-signedheaders": f"({_HEADER})(;({_HEADER}))*",
-    "spr": "https?(,https?)?",
-    "sv": _HTTP_DATE,
-    "st": _HTTP_DATE,
-    "se": _HTTP_DATE,
-    "rsct": _MEDIA_TYPE,
-    "content-type": _MEDIA_TYPE,
-    "response-content-type": _MEDIA_TYPE,
-}
 
 
 def env_secrets(*environments: Optional[Mapping[str, str]]) -> List[str]:
@@ -131,140 +97,8 @@ def scrub_value(value: Any, secrets: Iterable[str]) -> Any:
     return masked[0]
 
 
-def url_origin(url: str) -> str:
-    """Returns scheme, host and port of a URL: the only parts of a WebSocket URL that are never secret."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return MASK
-    return f"{parts.scheme}://{bracketed(host)}{port}"
-
-
-def url_secrets(url: str) -> List[str]:
-    """Returns the parts of a URL that may be secret: its query string and the values in it, user and password.
-
-    The names of parameters are none: `token` stands in many a text that has nothing to do with the URL.
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return [url]
-    found = [part for part in (parts.query, parts.username, parts.password) if part]
-    found += [unquote(part) for part in (parts.username, parts.password) if part]
-    return found + [value for value in _query_values(parts.query) if len(value) >= MIN_ENV_SECRET_LENGTH]
-
-
-def _query_values(query: str) -> Set[str]:
-    """Returns the values of a query string that may be secret, each as it stands there and decoded."""
-    values: Set[str] = set()
-    for parameter in query.split("&"):
-        if _is_harmless(parameter):
-            continue
-        # A few servers take semicolons for separators, too.
-        for piece in {parameter, *parameter.split(";")}:
-            # What seems to be a name without a value may be a token by itself, in base64 with its padding.
-            value = piece.partition("=")[2] if piece.rstrip("=").count("=") else piece
-            # Also without the padding of base64, and the parts of what has a parameter inside it.
-            for form in (value, value.rstrip("="), *value.split("=")):
-                values |= {form, unquote(form), unquote_plus(form)}
-    return values
-
-
-def _is_harmless(parameter: str) -> bool:
-    name, _, value = parameter.partition("=")
-    form = _HARMLESS.get(unquote(name).lower())
-    return form is not None and re.fullmatch(form, unquote(value), re.ASCII) is not None
-
-
-def path_secrets(url: str) -> List[str]:
-    """Returns the parts of a URL's path that are long enough to be a token."""
-    try:
-        path = urlsplit(url).path
-    except ValueError:
-        return []
-    return [part for segment in path.split("/") for part in (segment, unquote(segment)) if len(part) >= MIN_PATH_TOKEN]
-
-
 def header_secrets(headers: Dict[str, str]) -> List[str]:
     """Returns the values of headers, and the words in them ("Bearer …", "sid=…"), that are long enough to be secret."""
     values = list(headers.values())
     words = [part for value in values for part in re.split(r"[\s;,=]+", value)]
     return [secret for secret in values + words if len(secret) >= MIN_ENV_SECRET_LENGTH]
-
-
-def mask_url(url: str) -> str:
-    """Returns a presigned or download URL without user, query string and fragment."""
-    try:
-        path = urlsplit(url).path
-    except ValueError:
-        return MASK
-    masked = url_origin(url) + path
-    return masked if masked == url else masked + "?" + MASK
-
-
-_known_kinds: Dict[type, Dict[str, Optional[str]]] = {}
-
-
-def _kinds_of_secret(kind: Type[Any]) -> Dict[str, Optional[str]]:
-    """Returns the fields of a dataclass, each with what its metadata say of secrets."""
-    kinds = _known_kinds.get(kind)
-    if kinds is None:
-        kinds = {field.name: field.metadata.get("secret") for field in dataclasses.fields(kind)}
-        _known_kinds[kind] = kinds
-    return kinds
-
-
-class SafeRepr:
-    """Gives a dataclass a `repr` that shows what is set, and no secret.
-
-    A field's metadata says how: `{"secret": "values"}` masks the values of a list or dict, `{"secret": "url"}` masks
-    user and query string. The masked values are then masked wherever else they stand in the text.
-    """
-
-    def secret_values(self) -> List[str]:
-        """Returns the secrets that this object carries, its nested objects' included."""
-        found: List[str] = []
-        kinds = _kinds_of_secret(type(self))
-        for name, value in vars(self).items():
-            if not value or name not in kinds:
-                continue
-            secret = kinds[name]
-            if secret == "values":
-                if isinstance(value, Mapping):
-                    found += env_secrets({str(k): v for k, v in value.items() if isinstance(v, str)})
-                elif isinstance(value, (list, tuple)):
-                    found += [item for item in value if isinstance(item, str)]
-            if secret == "url" and isinstance(value, str):
-                found += url_secrets(value)
-            for item in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(item, SafeRepr):
-                    found += item.secret_values()
-        return found
-
-    def __repr__(self) -> str:
-        # Also as they look inside the repr of a longer string.
-        secrets = self.secret_values()
-        secrets += [repr(secret)[1:-1] for secret in secrets]
-        shown = []
-        kind: Type[Any] = type(self)
-        for field in dataclasses.fields(kind):
-            value = getattr(self, field.name)
-            if value is None or value == [] or not field.repr:
-                continue
-            if isinstance(value, str) and "secret" not in field.metadata:
-                # Before `repr`, which may escape a quote in the secret.
-                value = scrub(value, secrets)
-            shown.append(f"{field.name}={scrub(_masked(value, field.metadata.get('secret')), secrets)}")
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def _masked(value: Any, secret: Optional[str]) -> str:
-    if secret == "values":
-        if isinstance(value, Mapping):
-            return repr(dict.fromkeys(value, MASK))
-        return repr([MASK for _ in value]) if isinstance(value, (list, tuple)) else repr(MASK)
-    if secret == "url":
-        return repr(mask_url(value) if isinstance(value, str) else MASK)
-    return repr(value)

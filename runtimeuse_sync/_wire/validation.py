@@ -6,15 +6,13 @@ Pure functions; no threads run here.
 
 import functools
 import inspect
-import ipaddress
 import json
 import math
 import re
 from typing import Any, Mapping, Optional, Sequence, Tuple, Type, Union
 from urllib.parse import urlsplit
 
-#: The schemes of proxies. `socks://` is what desktops put into the environment for one of version 5.
-PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h", "socks")
+from .urls import PROXY_SCHEMES
 
 
 def check_type(name: str, value: Any, wanted: Union[Type[Any], Tuple[Type[Any], ...]], described: str) -> None:
@@ -187,26 +185,3 @@ def check_size(name: str, value: Any, *, none_at_all: bool = False) -> None:
         raise ValueError(f"{name} must be 0 bytes or more, not {value}")
     if value <= 0 and not none_at_all:
         raise ValueError(f"{name} must be more than 0 bytes, not {value}")
-
-
-def host_in_url(host: str) -> str:
-    """Returns what stands in a URL for a server on this machine that listens on `host`: an IPv6 address in brackets.
-
-    What listens on all addresses is reached by loopback, too.
-    """
-    return bracketed({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))
-
-
-def bracketed(host: str) -> str:
-    """Returns a host as URLs and HTTP have it (RFC 3986 §3.2.2): an IPv6 address in brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether a host name or address is this machine itself."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -10,7 +10,7 @@ import zlib
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from .._wire.redaction import mask_url
+from .._wire.urls import mask_url
 from ._extras import needs_extra
 from .archives import ArchiveError, extract
 from .failures import RequestFailedError

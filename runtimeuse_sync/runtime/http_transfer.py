@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from urllib.parse import urlsplit
 
-from .._wire.validation import is_loopback
+from .._wire.urls import is_loopback
 from ._extras import needs_extra
 
 if TYPE_CHECKING:

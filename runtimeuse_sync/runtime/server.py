@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 from urllib.parse import unquote, urlsplit
 
-from .._wire.validation import host_in_url
+from .._wire.urls import host_in_url
 from ._extras import needs_extra
 from .agents.base import AgentSpec, load_agent
 from .agents.builtin import built_in_agents

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import Optional, Tuple
 
-from .._wire.validation import is_loopback
+from .._wire.urls import is_loopback
 
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE

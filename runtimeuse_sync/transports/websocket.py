@@ -24,7 +24,7 @@ from .._websocket.http import basic_authorization
 from .._websocket.opening import USER_AGENT, Target
 from .._wire import codec
 from .._wire import validation as check
-from .._wire.redaction import url_origin
+from .._wire.urls import url_origin
 from .base import Message
 
 

@@ -7,7 +7,7 @@ progress is never given up, however long it takes; one that makes none for `uplo
 import asyncio
 from typing import Dict, Optional, Set
 
-from ..._wire.redaction import mask_url
+from ..._wire.urls import mask_url
 from ..http_transfer import TransferAbortedError
 from ..redaction import RedactingLogger
 from ..requests import UploadResponse

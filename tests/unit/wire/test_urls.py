@@ -1,15 +1,20 @@
-"""What of a URL is taken for a secret: values, however they are written, but not the names of parameters."""
+"""What is shown of a URL, and what counts as its secrets: values in any form, but not the names of parameters."""
 
 from __future__ import annotations
 
 from typing import List
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from runtimeuse_sync import AgentRuntimeError, CommandFailedError, RuntimeUseClient
-from runtimeuse_sync._wire.redaction import MASK, scrub, url_secrets
+from runtimeuse_sync._wire.redaction import MASK, scrub
+from runtimeuse_sync._wire.urls import mask_url, url_origin, url_secrets
 from runtimeuse_sync.runtime import LocalRuntime
 
+SECRET = "hunter2-hunter2"
+SIGNED = f"https://user:{SECRET}@store.test:8443/a/b.zip?X-Signature={SECRET}&x=1#part"
 SIGNATURE = "f4e2c1a9b7d3"
 S3 = (
     "https://bucket.s3.amazonaws.com/key?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20261123T120000Z"
@@ -21,6 +26,37 @@ AZURE = "https://account.blob.core.windows.net/c/b?sv=2024-05-04&se=2026-11-23T1
 
 def shown(text: str, *urls: str) -> str:
     return scrub(text, [secret for url in urls for secret in url_secrets(url)])
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        (f"wss://user:{SECRET}@host.test:8080/{SECRET}?token={SECRET}", "wss://host.test:8080"),
+        ("ws://localhost", "ws://localhost"),
+        (f"ws://[::1]:80/{SECRET}", "ws://[::1]:80"),
+        (f"ws://host.test?{SECRET}", "ws://host.test"),
+        (f"ws://host.test#{SECRET}", "ws://host.test"),
+        (f"ws://user:{SECRET}/x@host:99999", MASK),
+    ],
+)
+def test_only_the_origin_of_a_url_is_shown(url: str, origin: str) -> None:
+    shown = url_origin(url)
+    assert SECRET not in shown
+    assert shown == origin or "99999" in url
+
+
+@hypothesis.given(st.text(max_size=30))
+def test_no_url_makes_it_fail(rest: str) -> None:
+    for url in (rest, "ws://" + rest, "https://h/" + rest):
+        url_origin(url)
+        mask_url(url)
+        url_secrets(url)
+
+
+def test_presigned_urls_are_masked() -> None:
+    assert mask_url(SIGNED) == f"https://store.test:8443/a/b.zip?{MASK}"
+    assert mask_url("https://store.test/a/b.zip") == "https://store.test/a/b.zip"
+    assert SECRET in url_secrets(SIGNED)
 
 
 @pytest.mark.parametrize(
