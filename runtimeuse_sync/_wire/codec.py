@@ -24,13 +24,20 @@ from ..messages import (
 )
 from ..options import ExecuteCommandsOptions, Options, QueryOptions
 from ..results import CommandResultItem, StructuredOutputResult, TextResult
-from .json_parser import loads
 from .json_size import TooDense, check_density
 from .surrogates import Halves, may_have_half, mended, mended_value
 
 Wire = Dict[str, Any]
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+_scan_json = json.JSONDecoder().raw_decode
+
+#: From what length on a text is worth a look for long strings, in characters; and what a long string is.
+_LARGE_TEXT = 16 * 1024
+_LONG_STRING = 1024
+#: How many strings such a text may have: with more, they are short on the whole.
+_MAX_STRINGS = 64
 
 _MESSAGE_TYPE = re.compile(r'"message_type"\s*:\s*"(\w{1,40})"')
 
@@ -52,7 +59,7 @@ def parse(item: Any) -> Wire:
     try:
         if isinstance(item, str):
             check_density(item)
-            message = loads(item)
+            message = load_json(item)
         else:
             message = item
     except TooDense as problem:
@@ -64,6 +71,61 @@ def parse(item: Any) -> Wire:
     if not isinstance(message.get("message_type"), str):
         raise MalformedMessage("message_type is missing or not a string")
     return message
+
+
+def load_json(text: str) -> Any:
+    """Returns the value that a JSON text stands for.
+
+    As `json.loads`, it takes NaN and infinities. In long strings of large texts it lets control characters pass, as
+    RFC 8259 §9 allows.
+
+    Raises:
+        RecursionError: it is nested too deeply.
+        ValueError: it is not JSON, or has a number that is too long for Python.
+    """
+    if len(text) >= _LARGE_TEXT and "\\" not in text:
+        try:
+            return _cut_long_strings(text)
+        except ValueError:
+            pass  # It is not for this way, or not JSON, which `json` is to say.
+    try:
+        value, end = _scan_json(text)
+        if end == len(text):
+            return value
+    except ValueError:
+        pass  # It does not begin by a value, but perhaps by white space.
+    return json.loads(text)
+
+
+def _cut_long_strings(text: str) -> Any:
+    """Returns the value of a text that escapes nothing.
+
+    Long strings are replaced by `NaN`, which the scanner hands to a function of ours in the order in which they stand.
+
+    Raises:
+        RecursionError: it is nested too deeply.
+        ValueError: it is not JSON, or has too many strings or a NaN of its own.
+    """
+    shortened: List[str] = []
+    long_strings: List[str] = []
+    end = 0
+    start = text.find('"')
+    while start >= 0:
+        if len(shortened) >= 2 * _MAX_STRINGS:
+            raise ValueError("its strings are short on the whole")
+        shortened.append(text[end:start])
+        end = text.index('"', start + 1) + 1
+        if end - start < _LONG_STRING:
+            shortened.append(text[start:end])
+        else:
+            shortened.append("NaN")
+            long_strings.append(text[start + 1 : end - 1])
+        start = text.find('"', end)
+    shortened.append(text[end:])
+    if any("N" in between or "I" in between for between in shortened[::2]):
+        raise ValueError("it has a NaN or an infinity of its own")
+    in_turn = iter(long_strings)
+    return json.loads("".join(shortened), parse_constant=lambda _: next(in_turn))
 
 
 def unparsed_type(item: Any) -> str:

@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from runtimeuse_sync._wire import json_parser
-from runtimeuse_sync._wire.json_parser import loads
+from runtimeuse_sync._wire import codec
+from runtimeuse_sync._wire.codec import load_json
 
 LARGE = "x" * 100_000
 
@@ -24,9 +24,9 @@ values = st.recursive(
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts and strings of a few characters go the way of those of megabytes."""
-    monkeypatch.setattr(json_parser, "_LARGE", 0)
-    monkeypatch.setattr(json_parser, "_LONG", 5)
-    monkeypatch.setattr(json_parser, "_STRINGS", 8)
+    monkeypatch.setattr(codec, "_LARGE_TEXT", 0)
+    monkeypatch.setattr(codec, "_LONG_STRING", 5)
+    monkeypatch.setattr(codec, "_MAX_STRINGS", 8)
 
 
 def outcome(parse: Any, text: str) -> str:
@@ -41,7 +41,7 @@ def outcome(parse: Any, text: str) -> str:
 @hypothesis.given(value=values, spaced=st.booleans())
 def test_any_value_is_what_json_says(value: Any, spaced: bool) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=1 if spaced else None)
-    assert outcome(loads, text) == outcome(json.loads, text)
+    assert outcome(load_json, text) == outcome(json.loads, text)
 
 
 @pytest.mark.usefixtures("everything_is_large")
@@ -55,7 +55,7 @@ def test_any_value_is_what_json_says(value: Any, spaced: bool) -> None:
 def test_any_damaged_text_is_what_json_says(value: Any, at: int, removed: int, put: str) -> None:
     text = json.dumps(value, ensure_ascii=False)
     damaged = text[:at] + put + text[at + removed :]
-    assert outcome(loads, damaged) == outcome(json.loads, damaged)
+    assert outcome(load_json, damaged) == outcome(json.loads, damaged)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_any_damaged_text_is_what_json_says(value: Any, at: int, removed: int, p
     ids=lambda value: f"{type(value).__name__}-{len(json.dumps(value))}",
 )
 def test_long_strings_anywhere(value: Any) -> None:
-    assert loads(json.dumps(value, ensure_ascii=False)) == value
+    assert load_json(json.dumps(value, ensure_ascii=False)) == value
 
 
 def test_the_last_of_two_fields_of_one_name_counts() -> None:
-    assert loads(f'{{"a": "{LARGE}1", "a": "{LARGE}2", "b": "{LARGE}3"}}') == {"a": LARGE + "2", "b": LARGE + "3"}
+    assert load_json(f'{{"a": "{LARGE}1", "a": "{LARGE}2", "b": "{LARGE}3"}}') == {"a": LARGE + "2", "b": LARGE + "3"}
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_the_last_of_two_fields_of_one_name_counts() -> None:
 )
 def test_what_is_wrong_is_said_as_json_says_it(damaged: str) -> None:
     text = damaged.replace("{}", LARGE)
-    said = outcome(loads, text)
+    said = outcome(load_json, text)
     assert said.startswith("JSONDecodeError")
     assert said == outcome(json.loads, text)
 
 
 def test_too_many_brackets_are_too_many_beside_long_strings_too() -> None:
     with pytest.raises(RecursionError):
-        loads("[" * 100_000 + f'"{LARGE}"' + "]" * 100_000)
+        load_json("[" * 100_000 + f'"{LARGE}"' + "]" * 100_000)
 
 
 def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,14 +106,14 @@ def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatc
         return plain(text, **hooks)
 
     monkeypatch.setattr(json, "loads", watched)
-    monkeypatch.setattr(json_parser, "_scan", lambda _: pytest.fail("it was scanned"))
-    assert loads(f'{{"message_type": "command_output_message", "text": "{LARGE}"}}')["text"] == LARGE
+    monkeypatch.setattr(codec, "_scan_json", lambda _: pytest.fail("it was scanned"))
+    assert load_json(f'{{"message_type": "command_output_message", "text": "{LARGE}"}}')["text"] == LARGE
     assert max(seen) < 100
 
 
 def test_control_characters_pass_in_long_strings_only() -> None:
-    assert loads(f'["{LARGE}\n"]') == [LARGE + "\n"]
+    assert load_json(f'["{LARGE}\n"]') == [LARGE + "\n"]
     with pytest.raises(ValueError, match="control character"):
-        loads('["\n"]')
+        load_json('["\n"]')
     with pytest.raises(ValueError, match="control character"):
-        loads(f'["\n", "{LARGE}"]')
+        load_json(f'["\n", "{LARGE}"]')
