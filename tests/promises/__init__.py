@@ -1,1 +1,1 @@
-"""What DESIGN.md promises, tried from outside over real sockets: one module (or two) per promise."""
+"""The promises of `docs/PROMISES.md`, tested from outside, over real sockets. Each docstring names its promise."""

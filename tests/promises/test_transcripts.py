@@ -285,7 +285,7 @@ def unknown_and_malformed(session: RuntimeUseSession, replay: Replay) -> None:
     assert query(session, replay).text == "still"
 
 
-#: What only a client that breaks the rules can say; the client's side of it is in test_p05_late_answers.py.
+#: What only a client that breaks the rules can say; the client's side of it is in test_no_mixed_answers_late.py.
 NOT_OURS = {"busy"}
 
 

@@ -1,6 +1,6 @@
 """The handshake: refused, broken off, never ended, or answered by something else, whoever it is that connects.
 
-For each: the error and its status, how often it was tried (P15), the time it took, no secret of the client in any text,
+For each: the error and its status, how often it was tried, the time it took, no secret of the client in any text,
 and the same client right again as soon as the server is.
 """
 

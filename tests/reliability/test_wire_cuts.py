@@ -35,7 +35,7 @@ def harm_and_check(bench: Bench, fault: Fault) -> None:
         assert last is first
         assert conversation.error is None or isinstance(conversation.error, ConnectionLostError), conversation.error
     else:
-        # A runtime that breaks off in the handshake may not be up yet: it is tried again (P15).
+        # A runtime that breaks off in the handshake may not be up yet: it is tried again.
         assert (len(bench.proxy.passages), conversation.error) == (2, None)
     bench.check_next()
 

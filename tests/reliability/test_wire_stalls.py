@@ -86,7 +86,7 @@ LATE = {name: (options, is_right) for name, (settings, options, is_right) in NOT
 @pytest.mark.parametrize("direction", [UP, DOWN])
 @pytest.mark.timeout(300)
 def test_each_message_later_than_each_deadline(bench: Bench, tally: Tally, direction: str, deadline: str) -> None:
-    """What then still comes for the call that was given up is never taken for the next one's (P5)."""
+    """What then still comes for the call that was given up is never taken for the next one's."""
     options, is_right = LATE[deadline]
     fault = f"wire: a message later than {deadline}"
 
