@@ -8,26 +8,33 @@
 or, as a process, `python -m runtimeuse_sync.runtime`. Needs the extra: `pip install "runtimeuse_sync[runtime]"`; its
 packages are imported when a runtime is started.
 
-From the outside in: `local.py` and `__main__.py` run a `server.py`, whose sockets are `listening.py`'s; it has a
-`session.py` per connection, on which `vanishing.py` keeps an eye, and that has `request.py` do one request at a time,
-as `messages.py` reads it. All that goes out goes by `outbox.py`, masked by `redaction.py`.
+Modules, from the outside in:
 
-- Downloads: `downloads.py`, with `http_transfer.py`, `http_body.py` and `archives.py`.
-- Commands: `commands.py`. Their processes are started by `shell.py`, with what `environment.py` gives them, run by
-  `processes.py`, and ended by `endings.py`, which finds them by `_proc.py`, or by `guardian.py` where the runtime
-  itself no longer can.
-- Agents: `agents.py`, `builtin_agents.py` and `openai_agent.py`. They send by `senders.py` and `relay.py`; `telling.py`
-  and `failures.py` put their end into words.
-- Artifacts: `artifacts.py` watches directories for the whole connection, by `scanner.py` and `ignore.py`; `uploads.py`
-  has each file uploaded by an `upload.py`.
+- `local.py` runs the runtime on a background thread, `__main__.py` as a process. Both use `settings.py` and
+  `event_loop.py`.
+- `server.py` accepts connections: `listening.py` owns the listening sockets, `liveness.py` notices clients that have
+  vanished.
+- `connection.py` serves one connection. `parsing.py` checks the client's messages, `request_run.py` runs one request.
+- `outbox.py` sends messages to the client, after `masking.py` has masked the secrets in them. `failures.py` turns
+  exceptions into error messages.
+- `downloads/`: `download.py` fetches a file before the work begins, `http_body.py` reads the response, `archives.py`
+  extracts zip archives.
+- `commands/`: `execution.py` runs a request's commands, `processes.py` one shell command, which `shell.py` starts in
+  the environment of `environment.py`. `termination.py` ends processes, which `process_groups.py` finds. `guardian.py`
+  ends them when the runtime is killed.
+- `agents/`: `base.py` finds and runs an agent; `builtin.py` and `openai.py` are agents. An agent sends with `sender.py`
+  and `relay.py`; `outcome.py` encodes its result or failure; `cancellation.py` is its cancel flag.
+- `artifacts/`: `watcher.py` announces the files of watched directories, which `scanner.py` finds with the rules of
+  `ignore.py`. `uploads.py` schedules the uploads, `upload.py` sends one file.
+- `http_transfer.py` makes the HTTP requests of downloads and uploads abortable. `extras.py` reports missing packages.
 
-All of it is asyncio on one thread; what blocks is in the threads of `workers.py`, and users' `async` agents are on the
-loop of `agent_loop.py`.
+Threads: everything runs on one asyncio event loop in one thread. Blocking work runs in the threads of `workers.py`.
+The users' `async` agents run on an event loop of their own (`agents/loop.py`).
 """
 
 from .agents.base import Invocation, agent_environment
+from .agents.cancellation import Cancelled
 from .agents.sender import AsyncSender, Sender
-from .cancellation import Cancelled
 from .failures import RequestFailedError
 from .local import LocalRuntime
 

@@ -9,8 +9,8 @@ import signal
 import sys
 from typing import List, Optional
 
-from . import _loop
-from .environment import TOKEN_VARIABLE
+from . import event_loop
+from .commands.environment import TOKEN_VARIABLE
 from .server import RuntimeServer
 from .settings import RuntimeSettings
 
@@ -129,7 +129,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             max_download_size=options.max_download_size,
         )
         server = RuntimeServer(options.agent, settings)
-        return _loop.run(_serve(server, settings), settings.patience)
+        return event_loop.run(_serve(server, settings), settings.patience)
     except (ValueError, TypeError, ImportError) as error:
         _logger.debug("It could not start", exc_info=error)
         return _fail(str(error))

@@ -1,7 +1,7 @@
 """One connection: takes the client's messages, keeps it to one request at a time, and ends it in order.
 
 Tasks on the event loop: the one that `websockets` starts per connection runs `Session.run` and does nothing but read;
-each request has its own (`request.py`), and so has the end of the session, since both need the answers that the first
+each request has its own (`request_run.py`), and so has the end of the session, since both need the answers that the first
 one reads.
 """
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Set, Union
 
 from .artifacts.watcher import Artifacts
 from .failures import BUSY, RequestFailedError, error_message
+from .masking import RedactingLogger
 from .outbox import ClientGoneError, Outbox
-from .redaction import RedactingLogger
-from .request import RequestRun, RuntimeParts
-from .requests import REQUEST_TYPES, MalformedMessageError, decode, parse_request, parse_upload_response
+from .parsing import REQUEST_TYPES, MalformedMessageError, decode, parse_request, parse_upload_response
+from .request_run import RequestRun, RuntimeParts
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection

@@ -3,7 +3,7 @@
 import traceback
 from typing import Any, Dict, Optional
 
-from .redaction import Redactor
+from .masking import Redactor
 from .workers import WorkerExit
 
 #: Where the strings of an error's metadata are cut, in characters.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from urllib.parse import urlsplit
 
 from .._wire.urls import is_loopback
-from ._extras import needs_extra
+from .extras import needs_extra
 
 if TYPE_CHECKING:
     import requests

@@ -12,7 +12,7 @@ import threading
 from types import TracebackType
 from typing import Iterable, Optional, Type
 
-from . import _loop
+from . import event_loop
 from .agents.base import AgentSpec
 from .server import RuntimeServer
 from .settings import GIBIBYTE, MEBIBYTE, RuntimeSettings
@@ -205,7 +205,7 @@ class LocalRuntime:
     def _run(self, started: "concurrent.futures.Future[None]") -> None:
         server = self._server = RuntimeServer(self._agent, self._settings)
         try:
-            _loop.run(self._serve(server, started), self._settings.patience)
+            event_loop.run(self._serve(server, started), self._settings.patience)
         except BaseException as error:
             if started.done():
                 raise

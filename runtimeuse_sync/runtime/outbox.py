@@ -11,7 +11,7 @@ import struct
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
-from .redaction import Redactor
+from .masking import Redactor
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection

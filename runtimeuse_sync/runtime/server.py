@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 from urllib.parse import unquote, urlsplit
 
 from .._wire.urls import host_in_url
-from ._extras import needs_extra
 from .agents.base import AgentSpec, load_agent
 from .agents.builtin import built_in_agents
 from .agents.loop import AgentLoop
+from .commands.processes import ProcessRunner
 from .connection import Session
+from .extras import needs_extra
 from .listening import Listener, Room, listen
-from .processes import ProcessRunner
-from .request import RuntimeParts
+from .liveness import Watch
+from .request_run import RuntimeParts
 from .settings import RuntimeSettings
-from .vanishing import Watch
 from .workers import Workers
 
 if TYPE_CHECKING:

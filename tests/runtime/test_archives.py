@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runtimeuse_sync.runtime.archives import ArchiveError, extract
+from runtimeuse_sync.runtime.downloads.archives import ArchiveError, extract
 
 FILE, LINK, DIRECTORY = stat.S_IFREG | 0o644, stat.S_IFLNK | 0o777, stat.S_IFDIR | 0o755
 #: Name, content and Unix mode.

@@ -20,9 +20,9 @@ from runtimeuse_sync.runtime.artifacts.scanner import Scanner
 from runtimeuse_sync.runtime.artifacts.upload import Progress, Upload, _unsent
 from runtimeuse_sync.runtime.artifacts.uploads import Uploads
 from runtimeuse_sync.runtime.artifacts.watcher import Artifacts
+from runtimeuse_sync.runtime.masking import RedactingLogger
 from runtimeuse_sync.runtime.outbox import _shortened
-from runtimeuse_sync.runtime.redaction import RedactingLogger
-from runtimeuse_sync.runtime.requests import UploadResponse
+from runtimeuse_sync.runtime.parsing import UploadResponse
 from runtimeuse_sync.runtime.settings import RuntimeSettings
 from runtimeuse_sync.runtime.workers import Workers
 

@@ -12,7 +12,7 @@ from typing import IO, Any, Dict, List, Optional, Tuple
 import psutil
 import pytest
 
-from runtimeuse_sync.runtime.processes import _Pump
+from runtimeuse_sync.runtime.commands.processes import _Pump
 
 from ..support.processes import Pipe, wait_until_ended
 from .conftest import Connect, StartRuntime
@@ -265,7 +265,7 @@ def test_a_pipe_that_may_not_be_made_larger_will_do(monkeypatch: pytest.MonkeyPa
         tried.append(size)
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("runtimeuse_sync.runtime.processes.fcntl.fcntl", refuse)
+    monkeypatch.setattr("runtimeuse_sync.runtime.commands.processes.fcntl.fcntl", refuse)
     reader, writer = os.pipe()
     with open(writer, "wb"), open(reader, "rb") as pipe:
         before = plain(reader, 1032)

@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
-from runtimeuse_sync.runtime.archives import extract
-from runtimeuse_sync.runtime.downloads import file_name
+from runtimeuse_sync.runtime.downloads.archives import extract
+from runtimeuse_sync.runtime.downloads.download import file_name
 from runtimeuse_sync.runtime.http_transfer import TransferAbortedError
 
 from ..support.servers import PATIENCE

@@ -18,7 +18,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.sync.client import connect as connect_blocking
 
-from runtimeuse_sync.runtime._proc import processes_with
+from runtimeuse_sync.runtime.commands.process_groups import processes_with
 from tests.support import leaks
 
 from ..support.processes import Pipe, end, wait_until_ended

@@ -9,8 +9,8 @@ import pytest
 
 from runtimeuse_sync.runtime import AsyncSender, Invocation
 from runtimeuse_sync.runtime.agents.builtin import ShellAgent
-from runtimeuse_sync.runtime.cancellation import Cancelled
-from runtimeuse_sync.runtime.processes import ProcessRunner
+from runtimeuse_sync.runtime.agents.cancellation import Cancelled
+from runtimeuse_sync.runtime.commands.processes import ProcessRunner
 
 
 class Printed:

@@ -4,7 +4,7 @@ An agent is a function `(invocation, sender)`, or an object with such a method `
 
 - a plain one runs in a thread of its own (`runtimeuse-agent`) and gets a `Sender`, whose methods block. It is told of a
   cancel by `invocation.cancelled` and may ignore it: its request ends when it returns;
-- an `async` one runs as a task on an event loop that is for agents only (`agent_loop.py`), and gets an `AsyncSender`,
+- an `async` one runs as a task on an event loop that is for agents only (`loop.py`), and gets an `AsyncSender`,
   whose methods are awaited. A cancel cancels its task. One that blocks holds up the other `async` agents.
 
 The built-in ones run on the runtime's own event loop.
@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from ...results import StructuredOutputResult, TextResult
-from ..cancellation import Cancelled
-from ..environment import environment_with
+from ..commands.environment import environment_with
 from ..failures import RequestFailedError
 from ..outbox import Outbox
-from ..relay import Relay
-from ..telling import AgentFailedError, Telling
 from ..workers import Workers
+from .cancellation import Cancelled
 from .loop import AgentLoop
+from .outcome import AgentFailedError, Telling
+from .relay import Relay
 from .sender import AsyncSender, RelayedAsyncSender, Sender
 
 #: A logger that masks the request's secrets.
@@ -252,7 +252,7 @@ def schema_errors(value: Any, schema: Dict[str, Any]) -> List[str]:
         ImportError: `jsonschema` is not installed.
         jsonschema.SchemaError: the schema itself is wrong.
     """
-    from .._extras import needs_extra
+    from ..extras import needs_extra
 
     with needs_extra():
         import jsonschema

@@ -6,10 +6,10 @@
 import json
 from typing import Any, Callable, Dict, List, Optional
 
-from ..commands import cut_note
+from ..commands.execution import cut_note
+from ..commands.processes import ProcessRunner
 from ..failures import RequestFailedError
-from ..processes import ProcessRunner
-from ..redaction import Redactor, StreamRedactor
+from ..masking import Redactor, StreamRedactor
 from .base import Invocation, RunFunction, asked_schema, schema_errors
 from .openai import openai_agent
 from .sender import AsyncSender

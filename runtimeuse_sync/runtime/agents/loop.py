@@ -10,7 +10,7 @@ import contextvars
 import logging
 from typing import Any, Callable, Coroutine, Optional, Tuple, TypeVar
 
-from .. import _loop
+from .. import event_loop
 from ..workers import Workers
 
 T = TypeVar("T")
@@ -108,4 +108,4 @@ class AgentLoop:
                     # From a task that an agent has started, and meant for the program: it ends this task, and no agent.
                     _logger.warning("A task of an agent raised %s", type(error).__name__)
         finally:
-            _loop.end(loop, _PATIENCE)
+            event_loop.end(loop, _PATIENCE)

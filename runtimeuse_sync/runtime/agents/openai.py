@@ -9,9 +9,9 @@ import asyncio
 import json
 from typing import Any, Dict, List, Optional, Set
 
+from ..commands.processes import ProcessRunner
 from ..failures import RequestFailedError
-from ..processes import ProcessRunner
-from ..redaction import Redactor, StreamRedactor
+from ..masking import Redactor, StreamRedactor
 from .base import Invocation, RunFunction, agent_environment, asked_schema, schema_errors
 from .sender import AsyncSender
 

@@ -6,9 +6,9 @@ and encoded there; their `relay.py` has a task on the runtime's event loop, on w
 
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
+from ..masking import Redactor
 from ..outbox import Outbox, encode
-from ..redaction import Redactor
-from ..relay import Relay
+from .relay import Relay
 
 
 class AsyncSender:

@@ -5,8 +5,8 @@ import re
 import stat
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
-from .._extras import needs_extra
-from ..downloads import PARTIAL_PREFIX, PARTIAL_SUFFIX
+from ..downloads.download import PARTIAL_PREFIX, PARTIAL_SUFFIX
+from ..extras import needs_extra
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec

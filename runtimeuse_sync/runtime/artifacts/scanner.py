@@ -1,6 +1,6 @@
 """Decides which files of the watched directories are to be announced, by looking at them again and again.
 
-No threads or tasks of its own: `artifacts.py` calls `scan` in a worker thread, one call at a time, and `announced` on
+No threads or tasks of its own: `watcher.py` calls `scan` in a worker thread, one call at a time, and `announced` on
 the event loop between two of them. Looking, rather than being notified, cannot miss anything and works on every file
 system.
 """

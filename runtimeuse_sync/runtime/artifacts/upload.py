@@ -18,7 +18,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Iterator, Tuple
 
 from ..http_transfer import Transfer, TransferAbortedError
-from ..requests import UploadResponse
+from ..parsing import UploadResponse
 from ..settings import RuntimeSettings
 
 if TYPE_CHECKING:

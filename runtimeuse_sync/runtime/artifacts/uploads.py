@@ -9,8 +9,8 @@ from typing import Dict, Optional, Set
 
 from ..._wire.urls import mask_url
 from ..http_transfer import TransferAbortedError
-from ..redaction import RedactingLogger
-from ..requests import UploadResponse
+from ..masking import RedactingLogger
+from ..parsing import UploadResponse
 from ..settings import RuntimeSettings
 from ..workers import Workers
 from .upload import FileGoneError, Upload, UploadError

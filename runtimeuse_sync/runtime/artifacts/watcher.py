@@ -10,9 +10,9 @@ import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..._wire.redaction import MASK
+from ..masking import RedactingLogger
 from ..outbox import ClientGoneError, Outbox, encode
-from ..redaction import RedactingLogger
-from ..requests import UploadResponse
+from ..parsing import UploadResponse
 from ..settings import RuntimeSettings
 from ..workers import Workers
 from .scanner import Scanner

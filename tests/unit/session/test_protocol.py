@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtimeuse_sync._session import protocol
 from runtimeuse_sync._session.protocol import BUSY_ERROR, Disposition, Event, Protocol, State
 from runtimeuse_sync._wire.codec import encode_barrier
-from runtimeuse_sync.runtime.redaction import Redactor
+from runtimeuse_sync.runtime.masking import Redactor
 
 _DISPOSITIONS = {"!": Disposition.DELIVER, "k": Disposition.KEEP, "": Disposition.DROP}
 

@@ -1,6 +1,6 @@
 """Runs an event loop to its end, also where an agent does not come to one.
 
-Runs in the thread that `local.py` starts, or in the main thread of a process; `end` in that of `agent_loop.py`, too.
+Runs in the thread that `local.py` starts, or in the main thread of a process; `end` in that of `agents/loop.py`, too.
 """
 
 import asyncio

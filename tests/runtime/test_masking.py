@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimeuse_sync.runtime import Invocation, Sender
-from runtimeuse_sync.runtime.redaction import _PIECE, RedactingLogger, Redactor, StreamRedactor
+from runtimeuse_sync.runtime.masking import _PIECE, RedactingLogger, Redactor, StreamRedactor
 
 from .conftest import Connect
 from .wire import Wire, output

@@ -13,7 +13,7 @@ from typing import Any, List
 
 import pytest
 
-from runtimeuse_sync.runtime import vanishing
+from runtimeuse_sync.runtime import liveness
 
 from ..support.servers import PATIENCE
 from .conftest import StartRuntime
@@ -23,7 +23,7 @@ from .wire import wire_to
 def test_the_system_probes_idle_clients(start: StartRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: List[Any] = []
 
-    class Watch(vanishing.Watch):
+    class Watch(liveness.Watch):
         def __init__(self, transport: Any) -> None:
             super().__init__(transport)
             accepted = transport.get_extra_info("socket")
@@ -41,7 +41,7 @@ def test_the_system_probes_idle_clients(start: StartRuntime, monkeypatch: pytest
     if len(names) == 3:
         idle, interval, count = times
         assert 0 < idle + interval * count <= 60
-    assert 0 < vanishing.SILENCE + vanishing.LOOK_INTERVAL < 60
+    assert 0 < liveness.SILENCE + liveness.LOOK_INTERVAL < 60
 
 
 def told(retransmits: int = 0, probes: int = 0, unacked: int = 0, last_ack: int = 0) -> bytes:
@@ -65,7 +65,7 @@ def told(retransmits: int = 0, probes: int = 0, unacked: int = 0, last_ack: int 
     ],
 )
 def test_what_the_system_tells(info: bytes, silent: bool) -> None:
-    assert vanishing.is_silent(info) is silent
+    assert liveness.is_silent(info) is silent
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
@@ -75,14 +75,14 @@ def test_a_real_socket_is_told_of() -> None:
         with accepted:
             accepted.sendall(b"x")
             assert client.recv(1) == b"x"
-            assert not vanishing.has_vanished(accepted)
-    assert not vanishing.has_vanished(accepted)
+            assert not liveness.has_vanished(accepted)
+    assert not liveness.has_vanished(accepted)
 
 
 def test_a_client_that_does_not_read_has_not_vanished(start: StartRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     looked, enough = 0, threading.Event()
-    monkeypatch.setattr(vanishing, "SILENCE", 0.2)
-    monkeypatch.setattr(vanishing, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(liveness, "SILENCE", 0.2)
+    monkeypatch.setattr(liveness, "LOOK_INTERVAL", 0.05)
 
     def look(connection: Any) -> bool:
         nonlocal looked
@@ -93,9 +93,9 @@ def test_a_client_that_does_not_read_has_not_vanished(start: StartRuntime, monke
             enough.set()
         return really(connection)
 
-    really = vanishing.has_vanished
+    really = liveness.has_vanished
     if sys.platform == "linux":
-        monkeypatch.setattr(vanishing, "has_vanished", look)
+        monkeypatch.setattr(liveness, "has_vanished", look)
     else:
         enough.set()
     with wire_to(start()) as wire:
@@ -109,13 +109,13 @@ def test_a_client_that_does_not_read_has_not_vanished(start: StartRuntime, monke
 _VANISH = """
 import subprocess, sys, threading
 from websockets.sync.client import connect
-from runtimeuse_sync.runtime import LocalRuntime, server, vanishing
+from runtimeuse_sync.runtime import LocalRuntime, server, liveness
 
-vanishing.KEEPALIVE_IDLE, vanishing.KEEPALIVE_INTERVAL, vanishing.KEEPALIVE_PROBES = 1, 1, 2
-vanishing.SILENCE, vanishing.LOOK_INTERVAL = 1.0, 0.1
+liveness.KEEPALIVE_IDLE, liveness.KEEPALIVE_INTERVAL, liveness.KEEPALIVE_PROBES = 1, 1, 2
+liveness.SILENCE, liveness.LOOK_INTERVAL = 1.0, 0.1
 gone = threading.Event()
 
-class Watch(vanishing.Watch):
+class Watch(liveness.Watch):
     def end(self):
         super().end()
         gone.set()

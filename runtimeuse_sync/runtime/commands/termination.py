@@ -10,9 +10,9 @@ import math
 import signal
 from typing import Callable, Dict, List, Optional, TypeVar
 
-from . import _proc
-from .settings import RuntimeSettings
-from .workers import Workers
+from ..settings import RuntimeSettings
+from ..workers import Workers
+from . import process_groups
 
 T = TypeVar("T")
 
@@ -60,9 +60,9 @@ class Endings:
         """
         if exited.done() and not await self._is_ours(group):
             return  # the shell has been reaped, and nothing of its group is left: the number may be somebody else's
-        _proc.signal_group(group, signal.SIGTERM)
+        process_groups.signal_group(group, signal.SIGTERM)
         # A stopped process would not see the signal before somebody continues it.
-        _proc.signal_group(group, signal.SIGCONT)
+        process_groups.signal_group(group, signal.SIGCONT)
         started = asyncio.get_running_loop().time()
         ended = False
         members: List[int] = []
@@ -76,7 +76,7 @@ class Endings:
                 ended = await self._has_ended(group, exited, members)
         finally:
             if not ended:
-                _proc.signal_group(group, signal.SIGKILL)
+                process_groups.signal_group(group, signal.SIGKILL)
         if not exited.done():
             await asyncio.wait({exited}, timeout=_KILL_TIMEOUT)
 
@@ -84,15 +84,15 @@ class Endings:
         """Ends every process that carries the mark."""
         loop = asyncio.get_running_loop()
         left = await self._marked()
-        _proc.signal_processes(left, signal.SIGTERM)
-        _proc.signal_processes(left, signal.SIGCONT)
+        process_groups.signal_processes(left, signal.SIGTERM)
+        process_groups.signal_processes(left, signal.SIGCONT)
         started = loop.time()
         while left and self._may_wait(started):
             await self._pause()
             left = await self._marked()
         deadline = loop.time() + _KILL_TIMEOUT
         while left and loop.time() < deadline:
-            _proc.signal_processes(left)
+            process_groups.signal_processes(left)
             await self._pause()
             left = await self._marked()
 
@@ -103,25 +103,25 @@ class Endings:
         """Returns whether the group has ended; `members` are those that the last call has found, and this one finds."""
         if not exited.done():
             return False
-        if not _proc.group_exists(group):
+        if not process_groups.group_exists(group):
             return True
         # Something has not been reaped, which may be a zombie that nobody cares for: it counts as ended.
-        if any(_proc.is_alive_in(group, pid) for pid in members):
+        if any(process_groups.is_alive_in(group, pid) for pid in members):
             return False
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._look())
         members[:] = (await asyncio.shield(self._looking)).get(group, [])
-        return not members and _proc.has_proc()
+        return not members and process_groups.has_proc()
 
     async def _is_ours(self, group: int) -> bool:
-        return _proc.group_exists(group) and bool(_proc.in_group(group, await self._marked()))
+        return process_groups.group_exists(group) and bool(process_groups.in_group(group, await self._marked()))
 
     async def _marked(self) -> List[int]:
-        return await self._off_the_loop(lambda: _proc.processes_with(MARK, self._mark))
+        return await self._off_the_loop(lambda: process_groups.processes_with(MARK, self._mark))
 
     async def _look(self) -> Dict[int, List[int]]:
         await self._pause()
-        return await self._off_the_loop(_proc.live_groups)
+        return await self._off_the_loop(process_groups.live_groups)
 
     async def _pause(self) -> None:
         await asyncio.sleep(max(_LOOK_INTERVAL, _PAUSE_PER_LOOK * self._look_took))

@@ -10,14 +10,14 @@ import zlib
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from .._wire.urls import mask_url
-from ._extras import needs_extra
+from ..._wire.urls import mask_url
+from ..extras import needs_extra
+from ..failures import RequestFailedError
+from ..http_transfer import Transfer
+from ..settings import RuntimeSettings
+from ..workers import Workers
 from .archives import ArchiveError, extract
-from .failures import RequestFailedError
 from .http_body import BodyCutError, announced_length, whole_body
-from .http_transfer import Transfer
-from .settings import RuntimeSettings
-from .workers import Workers
 
 if TYPE_CHECKING:
     import requests

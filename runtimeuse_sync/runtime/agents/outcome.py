@@ -7,10 +7,10 @@ agent's run; the runtime gets bytes.
 
 from typing import Any, Dict
 
+from ..failures import RequestFailedError, error_message
+from ..masking import RedactingLogger, Redactor
+from ..outbox import ClientGoneError, encode
 from .cancellation import Cancelled
-from .failures import RequestFailedError, error_message
-from .outbox import ClientGoneError, encode
-from .redaction import RedactingLogger, Redactor
 
 
 class AgentFailedError(Exception):

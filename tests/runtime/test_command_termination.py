@@ -14,8 +14,8 @@ from typing import Any, Dict, List
 import pytest
 from websockets.sync.client import connect
 
-from runtimeuse_sync.runtime import _proc
-from runtimeuse_sync.runtime.endings import MARK
+from runtimeuse_sync.runtime.commands import process_groups
+from runtimeuse_sync.runtime.commands.termination import MARK
 
 from ..support.processes import Pipe, wait_until_ended
 from ..support.servers import PATIENCE
@@ -33,14 +33,14 @@ class Looks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.threads: Dict[str, int] = {}
-        look = _proc._pids
+        look = process_groups._pids
 
         def noted() -> Any:
             name = threading.current_thread().name
             self.threads[name] = self.threads.get(name, 0) + 1
             return look()
 
-        monkeypatch.setattr(_proc, "_pids", noted)
+        monkeypatch.setattr(process_groups, "_pids", noted)
 
 
 @needs_proc
@@ -106,9 +106,9 @@ def test_what_a_runtime_in_a_command_has_started_carries_both_marks(start: Start
             with open(f"/proc/{pid}/environ", "rb") as environment:
                 [marks] = [entry for entry in environment.read().split(b"\0") if entry.startswith(MARK.encode())]
             outer, own = marks.decode().partition("=")[2].split(":")
-            assert pid in _proc.processes_with(MARK, outer)
-            assert pid in _proc.processes_with(MARK, own)
-            assert pid not in _proc.processes_with(MARK, f"{outer}:{own}")
+            assert pid in process_groups.processes_with(MARK, outer)
+            assert pid in process_groups.processes_with(MARK, own)
+            assert pid not in process_groups.processes_with(MARK, f"{outer}:{own}")
             wire.cancel()
             assert wire.receive_until()[-1] == CANCELLED
     wait_until_ended(pid)

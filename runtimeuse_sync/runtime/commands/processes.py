@@ -14,12 +14,12 @@ import sys
 import uuid
 from typing import IO, Any, Awaitable, Callable, List, Mapping, Optional, Set, Tuple, cast
 
-from .endings import MARK, Endings
+from ..settings import MEBIBYTE, RuntimeSettings
+from ..workers import Workers
 from .environment import environment_with
 from .guardian import Guardian
-from .settings import MEBIBYTE, RuntimeSettings
 from .shell import start_shell
-from .workers import Workers
+from .termination import MARK, Endings
 
 OnOutput = Callable[[str, str], Awaitable[None]]
 

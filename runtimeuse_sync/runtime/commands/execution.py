@@ -7,10 +7,10 @@ it comes, both for its message and for the result, which so is never held as any
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence
 
-from .outbox import Outbox, encode, encode_string, escape
+from ..masking import Redactor, StreamRedactor
+from ..outbox import Outbox, encode, encode_string, escape
+from ..parsing import Command
 from .processes import ProcessRunner
-from .redaction import Redactor, StreamRedactor
-from .requests import Command
 
 #: From what size on a piece of output is kept as it is, in bytes.
 _TINY = 16 * 1024

@@ -11,18 +11,18 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from .._wire.redaction import env_secrets
 from .agents.base import Agent, Invocation, run_agent
+from .agents.cancellation import Cancelled
 from .agents.loop import AgentLoop
+from .agents.outcome import AgentFailedError, Telling
 from .artifacts.watcher import Artifacts
-from .cancellation import Cancelled
-from .commands import CommandResult, results_pieces, run_commands
-from .downloads import download
+from .commands.execution import CommandResult, results_pieces, run_commands
+from .commands.processes import ProcessRunner
+from .downloads.download import download
 from .failures import RequestFailedError, cancelled_message
+from .masking import RedactingLogger, Redactor
 from .outbox import ClientGoneError, Outbox, encode
-from .processes import ProcessRunner
-from .redaction import RedactingLogger, Redactor
-from .requests import Command, InvocationRequest, Request
+from .parsing import Command, InvocationRequest, Request
 from .settings import RuntimeSettings
-from .telling import AgentFailedError, Telling
 from .workers import Workers
 
 #: How long the parts of a request get to end that has been given up, in seconds.

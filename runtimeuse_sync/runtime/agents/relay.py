@@ -9,7 +9,7 @@ import contextlib
 import threading
 from typing import Callable, List, Optional, Tuple
 
-from .outbox import ClientGoneError, Outbox
+from ..outbox import ClientGoneError, Outbox
 
 #: How far an agent may be ahead of its client, in bytes and in messages, before it is made to wait.
 _AHEAD_BYTES = 512 * 1024
