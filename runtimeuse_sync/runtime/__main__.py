@@ -129,7 +129,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             max_download_size=options.max_download_size,
         )
         server = RuntimeServer(options.agent, settings)
-        return event_loop.run(_serve(server, settings), settings.patience)
+        return event_loop.run(_serve(server, settings), settings.task_timeout)
     except (ValueError, TypeError, ImportError) as error:
         _logger.debug("It could not start", exc_info=error)
         return _fail(str(error))
@@ -163,7 +163,7 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
         try:
             print(f"Runtime is listening on {ws_url}", flush=True)
         except OSError as error:
-            _forget_stdout()
+            _discard_stdout()
             return _fail(f"cannot say on stdout where it listens: {error.strerror or error}")
         await stop.wait()
     finally:
@@ -171,7 +171,7 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
     return 0
 
 
-def _forget_stdout() -> None:
+def _discard_stdout() -> None:
     # What could not be written is tried again at the interpreter's end, which then complains.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

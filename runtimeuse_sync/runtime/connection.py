@@ -1,8 +1,8 @@
-"""One connection: takes the client's messages, keeps it to one request at a time, and ends it in order.
+"""Serves one connection: receives the client's messages, runs one request at a time, and ends the session in order.
 
-Tasks on the event loop: the one that `websockets` starts per connection runs `Session.run` and does nothing but read;
-each request has its own (`request_run.py`), and so has the end of the session, since both need the answers that the first
-one reads.
+Threads: everything runs on the runtime's event loop. The task that `websockets` starts per connection runs
+`ClientConnection.run`, which only reads. Each request has tasks of its own (`request_run.py`), and so has the end of
+the session: both wait for upload responses, which the reading task receives.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
-#: How many refusals may wait for a client that does not read before it is not listened to any more.
+#: How many refusals may be queued for a client that does not read. Beyond that, its messages are not read either.
 _UNREAD_REFUSALS = 100
-#: At the runtime's stop, how long a client may take nothing or not answer, before it is cut off, in seconds.
+#: How long a client may accept no bytes while the runtime stops, in seconds. After that its connection is aborted.
 _STALLED = 1.0
-#: The close code for what the runtime could not do (RFC 6455 §7.4.1).
+#: The close code for an internal error (RFC 6455 §7.4.1).
 _INTERNAL_ERROR = 1011
 
 
-class Session:
+class ClientConnection:
     """The runtime's side of one connection."""
 
     def __init__(self, connection: "ServerConnection", parts: RuntimeParts) -> None:
@@ -39,15 +39,15 @@ class Session:
         self._outbox = Outbox(connection)
         self._artifacts = Artifacts(parts.settings, parts.workers, self._outbox, self._log)
         self._in_flight: Optional[RequestRun] = None
-        # A request that is done may still be handing over its terminal message to a slow client.
+        # The tasks of requests. A finished request may still be sending its terminal message to a slow client.
         self._serving: Set[asyncio.Task[None]] = set()
         self._ending: Optional[asyncio.Task[None]] = None
         self._unread_refusals = 0
         self._stopping = False
-        self._told = False
+        self._closing = False
 
     async def run(self) -> None:
-        """Serves the connection until it has ended and everything that it started has, too."""
+        """Serves the connection; returns when it has closed and all its tasks have ended."""
         from websockets.exceptions import ConnectionClosed
 
         try:
@@ -59,23 +59,26 @@ class Session:
             await self._close()
 
     async def stop(self, deadline: float) -> None:
-        """Ends the session for the runtime's stop: cancels what is in flight, tells the client so, and closes.
+        """Ends the session because the runtime stops: cancels the request in flight, reports that, and closes.
 
-        What has not ended at `deadline`, on the loop's clock, is not waited for any longer: the client is told all the
-        same. A client that takes nothing is cut off.
+        The connection of a client that accepts no bytes is aborted.
+
+        Args:
+            deadline: When to stop waiting for the request in flight, in seconds on the loop's clock. The client gets
+                its terminal message in any case.
         """
         self._stopping = True
         if self._ending is not None:
             self._ending.cancel()
         self._cancel()
-        telling = asyncio.ensure_future(self._tell_of_stop(deadline))
-        while not telling.done():
+        announcing = asyncio.ensure_future(self._announce_stop(deadline))
+        while not announcing.done():
             unsent = self._outbox.unsent
-            await asyncio.wait({telling}, timeout=_STALLED)
-            if (self._outbox.pushed_back or self._told) and self._outbox.unsent == unsent:
-                self._connection.transport.abort()  # it does not read: it will never hear of it
+            await asyncio.wait({announcing}, timeout=_STALLED)
+            if (self._outbox.pushed_back or self._closing) and self._outbox.unsent == unsent:
+                self._connection.transport.abort()  # the client does not read
 
-    async def _tell_of_stop(self, deadline: float) -> None:
+    async def _announce_stop(self, deadline: float) -> None:
         loop = asyncio.get_running_loop()
         if self._serving:
             await asyncio.wait(set(self._serving), timeout=max(0.0, deadline - loop.time()))
@@ -84,7 +87,7 @@ class Session:
         await self._all_served()
         aborting = asyncio.ensure_future(self._artifacts.abort())
         await asyncio.wait({aborting}, timeout=max(_STALLED, deadline - loop.time()))
-        self._told = True
+        self._closing = True
         await self._outbox.close(1001, "the runtime stops")
 
     async def _take(self, raw: Union[str, bytes]) -> None:
@@ -135,7 +138,7 @@ class Session:
         try:
             response = parse_upload_response(message)
         except MalformedMessageError as error:
-            # No error_message: whatever is in flight would take it for its own.
+            # Without an `error_message`, which the client would take for the answer to the request in flight.
             self._log.warning("Ignored an upload response: %s", error)
             return
         self._artifacts.answer(response)
@@ -143,8 +146,8 @@ class Session:
     async def _refuse(self, error: Exception) -> None:
         refused = error if isinstance(error, RequestFailedError) else RequestFailedError(str(error))
         self._outbox.post(error_message(refused, self._outbox.redactor))
-        # Without waiting for a client that does not read, as its next message may be a cancel; but one that sends
-        # without end and never reads shall not fill the memory with refusals either.
+        # Do not wait for a slow client here: its next message may be a cancel. But bound the memory for refusals to a
+        # client that sends without end and never reads.
         self._unread_refusals = self._unread_refusals + 1 if self._outbox.pushed_back else 0
         if self._unread_refusals > _UNREAD_REFUSALS:
             await self._outbox.drained()
@@ -160,7 +163,7 @@ class Session:
         except Exception as error:
             self._log.exception("The end of a session failed")
             lost = f"the end of the session failed: {type(error).__name__}"
-        # A confirmation says that all is where it should be: without it, the client knows that something is missing.
+        # Confirm only if no file is missing: without the confirmation, the client reports the lost files.
         await (self._outbox.close(_INTERNAL_ERROR, lost) if lost else self._outbox.close())
 
     async def _all_served(self) -> None:

@@ -12,15 +12,15 @@ T = TypeVar("T")
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
 #: Tasks of loops that have been closed. Were they collected, each would be resumed once more, on its closed loop.
-_left_behind: "List[asyncio.Task[Any]]" = []
+_abandoned: "List[asyncio.Task[Any]]" = []
 
 
-def run(main: "Coroutine[Any, Any, T]", patience: float) -> T:
+def run(main: "Coroutine[Any, Any, T]", timeout: float) -> T:
     """Runs a coroutine on an event loop of its own, as `asyncio.run` does, but never waits for ever for tasks.
 
     Args:
         main: What to run.
-        patience: How long tasks that are still there at its end may take to end, too, once they have been cancelled,
+        timeout: How long tasks that are still there at its end may take to end, too, once they have been cancelled,
             in seconds. Those that do not are left behind, which is logged.
     """
     loop = asyncio.new_event_loop()
@@ -28,26 +28,26 @@ def run(main: "Coroutine[Any, Any, T]", patience: float) -> T:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(main)
     finally:
-        end(loop, patience)
+        end(loop, timeout)
 
 
-def end(loop: asyncio.AbstractEventLoop, patience: float) -> None:
+def end(loop: asyncio.AbstractEventLoop, timeout: float) -> None:
     """Ends what is left on a loop that does not run any more, and closes it; for the thread that it ran in."""
     try:
-        _end_tasks(loop, patience)
+        _end_tasks(loop, timeout)
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         asyncio.set_event_loop(None)
         loop.close()
 
 
-def _end_tasks(loop: asyncio.AbstractEventLoop, patience: float) -> None:
+def _end_tasks(loop: asyncio.AbstractEventLoop, timeout: float) -> None:
     tasks = asyncio.all_tasks(loop)
     if not tasks:
         return
     for task in tasks:
         task.cancel()
-    _, left = loop.run_until_complete(asyncio.wait(tasks, timeout=patience))
+    _, left = loop.run_until_complete(asyncio.wait(tasks, timeout=timeout))
     if left:
-        _left_behind.extend(left)
+        _abandoned.extend(left)
         _logger.warning("Left behind at the runtime's stop: an async agent, or a task of one, that ignores its cancel")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: How many redirects of one request are followed.
 _MOST_REDIRECTS = 10
 #: Those that ask for the same request at another place (RFC 9110 §15.4); all others turn a PUT into a GET.
-_SAME_AGAIN = frozenset((307, 308))
+_METHOD_PRESERVING = frozenset((307, 308))
 
 
 class TransferAbortedError(Exception):
@@ -90,7 +90,7 @@ class Transfer:
 
         class Session(requests.Session):
             def get_redirect_target(self, resp: "requests.Response") -> Optional[str]:
-                if resp.request.method != "GET" and resp.status_code not in _SAME_AGAIN:
+                if resp.request.method != "GET" and resp.status_code not in _METHOD_PRESERVING:
                     return None  # a page that can be got says nothing of whether the file was taken
                 target: Optional[str] = super().get_redirect_target(resp)  # type: ignore[no-untyped-call,unused-ignore]
                 return target
@@ -101,7 +101,7 @@ class Transfer:
                     prepared_request.headers.pop("Authorization", None)
 
         session = Session()
-        session.auth = _of_the_url_alone
+        session.auth = _auth_from_url_only
         session.max_redirects = _MOST_REDIRECTS
         session.mount("http://", Adapter())
         session.mount("https://", Adapter())
@@ -110,7 +110,7 @@ class Transfer:
     def _pool_classes(self) -> Dict[str, Any]:
         from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
-        _quieten_urllib3()
+        _silence_urllib3()
         connected = self._connected
 
         def remembered(connection: Any) -> Any:
@@ -138,7 +138,7 @@ class Transfer:
             _shut_down(opened)
 
 
-def _of_the_url_alone(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+def _auth_from_url_only(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
     """Authenticates by what the URL says, where `requests` would look into `~/.netrc` as well.
 
     Signed URLs are all the permission there is; storages refuse a request that comes with two.
@@ -155,16 +155,16 @@ def _shut_down(opened: socket.socket) -> None:
         return  # closed, or never connected: nobody waits on it
 
 
-class _NotOurs(logging.Filter):
+class _RuntimeThreadFilter(logging.Filter):
     """Drops what urllib3 logs in the runtime's threads: whole URLs, with the signatures in their query strings."""
 
     def filter(self, _: logging.LogRecord) -> bool:
         return not threading.current_thread().name.startswith("runtimeuse-")
 
 
-_not_ours = _NotOurs()
+_runtime_thread_filter = _RuntimeThreadFilter()
 
 
-def _quieten_urllib3() -> None:
+def _silence_urllib3() -> None:
     # Adding the same filter again changes nothing.
-    logging.getLogger("urllib3.connectionpool").addFilter(_not_ours)
+    logging.getLogger("urllib3.connectionpool").addFilter(_runtime_thread_filter)

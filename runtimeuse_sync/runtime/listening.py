@@ -1,9 +1,11 @@
-"""The sockets that the runtime listens on, and what becomes of connections when the process runs out of descriptors.
+"""Owns the listening sockets, and refuses connections when the process runs out of file descriptors.
 
-Runs on the runtime's event loop. A new connection gets the lowest number that is free, so that number says how many
-descriptors are left. Some are kept for work, for each command, download and upload needs a few: a connection with a
-number among these is refused with an HTTP status that says why (`server.py` does so, by `Room.is_scarce`), and one far
-into them is closed without a word.
+A new connection gets the lowest free descriptor number, so the number shows how many descriptors are left. Some are
+reserved for work: every command, download and upload needs a few. A connection whose number is in the reserve is
+refused with an HTTP status (`server.py` asks `DescriptorReserve.is_reached`). One far into the reserve is closed at
+once.
+
+Threads: runs on the runtime's event loop.
 """
 
 import asyncio
@@ -19,19 +21,19 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
-#: What is kept for work: an eighth of what the process may have, within these bounds.
+#: The reserve is an eighth of the process's descriptor limit, within these bounds.
 _RESERVE = (16, 256)
-#: What `accept` says when this process or the system has no room; asyncio then tries again a second later.
+#: The errors of `accept` when the process or the system has no resources; asyncio tries again a second later.
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-#: asyncio asks a hundred times before it pauses, each time logs it, and plans a pause of its own. So the first failure
-#: is all that it sees for so long, in seconds.
+#: asyncio calls `accept` a hundred times before it pauses, and logs and schedules a pause for each failure. So after a
+#: failure, `accept` reports "no connection" for this long, in seconds.
 _QUIET = 0.5
-#: A shortage is over when there was none for so long, in seconds; the next one is logged again.
+#: A shortage is over after this long without a refusal, in seconds; the next one is logged again.
 _SPELL = 60.0
 
 
-class Room:
-    """Knows whether there are descriptors for one more connection, and logs once when there are not.
+class DescriptorReserve:
+    """The file descriptors that are reserved for work; logs once when connections are refused for it.
 
     Args:
         clock: The monotonic clock.
@@ -41,16 +43,16 @@ class Room:
         self._clock = clock
         self._noted = float("-inf")
 
-    def is_scarce(self, descriptor: int) -> bool:
-        """Returns whether a connection with this descriptor has to be refused, in favour of work."""
+    def is_reached(self, descriptor: int) -> bool:
+        """Returns whether a connection with this descriptor must be refused, because it would use the reserve."""
         return self._beyond(descriptor, 0)
 
-    def is_gone(self, descriptor: int) -> bool:
-        """Returns whether there is not even room to say so."""
+    def is_used_up(self, descriptor: int) -> bool:
+        """Returns whether so much of the reserve is in use that the connection cannot even get an HTTP answer."""
         return self._beyond(descriptor, 4)
 
-    def note(self) -> None:
-        """Logs that connections are refused, once per spell."""
+    def log_refusal(self) -> None:
+        """Logs that connections are refused, once per shortage."""
         now = self._clock()
         if now - self._noted > _SPELL:
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -62,9 +64,9 @@ class Room:
         self._noted = now
 
     def on_loop_exception(self, loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
-        """What the event loop calls for what nobody catches: says in a line, once, that `accept` finds no room."""
+        """Handles the loop's uncaught exceptions: logs in one line, once, that `accept` has no descriptors left."""
         if getattr(context.get("exception"), "errno", None) in _NO_ROOM and "accept" in str(context.get("message")):
-            self.note()
+            self.log_refusal()
         else:
             loop.default_exception_handler(context)
 
@@ -79,19 +81,19 @@ class Room:
 
 
 class ListeningSocket(socket.socket):
-    """A socket whose `accept` never takes the last descriptors, and fails at most once at a time."""
+    """A socket whose `accept` never takes the last descriptors, and reports a shortage at most once per `_QUIET`."""
 
-    def __init__(self, family: int, room: Room) -> None:
+    def __init__(self, family: int, reserve: DescriptorReserve) -> None:
         super().__init__(family, socket.SOCK_STREAM)
-        self._room = room
+        self._reserve = reserve
         self._quiet_until = float("-inf")
 
     def accept(self) -> Tuple[socket.socket, Any]:
-        """Accepts a connection for which there is room.
+        """Accepts a connection if there are descriptors for it.
 
         Raises:
-            BlockingIOError: there is none now.
-            OSError: there is no room, said for the first time.
+            BlockingIOError: no connection is waiting, or there are no descriptors for it.
+            OSError: there are no descriptors, and this is the first report of it.
         """
         if time.monotonic() < self._quiet_until:
             raise BlockingIOError(errno.EAGAIN, "there is no room for connections")
@@ -101,48 +103,50 @@ class ListeningSocket(socket.socket):
             if error.errno in _NO_ROOM:
                 self._quiet_until = time.monotonic() + _QUIET
             raise
-        if self._room.is_gone(accepted.fileno()):
+        if self._reserve.is_used_up(accepted.fileno()):
             accepted.close()
-            self._room.note()
+            self._reserve.log_refusal()
             raise BlockingIOError(errno.EAGAIN, "there is no room for this connection")
         return accepted, address
 
 
 class Listener:
-    """Everything that listens."""
+    """The listening servers of one runtime, one per address."""
 
     def __init__(self, servers: "List[Server]") -> None:
         self._servers = servers
 
     @property
     def port(self) -> int:
-        """The port that the first address listens on."""
+        """The port of the first address."""
         port: int = next(iter(self._servers[0].sockets)).getsockname()[1]
         return port
 
     def close(self) -> None:
-        """Takes no more connections; leaves those that there are as they are."""
+        """Stops accepting connections; leaves the existing ones open."""
         for server in self._servers:
             server.close(close_connections=False)
 
     async def wait_closed(self) -> None:
-        """Returns when all connections have ended, too."""
+        """Returns when all connections have closed, too."""
         for server in self._servers:
             await server.wait_closed()
 
 
-async def listen(host: str, port: int, room: Room, serve: "Callable[[socket.socket], Awaitable[Server]]") -> Listener:
+async def listen(
+    host: str, port: int, reserve: DescriptorReserve, serve: "Callable[[socket.socket], Awaitable[Server]]"
+) -> Listener:
     """Listens on all addresses of a host, by the rules of `loop.create_server`.
 
     Args:
         host: An address or name; "" is every address of this machine.
         port: The port; 0 takes a free one.
-        room: What says how many connections there may be.
+        reserve: The descriptors that connections must not use.
         serve: Serves one bound socket.
 
     Raises:
-        OSError: the name is not known, or an address cannot be listened on.
-        OverflowError: the port is no port.
+        OSError: the name cannot be resolved, or an address cannot be listened on.
+        OverflowError: the port is not between 0 and 65535.
     """
     found = await asyncio.get_running_loop().getaddrinfo(
         host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -151,7 +155,7 @@ async def listen(host: str, port: int, room: Room, serve: "Callable[[socket.sock
     servers: List[Server] = []
     try:
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
-            _bind(family, (address[0], port, *address[2:]), room, sockets)
+            _bind(family, (address[0], port, *address[2:]), reserve, sockets)
         if not sockets:
             raise OSError(errno.EADDRNOTAVAIL, f"this machine has no address of {host!r}")
         servers += [await serve(bound) for bound in sockets]
@@ -164,11 +168,11 @@ async def listen(host: str, port: int, room: Room, serve: "Callable[[socket.sock
     return Listener(servers)
 
 
-def _bind(family: int, address: Any, room: Room, sockets: List[ListeningSocket]) -> None:
+def _bind(family: int, address: Any, reserve: DescriptorReserve, sockets: List[ListeningSocket]) -> None:
     try:
-        bound = ListeningSocket(family, room)
+        bound = ListeningSocket(family, reserve)
     except OSError:
-        return  # a kernel without IPv6 may still have names with such addresses
+        return  # names may resolve to IPv6 addresses on a kernel without IPv6
     sockets.append(bound)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
@@ -177,7 +181,7 @@ def _bind(family: int, address: Any, room: Room, sockets: List[ListeningSocket])
         bound.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL and len(sockets) > 1:
-            sockets.pop().close()  # likewise, where IPv6 is switched off
+            sockets.pop().close()  # likewise if IPv6 is disabled
             return
         reason = (error.strerror or str(error)).lower()
         raise OSError(error.errno, f"error while attempting to bind on address {address!r}: {reason}") from None

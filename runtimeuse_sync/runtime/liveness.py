@@ -57,15 +57,15 @@ def has_vanished(connection: Socket) -> bool:
     if sys.platform != "linux":
         return False
     try:
-        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     except OSError:
         return False  # closed since
-    return len(told) == _TCP_INFO.size and is_silent(told)
+    return len(info) == _TCP_INFO.size and is_silent(info)
 
 
-def is_silent(told: bytes) -> bool:
+def is_silent(info: bytes) -> bool:
     """Returns whether Linux's `tcp_info` is that of a connection whose other side has vanished."""
-    fields = _TCP_INFO.unpack(told)
+    fields = _TCP_INFO.unpack(info)
     # What was sent again, or asked where there was no room for more, since the last answer.
     unanswered = fields[_RETRANSMITS] if fields[_UNACKED] else fields[_PROBES]
     return bool(unanswered >= SENT_AGAIN and fields[_LAST_ACK] >= SILENCE * 1000)
@@ -79,19 +79,19 @@ class Watch:
         self._socket = transport.get_extra_info("socket")
         self._timer: Optional[asyncio.TimerHandle] = None
         keep_alive(self._socket)
-        self._plan()
+        self._schedule()
 
     def end(self) -> None:
         """Ends the watching; may be called again."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _plan(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._look)
+    def _schedule(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if not has_vanished(self._socket):
-            self._plan()
+            self._schedule()
         elif isinstance(self._transport, asyncio.WriteTransport):
             _logger.info("A client has vanished: it confirms nothing of what was sent")
             self._transport.abort()

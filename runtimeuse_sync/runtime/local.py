@@ -205,7 +205,7 @@ class LocalRuntime:
     def _run(self, started: "concurrent.futures.Future[None]") -> None:
         server = self._server = RuntimeServer(self._agent, self._settings)
         try:
-            event_loop.run(self._serve(server, started), self._settings.patience)
+            event_loop.run(self._serve(server, started), self._settings.task_timeout)
         except BaseException as error:
             if started.done():
                 raise

@@ -13,7 +13,7 @@ from .._wire.redaction import env_secrets
 from .agents.base import Agent, Invocation, run_agent
 from .agents.cancellation import Cancelled
 from .agents.loop import AgentLoop
-from .agents.outcome import AgentFailedError, Telling
+from .agents.outcome import AgentFailedError, OutcomeEncoder
 from .artifacts.watcher import Artifacts
 from .commands.execution import CommandResult, results_pieces, run_commands
 from .commands.processes import ProcessRunner
@@ -26,7 +26,7 @@ from .settings import RuntimeSettings
 from .workers import Workers
 
 #: How long the parts of a request get to end that has been given up, in seconds.
-_LAST_WORDS = 0.2
+_GIVE_UP_GRACE = 0.2
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class RequestRun:
         """Has a request that has been cancelled end now, whatever it is that does not; for the runtime's stop."""
         # The second cancel hits the cleaning up: groups of processes are killed, threads and tasks left behind.
         self._task.cancel()
-        asyncio.get_running_loop().call_later(_LAST_WORDS, self._end_waiting)
+        asyncio.get_running_loop().call_later(_GIVE_UP_GRACE, self._stop_waiting)
 
-    def _end_waiting(self) -> None:
+    def _stop_waiting(self) -> None:
         if not self._given_up.done():
             self._given_up.set_result(None)
 
@@ -122,16 +122,16 @@ class RequestRun:
         if self._cancelled.is_set():
             return [encode(cancelled_message())]
         if self._task.cancelled():
-            return self._told(RequestFailedError("the agent cancelled itself"))
+            return self._encoded_error(RequestFailedError("the agent cancelled itself"))
         error = self._task.exception()
         if error is None:
             return self._task.result()
         if isinstance(error, AgentFailedError):
-            return [error.told]
-        return self._told(error)
+            return [error.message]
+        return self._encoded_error(error)
 
-    def _told(self, error: BaseException) -> List[bytes]:
-        return [Telling(self._cancelled, self._redactor, self._log).failure(error).told]
+    def _encoded_error(self, error: BaseException) -> List[bytes]:
+        return [OutcomeEncoder(self._cancelled, self._redactor, self._log).failure(error).message]
 
     async def _work(self) -> List[bytes]:
         """Does what is asked; returns the text of the terminal message in pieces."""
@@ -155,8 +155,8 @@ class RequestRun:
             logger=self._log,
             root=parts.settings.root,
         )
-        telling = Telling(self._cancelled, self._redactor, self._log)
-        result = await run_agent(parts.agent, invocation, self._outbox, parts.workers, parts.agent_loop, telling)
+        encoder = OutcomeEncoder(self._cancelled, self._redactor, self._log)
+        result = await run_agent(parts.agent, invocation, self._outbox, parts.workers, parts.agent_loop, encoder)
         await self._around_agent("post-agent", request.post_commands)
         return [result]
 

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
+from typing import TYPE_CHECKING, Any, List, Optional, Set
 from urllib.parse import unquote, urlsplit
 
 from .._wire.urls import host_in_url
@@ -19,9 +19,9 @@ from .agents.base import AgentSpec, load_agent
 from .agents.builtin import built_in_agents
 from .agents.loop import AgentLoop
 from .commands.processes import ProcessRunner
-from .connection import Session
+from .connection import ClientConnection
 from .extras import needs_extra
-from .listening import Listener, Room, listen
+from .listening import DescriptorReserve, Listener, listen
 from .liveness import Watch
 from .request_run import RuntimeParts
 from .settings import RuntimeSettings
@@ -36,11 +36,11 @@ _logger = logging.getLogger("runtimeuse_sync.runtime")
 #: How many of a client's frames, each of up to `max_message_size`, may wait while its session is busy.
 _UNREAD_FRAMES = 4
 #: How long before the end of a stop commands that still run are killed, at most, in seconds.
-_LAST_WORDS = 0.5
+_KILL_LEAD = 0.5
 #: How long clients get to take what they are told at a stop's end, before they are cut off.
-_TELLING_TIMEOUT = 4.0
+_NOTIFY_TIMEOUT = 4.0
 #: How long sockets that had to be cut get to close, in seconds.
-_CUT_TIMEOUT = 1.0
+_ABORT_TIMEOUT = 1.0
 
 
 class RuntimeServer:
@@ -58,9 +58,9 @@ class RuntimeServer:
         self._processes = ProcessRunner(settings, self._workers)
         self._agent_loop = AgentLoop(self._workers)
         self._stopping = False
-        self._sessions: Dict[Session, ServerConnection] = {}
+        self._connections: Set[ClientConnection] = set()
         self._transports: Set[asyncio.BaseTransport] = set()
-        self._room = Room()
+        self._reserve = DescriptorReserve()
         self._listener: Optional[Listener] = None
 
     async def start(self) -> str:
@@ -83,8 +83,8 @@ class RuntimeServer:
         # At DEBUG, websockets logs every frame and handshake: prompts, results and tokens.
         quiet = logging.getLogger("runtimeuse_sync.runtime.websockets")
         quiet.setLevel(logging.WARNING)
-        quiet.addFilter(_about_handshakes)
-        asyncio.get_running_loop().set_exception_handler(self._room.on_loop_exception)
+        quiet.addFilter(_handshake_filter)
+        asyncio.get_running_loop().set_exception_handler(self._reserve.on_loop_exception)
 
         async def serve_on(bound: socket.socket) -> "Server":
             return await serve(
@@ -100,7 +100,7 @@ class RuntimeServer:
                 logger=quiet,
             )
 
-        self._listener = await listen(settings.host, settings.port, self._room, serve_on)
+        self._listener = await listen(settings.host, settings.port, self._reserve, serve_on)
         return self._url()
 
     async def stop(self) -> None:
@@ -115,29 +115,29 @@ class RuntimeServer:
         timeout = self._settings.stop_timeout
         deadline = loop.time() + timeout
         # Requests shall have the time to say that their commands have been killed.
-        self._processes.hurry(deadline - min(_LAST_WORDS, timeout / 4))
+        self._processes.kill_no_later_than(deadline - min(_KILL_LEAD, timeout / 4))
         self._listener.close()
         try:
-            await self._end_sessions(deadline)
+            await self._end_connections(deadline)
         finally:
             self._agent_loop.stop()
             await self._processes.end_all()
 
-    async def _end_sessions(self, deadline: float) -> None:
+    async def _end_connections(self, deadline: float) -> None:
         assert self._listener is not None
         self._stopping = True
         stopping: List[asyncio.Future[Any]] = [
-            asyncio.ensure_future(session.stop(deadline)) for session in self._sessions
+            asyncio.ensure_future(connection.stop(deadline)) for connection in self._connections
         ]
         if stopping:
             left = max(0.0, deadline - asyncio.get_running_loop().time())
-            await asyncio.wait(stopping, timeout=left + _TELLING_TIMEOUT)
+            await asyncio.wait(stopping, timeout=left + _NOTIFY_TIMEOUT)
         # Clients that do not answer a closing handshake, and those that have not even finished the opening one.
         for transport in list(self._transports):
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()
         closed = asyncio.ensure_future(self._listener.wait_closed())
-        await asyncio.wait({closed, *stopping}, timeout=_CUT_TIMEOUT)
+        await asyncio.wait({closed, *stopping}, timeout=_ABORT_TIMEOUT)
 
     def owns(self, thread: threading.Thread) -> bool:
         """Returns whether the thread is one that an agent runs in: a stop from there cannot be waited for there."""
@@ -145,7 +145,7 @@ class RuntimeServer:
 
     def join_threads(self) -> None:
         """Waits for the worker threads, which have nothing left to do; to be called when the loop has ended."""
-        left = self._workers.join(_CUT_TIMEOUT)
+        left = self._workers.join(_ABORT_TIMEOUT)
         if left:
             _logger.warning("Left behind at the runtime's stop, as they did not return: %s", ", ".join(left))
 
@@ -153,17 +153,17 @@ class RuntimeServer:
         if self._stopping:  # its handshake was under way when the stop began
             await connection.close(1001, "the runtime stops")
             return
-        session = Session(connection, self._parts)
-        self._sessions[session] = connection
+        served = ClientConnection(connection, self._parts)
+        self._connections.add(served)
         try:
-            await session.run()
+            await served.run()
         finally:
-            del self._sessions[session]
+            self._connections.discard(served)
 
     def _admit(self, connection: "ServerConnection", request: "Request") -> "Optional[Response]":
         """Answers a handshake that is not welcome."""
-        if self._room.is_scarce(connection.transport.get_extra_info("socket").fileno()):
-            self._room.note()
+        if self._reserve.is_reached(connection.transport.get_extra_info("socket").fileno()):
+            self._reserve.log_refusal()
             refusal = connection.respond(
                 HTTPStatus.SERVICE_UNAVAILABLE, "The runtime has no file descriptors left for one more connection.\n"
             )
@@ -202,7 +202,7 @@ class RuntimeServer:
         return f"ws://{host_in_url(self._settings.host)}:{self._listener.port}"
 
 
-class _AboutHandshakes(logging.Filter):
+class _HandshakeFilter(logging.Filter):
     """Says in a line what `websockets` says of a failed or even a refused handshake with a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -213,7 +213,7 @@ class _AboutHandshakes(logging.Filter):
 
 
 #: One object: adding the same filter again changes nothing.
-_about_handshakes = _AboutHandshakes()
+_handshake_filter = _HandshakeFilter()
 
 
 def _shows_token(request: "Request", token: str) -> bool:

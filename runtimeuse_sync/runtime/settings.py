@@ -94,7 +94,7 @@ class RuntimeSettings:
             )
 
     @property
-    def patience(self) -> float:
+    def task_timeout(self) -> float:
         """How long tasks may take to end after a stop, or instead of one: what commands get, and a bit."""
         return min(self.kill_grace, self.stop_timeout) + 1.0
 

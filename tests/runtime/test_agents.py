@@ -69,12 +69,12 @@ def test_what_can_be_an_agent(talk: Connect, agent: Any, answer: str) -> None:
 @pytest.mark.parametrize(
     ("agent", "error", "said"),
     [
-        ("no_such", ValueError, "echo, openai, shell, or module:attribute"),
+        ("no_such", ValueError, "echo, openai, shell or module:attribute"),
         ("no_such_module_at_all:run", ImportError, "no_such_module_at_all"),
         (f"{__name__}:no_such", ImportError, "no_such"),
-        (f"{__name__}:FORMAT", TypeError, "no agent"),
-        (3, TypeError, "no agent"),
-        (Unmakable, TypeError, "cannot be made: RuntimeError: not today"),
+        (f"{__name__}:FORMAT", TypeError, "not an agent"),
+        (3, TypeError, "not an agent"),
+        (Unmakable, TypeError, "cannot be created: RuntimeError: not today"),
     ],
 )
 def test_what_is_no_agent_is_said_at_the_start(agent: Any, error: Any, said: str) -> None:

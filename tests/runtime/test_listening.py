@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from runtimeuse_sync import RuntimeUseClient
-from runtimeuse_sync.runtime.listening import Room
+from runtimeuse_sync.runtime.listening import DescriptorReserve
 
 from ..support.processes import killed_in_the_end
 from ..support.servers import PATIENCE
@@ -120,20 +120,20 @@ def test_none_at_all_is_logged_once(tmp_path: Path) -> None:
 
 def test_a_spell_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     times = iter([0.0, 1.0, 50.0, 100.0, 159.0, 220.0])
-    room = Room(lambda: next(times))
+    reserve = DescriptorReserve(lambda: next(times))
     for _ in range(5):
-        room.note()
+        reserve.log_refusal()
     assert len(caplog.records) == 1
-    room.note()
+    reserve.log_refusal()
     assert len(caplog.records) == 2
 
 
 def test_how_many_descriptors_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, kept in ((40, 16), (1024, 128), (1_000_000, 256)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-        room = Room()
+        reserve = DescriptorReserve()
         first = limit - kept
-        assert [room.is_scarce(number) for number in (first - 1, first)] == [False, True]
-        assert [room.is_gone(number) for number in (first, limit - 1)] == [False, True]
+        assert [reserve.is_reached(number) for number in (first - 1, first)] == [False, True]
+        assert [reserve.is_used_up(number) for number in (first, limit - 1)] == [False, True]
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert not Room().is_scarce(10**9)
+    assert not DescriptorReserve().is_reached(10**9)

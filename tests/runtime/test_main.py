@@ -86,9 +86,9 @@ def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
         # Nobody has to be asked for this one, whatever network there is.
         (["--host", "fe80::1%no-such-interface", "--no-auth"], "cannot listen on fe80::1%no-such-interface:8080"),
         (["--agent", "broken_agent:run"], "'broken_agent' cannot be imported: ValueError: it has two lines"),
-        (["--agent", "unmakable_agent:Agent"], "cannot be made: RuntimeError: not today"),
+        (["--agent", "unmakable_agent:Agent"], "cannot be created: RuntimeError: not today"),
         (["--agent", "leaving_agent:run"], "'leaving_agent' cannot be imported: SystemExit: 7"),
-        (["--agent", "unmakable_agent:Leaving"], "cannot be made: SystemExit: 7"),
+        (["--agent", "unmakable_agent:Leaving"], "cannot be created: SystemExit: 7"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2(

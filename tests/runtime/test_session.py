@@ -183,7 +183,7 @@ def test_an_output_format_must_be_json(wire: Wire) -> None:
 @pytest.mark.parametrize("agent", ["shell", "echo"])
 def test_the_built_in_agents_need_a_schema(talk: Connect, agent: str, asked: str) -> None:
     wire = talk(agent)
-    assert "is no JSON schema" in wire.query("echo x", output_format_json_schema_str=asked)[-1]["error"]
+    assert "is not a JSON schema" in wire.query("echo x", output_format_json_schema_str=asked)[-1]["error"]
     wire.assert_idle()
 
 

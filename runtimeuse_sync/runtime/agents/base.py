@@ -1,16 +1,16 @@
-"""What an agent is given and may return, and how one is found and run.
+"""Finds and runs an agent: what it is given and what it may return.
 
-An agent is a function `(invocation, sender)`, or an object with such a method `run`:
+An agent is a function `(invocation, sender)`, or an object with such a method `run`. It returns a `str`, a `dict`, a
+`TextResult`, a `StructuredOutputResult`, or a pair of one of these and a dict of metadata. An exception ends the
+request with an `error_message`.
 
-- a plain one runs in a thread of its own (`runtimeuse-agent`) and gets a `Sender`, whose methods block. It is told of a
-  cancel by `invocation.cancelled` and may ignore it: its request ends when it returns;
-- an `async` one runs as a task on an event loop that is for agents only (`loop.py`), and gets an `AsyncSender`,
-  whose methods are awaited. A cancel cancels its task. One that blocks holds up the other `async` agents.
+Threads:
 
-The built-in ones run on the runtime's own event loop.
-
-It returns a `str`, a `dict`, a `TextResult`, a `StructuredOutputResult`, or a pair of one of these and a dict of
-metadata; an exception ends its request with an `error_message`.
+- A plain agent runs in a thread of its own (`runtimeuse-agent`) and gets a `Sender`, whose methods block. A cancel sets
+  `invocation.cancelled`, which the agent may ignore: its request ends when it returns.
+- An `async` agent runs as a task on the agents' event loop (`loop.py`) and gets an `AsyncSender`, whose methods are
+  awaited. A cancel cancels its task. An agent that blocks delays the other `async` agents.
+- The built-in agents run on the runtime's event loop.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ from ..outbox import Outbox
 from ..workers import Workers
 from .cancellation import Cancelled
 from .loop import AgentLoop
-from .outcome import AgentFailedError, Telling
+from .outcome import AgentFailedError, OutcomeEncoder
 from .relay import Relay
 from .sender import AsyncSender, RelayedAsyncSender, Sender
 
 #: A logger that masks the request's secrets.
 if TYPE_CHECKING:
     AgentLogger = Union[logging.Logger, logging.LoggerAdapter[Any]]
-else:  # generic in stubs only before Python 3.11, where nobody could ask for the types of what names it
+else:  # `LoggerAdapter` is generic only in stubs before Python 3.11; `typing.get_type_hints` would fail there
     AgentLogger = Union[logging.Logger, logging.LoggerAdapter]
 
 RunFunction = Callable[[Any, Any], Any]
-#: What users hand over: a name, a function, an object with `run`, or a class of such objects.
+#: How users name an agent: by name, or as a function, an object with `run`, or a class of such objects.
 AgentSpec = Union[str, RunFunction, object]
 
 
@@ -51,13 +51,13 @@ class Invocation:
         user_prompt: The prompt.
         system_prompt: The system prompt.
         model: The model's name.
-        output_format: What the client asks the result to be: any JSON, as it came, but mostly
-            `{"type": "json_schema", "schema": {…}}`; `None` where text will do.
-        env: The environment variables that the client sends for the agent (not the runtime's own).
-        secrets: What is masked in all that is sent.
-        cancelled: Whether the run was cancelled: `.is_set()`, `.wait(timeout)`.
-        logger: Logs with the secrets masked.
-        root: The directory that the runtime works in.
+        output_format: The result's format as the client sent it: any JSON, usually
+            `{"type": "json_schema", "schema": {…}}`; `None` for text.
+        env: The environment variables that the client sent for the agent, without the runtime's own.
+        secrets: The texts that are masked in every message.
+        cancelled: The cancel flag of the run: `.is_set()`, `.wait(timeout)`.
+        logger: A logger that masks the secrets.
+        root: The runtime's root directory.
     """
 
     user_prompt: str
@@ -71,14 +71,14 @@ class Invocation:
     root: str
 
     def __repr__(self) -> str:
-        # Neither prompt nor environment nor secrets belong into somebody's log.
+        # Prompts, environment and secrets must not get into logs.
         return f"Invocation(model={self.model!r}, structured={self.output_format is not None})"
 
     @property
     def output_schema(self) -> Optional[Dict[str, Any]]:
-        """The JSON schema of the result; `None` where text will do, or the output format is no schema.
+        """The JSON schema of the result; `None` for text, or if the output format is not a schema.
 
-        An object that does not say that it is of the type `json_schema` is taken for the schema itself.
+        An object without `"type": "json_schema"` is taken as the schema itself.
         """
         asked = self.output_format
         if isinstance(asked, dict) and asked.get("type") == "json_schema":
@@ -87,20 +87,23 @@ class Invocation:
 
 
 class Agent(NamedTuple):
-    """What to run, and whether it is one of the runtime's own."""
+    """The function to run, and whether the agent is a built-in one."""
 
     run: RunFunction
     built_in: bool = False
 
 
 def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]]) -> Agent:
-    """Returns what to run for what the user named.
+    """Returns the agent that a user has named.
+
+    Args:
+        spec: The agent, or its name.
+        built_in: The factories of the built-in agents, by name.
 
     Raises:
-        ValueError: no such built-in, and not `module:attribute`.
-        ImportError: the module cannot be imported, for whatever reason, or has no such attribute, or the agent needs a
-            missing package.
-        TypeError: what was found is no agent, or a class that cannot be called without arguments.
+        ValueError: the name is neither a built-in agent's nor `module:attribute`.
+        ImportError: the module cannot be imported or has no such attribute, or the agent needs a missing package.
+        TypeError: the object is not an agent, or is a class that cannot be called without arguments.
     """
     found: Any = spec
     if isinstance(spec, str):
@@ -111,22 +114,22 @@ def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]
         try:
             found = found()
         except (Exception, SystemExit) as error:
-            raise TypeError(f"the agent {spec!r} cannot be made: {type(error).__name__}: {error}") from error
-    # What one takes and returns is checked when it runs.
+            raise TypeError(f"the agent {spec!r} cannot be created: {type(error).__name__}: {error}") from error
+    # Its parameters and its result are checked when it runs.
     for run in (getattr(found, "run", None), found):
         if callable(run):
             return Agent(run)
-    raise TypeError(f"{spec!r} is no agent: neither a function nor an object with a method `run`")
+    raise TypeError(f"{spec!r} is not an agent: expected a function or an object with a method `run`")
 
 
 def _import(spec: str, built_in: Mapping[str, Any]) -> Any:
     module, colon, attribute = spec.partition(":")
     if not (module and colon and attribute):
-        raise ValueError(f"unknown agent {spec!r}: use {', '.join(sorted(built_in))}, or module:attribute")
+        raise ValueError(f"unknown agent {spec!r}: use {', '.join(sorted(built_in))} or module:attribute")
     try:
         found: Any = importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        # A script that is no module may do anything when it is imported, also leave the program.
+        # A script that is not meant as a module may do anything on import, `sys.exit()` included.
         raise ImportError(
             f"the agent's module {module!r} cannot be imported: {type(error).__name__}: {error}", name=module
         ) from error
@@ -138,16 +141,16 @@ def _import(spec: str, built_in: Mapping[str, Any]) -> Any:
 
 
 async def run_agent(
-    agent: Agent, invocation: Invocation, outbox: Outbox, workers: Workers, loop: AgentLoop, telling: Telling
+    agent: Agent, invocation: Invocation, outbox: Outbox, workers: Workers, loop: AgentLoop, encoder: OutcomeEncoder
 ) -> bytes:
-    """Runs an agent to its end and returns its `result_message` as it is sent.
+    """Runs an agent and returns its encoded `result_message`.
 
-    Whatever belongs to the agent is looked at in its own thread: what it returned, what it raised.
+    The result or exception of a user's agent is encoded in the agent's own thread.
 
     Raises:
-        AgentFailedError: it did not come to a result.
-        RuntimeError: its thread cannot be started.
-        ImportError: a built-in one needs a missing package; likewise whatever else a built-in one raises.
+        AgentFailedError: a user's agent raised an exception, or returned an invalid result.
+        RuntimeError: the agent's thread cannot be started.
+        Exception: whatever a built-in agent raised, such as `ImportError` for a missing package.
     """
     if agent.built_in:
         own = AsyncSender(outbox)
@@ -155,24 +158,24 @@ async def run_agent(
             result = await agent.run(invocation, own)
         finally:
             own.close()
-        return telling.result(_result_message(result))
+        return encoder.result(_result_message(result))
     relay = Relay(outbox, asyncio.get_running_loop())
     try:
         if _is_async(agent.run):
             sender = RelayedAsyncSender(relay, outbox.redactor)
-            told = await loop.run(lambda: _run_async(agent.run, invocation, sender, telling))
+            outcome = await loop.run(lambda: _run_async(agent.run, invocation, sender, encoder))
         else:
             blocking = Sender(relay, outbox.redactor)
-            told = await workers.run("runtimeuse-agent", _run_plain, agent.run, invocation, blocking, telling)
+            outcome = await workers.run("runtimeuse-agent", _run_plain, agent.run, invocation, blocking, encoder)
     finally:
         await relay.close()
-    if isinstance(told, AgentFailedError):
-        raise told
-    return told
+    if isinstance(outcome, AgentFailedError):
+        raise outcome
+    return outcome
 
 
 def _run_plain(
-    run: RunFunction, invocation: Invocation, sender: Sender, telling: Telling
+    run: RunFunction, invocation: Invocation, sender: Sender, encoder: OutcomeEncoder
 ) -> "Union[bytes, AgentFailedError]":
     try:
         result = run(invocation, sender)
@@ -180,21 +183,21 @@ def _run_plain(
             if inspect.iscoroutine(result):
                 result.close()
             raise TypeError("a plain agent returned an awaitable: declare it with `async def`")
-        return telling.result(_result_message(result))
-    except BaseException as error:  # in this thread, all that is raised is the agent's
-        return telling.failure(error)
+        return encoder.result(_result_message(result))
+    except BaseException as error:  # in this thread, every exception is the agent's
+        return encoder.failure(error)
 
 
 async def _run_async(
-    run: RunFunction, invocation: Invocation, sender: AsyncSender, telling: Telling
+    run: RunFunction, invocation: Invocation, sender: AsyncSender, encoder: OutcomeEncoder
 ) -> "Union[bytes, AgentFailedError]":
     try:
-        return telling.result(_result_message(await run(invocation, sender)))
+        return encoder.result(_result_message(await run(invocation, sender)))
     except asyncio.CancelledError:
-        # Where it was cancelled from outside, nobody looks at this.
-        return telling.failure(RequestFailedError("the agent cancelled itself"))
-    except BaseException as error:  # on this loop, all that is raised is an agent's
-        return telling.failure(error)
+        # After a cancel from outside, nobody reads this.
+        return encoder.failure(RequestFailedError("the agent cancelled itself"))
+    except BaseException as error:  # on this loop, every exception is an agent's
+        return encoder.failure(error)
 
 
 def _is_async(run: Any) -> bool:
@@ -227,30 +230,34 @@ def _result_message(result: Any) -> Dict[str, Any]:
 
 
 def agent_environment(invocation: Invocation) -> Dict[str, str]:
-    """Returns the runtime's own environment, but for its token, with the client's variables over it."""
+    """Returns the environment for an agent's processes.
+
+    It is the runtime's own environment without the runtime's token, updated with the client's variables.
+    """
     return environment_with(invocation.env)
 
 
 def asked_schema(invocation: Invocation) -> Optional[Dict[str, Any]]:
-    """Returns the JSON schema of the result; `None` where text will do.
+    """Returns the JSON schema of the result; `None` for text.
 
     Raises:
-        RequestFailedError: the client asks for something that is no JSON schema.
+        RequestFailedError: the output format is not a JSON schema.
     """
     schema = invocation.output_schema
     if schema is None and invocation.output_format is not None:
         raise RequestFailedError(
-            'the output format is no JSON schema: neither {"type": "json_schema", "schema": {…}} nor a schema itself'
+            "the output format is not a JSON schema: expected an object, either the schema itself or "
+            '{"type": "json_schema", "schema": {…}}'
         )
     return schema
 
 
 def schema_errors(value: Any, schema: Dict[str, Any]) -> List[str]:
-    """Returns what is wrong with a value by a JSON schema, each with its place.
+    """Returns the violations of a JSON schema in a value, each with its JSON path.
 
     Raises:
         ImportError: `jsonschema` is not installed.
-        jsonschema.SchemaError: the schema itself is wrong.
+        jsonschema.SchemaError: the schema is invalid.
     """
     from ..extras import needs_extra
 

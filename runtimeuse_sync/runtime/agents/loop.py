@@ -18,7 +18,7 @@ T = TypeVar("T")
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
 #: How long tasks that are left at the runtime's stop get to end, in seconds.
-_PATIENCE = 1.0
+_END_TIMEOUT = 1.0
 
 
 class AgentLoop:
@@ -108,4 +108,4 @@ class AgentLoop:
                     # From a task that an agent has started, and meant for the program: it ends this task, and no agent.
                     _logger.warning("A task of an agent raised %s", type(error).__name__)
         finally:
-            event_loop.end(loop, _PATIENCE)
+            event_loop.end(loop, _END_TIMEOUT)

@@ -1,8 +1,10 @@
-"""How an agent's end is told to the client. Used in the agent's thread; for built-in agents, on the event loop.
+"""Encodes how an agent's run ended: its result, or the error message for its exception.
 
-Results and exceptions are the agent's objects: their texts, their fields and their JSON are made by code that may
-block, raise anything, or change meanwhile. So all of it is done here, once, where it holds up or ends nothing but the
-agent's run; the runtime gets bytes.
+Results and exceptions are the agent's objects. Code of the agent makes their texts, fields and JSON, and may block,
+raise anything or change them meanwhile. So they are encoded here, once, where only the agent's run can suffer; the rest
+of the runtime gets bytes.
+
+Threads: runs in the agent's thread, or on the agents' event loop; for built-in agents, on the runtime's event loop.
 """
 
 from typing import Any, Dict
@@ -14,24 +16,24 @@ from .cancellation import Cancelled
 
 
 class AgentFailedError(Exception):
-    """An agent did not come to a result.
+    """An agent ended without a result.
 
     Attributes:
-        told: The text of the `error_message` that says so.
+        message: The encoded `error_message`.
     """
 
-    def __init__(self, told: bytes) -> None:
+    def __init__(self, message: bytes) -> None:
         super().__init__("an agent failed")
-        self.told = told
+        self.message = message
 
 
-class Telling:
-    """Makes the terminal message of one agent's run.
+class OutcomeEncoder:
+    """Encodes the outcome of one agent's run.
 
     Args:
-        cancelled: Whether the run was cancelled.
-        redactor: Masks what is told.
-        log: Takes note of failures.
+        cancelled: The run's cancel flag.
+        redactor: Masks the request's secrets.
+        log: Logs failures.
     """
 
     def __init__(self, cancelled: Cancelled, redactor: Redactor, log: RedactingLogger) -> None:
@@ -40,28 +42,27 @@ class Telling:
         self._log = log
 
     def result(self, message: Dict[str, Any]) -> bytes:
-        """Returns a message as it is sent: masked, as JSON.
+        """Masks and encodes a message.
 
         Raises:
-            Exception: whatever stands in the way, such as what JSON cannot hold.
+            Exception: the message cannot be encoded, for example because JSON cannot hold a value of it.
         """
         return encode(self._redactor.message(message))
 
     def failure(self, error: BaseException) -> AgentFailedError:
-        """Returns what tells of an agent's exception; never raises one."""
+        """Returns the failure that reports an agent's exception; never raises."""
         try:
-            self._note(error)
-        except BaseException:  # as a log's handlers do not raise, it is the agent's
+            self._log_failure(error)
+        except BaseException:  # raised by the agent's exception, as logging handlers do not raise
             self._log.debug("An agent's failure could not be logged")
         try:
             return AgentFailedError(self.result(error_message(error, self._redactor)))
-        except BaseException as another:  # so is this
-            # Nothing but types, which are all that can still be trusted.
-            name = type(error).__name__
-            said = f"{name}, which cannot be told: {type(another).__name__}"
-            return AgentFailedError(self.result(error_message(RequestFailedError(said), self._redactor)))
+        except BaseException as another:  # raised by the agent's exception, too
+            # Only the types can still be trusted.
+            text = f"{type(error).__name__}, which cannot be reported: {type(another).__name__}"
+            return AgentFailedError(self.result(error_message(RequestFailedError(text), self._redactor)))
 
-    def _note(self, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         if self._cancelled.is_set():
             self._log.debug("A cancelled request ended with an exception", exc_info=error)
         elif not isinstance(error, (RequestFailedError, ClientGoneError)):

@@ -30,7 +30,7 @@ class Relay:
         self._outbox = outbox
         self._loop = loop
         # Guards all below, and is told when there is room again.
-        self._room = threading.Condition()
+        self._condition = threading.Condition()
         self._texts: List[bytes] = []
         # What tasks wait for, each on its loop.
         self._waiting: List[Tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
@@ -39,7 +39,7 @@ class Relay:
         self._taken = 0
         self._forwarding = False
         # Makes the exception that tells why nothing is taken any more: a new one each time, as each is one thread's.
-        self._over: Optional[Callable[[], Exception]] = None
+        self._end_reason: Optional[Callable[[], Exception]] = None
         # Only used on the loop.
         self._task: Optional[asyncio.Task[None]] = None
 
@@ -50,16 +50,16 @@ class Relay:
             ConnectionError: the client is gone, or the runtime has stopped.
             RuntimeError: the run has ended.
         """
-        with self._room:
-            while not self._has_taken(text):
-                self._room.wait()
+        with self._condition:
+            while not self._try_take(text):
+                self._condition.wait()
 
     async def send_from_task(self, text: bytes) -> None:
         """Does what `send` does for a task on any other loop; it waits without blocking that."""
         loop = asyncio.get_running_loop()
         while True:
-            with self._room:
-                if self._has_taken(text):
+            with self._condition:
+                if self._try_take(text):
                     break
                 room = loop.create_future()
                 self._waiting.append((loop, room))
@@ -68,12 +68,12 @@ class Relay:
             # A task that never has to wait shall not keep its loop from all others, nor from its own cancel.
             await asyncio.sleep(0)
 
-    def _has_taken(self, text: bytes) -> bool:
+    def _try_take(self, text: bytes) -> bool:
         """Takes a message, if there is room for it; the lock is held. Raises as `send` does."""
         if self._outbox.client_is_gone:
             raise ClientGoneError
-        if self._over is not None:
-            raise self._over()
+        if self._end_reason is not None:
+            raise self._end_reason()
         if self._ahead_bytes >= _AHEAD_BYTES or self._ahead_messages >= _AHEAD_MESSAGES:
             return False
         if not self._forwarding:
@@ -91,7 +91,7 @@ class Relay:
 
     async def close(self) -> None:
         """Takes nothing more; returns when all that was taken has been sent."""
-        with self._room:
+        with self._condition:
             texts, self._texts = self._texts, []
         self._end(_closed)
         # In order: the task, too, writes what it has taken before it waits for anything.
@@ -110,7 +110,7 @@ class Relay:
     async def _forward(self) -> None:
         try:
             while True:
-                with self._room:
+                with self._condition:
                     texts, self._texts = self._texts, []
                     if not texts:
                         self._forwarding = False
@@ -118,10 +118,10 @@ class Relay:
                 for text in texts:
                     self._outbox.write(text)
                 await self._outbox.drained()
-                with self._room:
+                with self._condition:
                     self._ahead_bytes -= sum(map(len, texts))
                     self._ahead_messages -= len(texts)
-                    self._tell_all()
+                    self._wake_all()
         except ClientGoneError:
             self._end(ClientGoneError)
         except asyncio.CancelledError:
@@ -129,14 +129,14 @@ class Relay:
             raise
 
     def _end(self, reason: Callable[[], Exception]) -> None:
-        with self._room:
-            if self._over is None:
-                self._over = reason
-            self._tell_all()
+        with self._condition:
+            if self._end_reason is None:
+                self._end_reason = reason
+            self._wake_all()
 
-    def _tell_all(self) -> None:
+    def _wake_all(self) -> None:
         """Wakes all that wait, who look again; the lock is held."""
-        self._room.notify_all()
+        self._condition.notify_all()
         waiting, self._waiting = self._waiting, []
         for loop, room in waiting:
             with contextlib.suppress(RuntimeError):  # that loop has ended, and so has what waited there

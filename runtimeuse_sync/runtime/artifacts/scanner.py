@@ -14,7 +14,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 from .ignore import IgnoreRules
 
 #: What says of a directory or file that it is none any more, or is not the runtime's business: all else is a failure.
-_NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
+_IGNORED_ERRNOS = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
 
 #: Size, time of the last change in nanoseconds, and inode: what tells one state of a file from another.
 Signature = Tuple[int, int, int]
@@ -42,11 +42,11 @@ class Scanner:
         settle: How long a file must look the same before it is due, in seconds.
 
     Attributes:
-        unseen: What the last look could not see, though it may be there: the paths, and why.
+        unreadable: What the last look could not see, though it may be there: the paths, and why.
     """
 
     def __init__(self, settle: float) -> None:
-        self.unseen: Dict[str, str] = {}
+        self.unreadable: Dict[str, str] = {}
         self._settle = settle
         self._directories: Dict[str, _Directory] = {}
         self._announced: Dict[str, Signature] = {}
@@ -85,17 +85,17 @@ class Scanner:
         """
         due: Dict[str, Due] = {}
         found: Dict[str, Signature] = {}
-        unseen: Dict[str, str] = {}
+        unreadable: Dict[str, str] = {}
         for directory in list(self._directories.values()):
             directory.rules.refresh()
-            for path, signature in _files(directory, unseen):
+            for path, signature in _files(directory, unreadable):
                 found[path] = signature
                 if not directory.scanned and self._announced.get(path) != signature:
                     due[path] = Due(path, signature)
             directory.scanned = True
-        self.unseen = unseen
+        self.unreadable = unreadable
         # A file that has gone is forgotten: should one of its name come again, it is a new one.
-        if not unseen:
+        if not unreadable:
             self._announced = {path: signature for path, signature in self._announced.items() if path in found}
         waiting: Dict[str, Tuple[Signature, float]] = {}
         for path, signature in found.items():
@@ -115,10 +115,10 @@ class Scanner:
         self._waiting.pop(file.path, None)
 
 
-def _files(directory: _Directory, unseen: Dict[str, str]) -> Iterator[Tuple[str, Signature]]:
+def _files(directory: _Directory, unreadable: Dict[str, str]) -> Iterator[Tuple[str, Signature]]:
     """Yields the files of a directory that may be artifacts: regular, not empty, not ignored.
 
-    What cannot be looked at, though it may be there, is noted in `unseen`.
+    What cannot be looked at, though it may be there, is noted in `unreadable`.
     """
     pending = [""]
     while pending:
@@ -128,7 +128,7 @@ def _files(directory: _Directory, unseen: Dict[str, str]) -> Iterator[Tuple[str,
             with os.scandir(looked_at) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            _note(looked_at, error, unseen)
+            _note_unreadable(looked_at, error, unreadable)
             continue
         for entry in listed:
             path = os.path.join(relative, entry.name)
@@ -140,13 +140,13 @@ def _files(directory: _Directory, unseen: Dict[str, str]) -> Iterator[Tuple[str,
                 # Of a link, what it leads to; never anything that a read could block on.
                 status = entry.stat()
             except OSError as error:
-                _note(entry.path, error, unseen)
+                _note_unreadable(entry.path, error, unreadable)
                 continue
             if stat.S_ISREG(status.st_mode) and status.st_size and not directory.rules.ignores_file(path):
                 yield entry.path, (status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def _note(path: str, error: OSError, unseen: Dict[str, str]) -> None:
+def _note_unreadable(path: str, error: OSError, unreadable: Dict[str, str]) -> None:
     # Else it has been removed since, is not ours to read, or is a link that leads nowhere.
-    if error.errno not in _NOT_THERE:
-        unseen[path] = os.strerror(error.errno or 0)
+    if error.errno not in _IGNORED_ERRNOS:
+        unreadable[path] = os.strerror(error.errno or 0)

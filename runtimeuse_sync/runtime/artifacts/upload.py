@@ -29,7 +29,7 @@ _TRIES = 4
 _STALLED_TRIES = 2
 _RETRIED_STATUS = frozenset((408, 429))
 #: What a file cannot be opened for now, and perhaps a moment later.
-_SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+_RETRIED_ERRNOS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 #: How much of a file is read at a time where nothing else says so, in bytes.
 _PIECE = 64 * 1024
 
@@ -159,7 +159,7 @@ class Upload(Transfer):
             return type(error).__name__, False
         except OSError as error:
             self.check()
-            if error.errno in _SHORTAGES:
+            if error.errno in _RETRIED_ERRNOS:
                 return os.strerror(error.errno), False
             raise
         if not 200 <= status < 300:

@@ -15,9 +15,9 @@ from ..settings import RuntimeSettings
 from ..workers import Workers
 from .upload import FileGoneError, Upload, UploadError
 
-_AT_ONCE = 32
+_MAX_CONCURRENT = 32
 #: How often an upload is looked at, in seconds; more often where `upload_timeout` is short.
-_LOOK = 1.0
+_CHECK_INTERVAL = 1.0
 
 
 class Uploads:
@@ -32,7 +32,7 @@ class Uploads:
         self._settings = settings
         self._workers = workers
         self._log = log
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._running: Set[asyncio.Task[None]] = set()
         # By path: the newest upload that has not ended, and its task.
         self._newest: Dict[str, Upload] = {}
@@ -108,7 +108,7 @@ class Uploads:
         progress, since = upload.progress, loop.time()
         try:
             while not putting.done():
-                await asyncio.wait({putting}, timeout=min(_LOOK, limit / 4))
+                await asyncio.wait({putting}, timeout=min(_CHECK_INTERVAL, limit / 4))
                 now = upload.progress
                 if now != progress:
                     progress, since = now, loop.time()

@@ -19,11 +19,11 @@ from .scanner import Scanner
 from .uploads import Uploads
 
 #: The looks may take no more than this part of the time, however large the directories are.
-_LARGEST_SHARE = 0.1
+_MAX_SCAN_SHARE = 0.1
 #: As long as nothing changes, each pause between two looks is this much longer than the one before, up to so many times
 #: the first one.
-_SLOWER = 1.5
-_SLOWEST = 8.0
+_PAUSE_GROWTH = 1.5
+_MAX_PAUSE_FACTOR = 8.0
 
 
 class Artifacts:
@@ -40,7 +40,7 @@ class Artifacts:
         self._scanning = asyncio.Lock()
         self._pause = settings.artifact_scan_interval
         # A request may be about to change something: tells the watching task to look often again.
-        self._stirred = asyncio.Event()
+        self._request_began = asyncio.Event()
         self._watching: Optional[asyncio.Task[None]] = None
         # Announced and not answered: by the path as it was sent, where a secret may have been masked, the real paths.
         self._unanswered: Dict[str, List[str]] = {}
@@ -55,7 +55,7 @@ class Artifacts:
             ClientGoneError: the client is gone.
             ImportError: `pathspec` is not installed.
         """
-        self._stirred.set()
+        self._request_began.set()
         if not directories:
             return
         async with self._scanning:
@@ -97,9 +97,9 @@ class Artifacts:
         if self._unanswered:
             self._log.warning("The client did not answer the upload requests for %s", sorted(self._unanswered))
         lost = dict.fromkeys(self._unanswered, "not answered")
-        for known in (self._scanner.unseen, self._uploads.failed):
+        for known in (self._scanner.unreadable, self._uploads.failed):
             lost.update((self._outbox.redactor.text(path), why) for path, why in known.items())
-        return _told_of_lost(lost)
+        return _describe_lost(lost)
 
     async def _until_answered(self) -> None:
         """Waits until the client has answered for all files, as long as it answers at all."""
@@ -135,14 +135,14 @@ class Artifacts:
 
     async def _watch(self) -> None:
         while True:
-            stirred = asyncio.ensure_future(self._stirred.wait())
+            began = asyncio.ensure_future(self._request_began.wait())
             # Not `wait_for`, which on older Pythons can lose the cancel that ends this task.
             try:
-                await asyncio.wait({stirred}, timeout=self._pause)
+                await asyncio.wait({began}, timeout=self._pause)
             finally:
-                stirred.cancel()
-            if self._stirred.is_set():
-                self._stirred.clear()
+                began.cancel()
+            if self._request_began.is_set():
+                self._request_began.clear()
                 self._pause = self._settings.artifact_scan_interval
                 continue
             try:
@@ -164,7 +164,7 @@ class Artifacts:
             started = time.monotonic()
             due = await self._workers.run("runtimeuse-scan", self._scanner.scan, started, everything)
             took = time.monotonic() - started
-            self._pause = max(self._next_pause(quiet=not due and not self._scanner.unsettled), took / _LARGEST_SHARE)
+            self._pause = max(self._next_pause(quiet=not due and not self._scanner.unsettled), took / _MAX_SCAN_SHARE)
             for file in due:
                 self._scanner.announced(file)
                 await self._announce(file.path)
@@ -174,7 +174,9 @@ class Artifacts:
         if not quiet:
             return shortest
         # Never so long that it is much beside the time for which a file has to be stable.
-        return max(shortest, min(self._pause * _SLOWER, shortest * _SLOWEST, self._settings.artifact_settle))
+        return max(
+            shortest, min(self._pause * _PAUSE_GROWTH, shortest * _MAX_PAUSE_FACTOR, self._settings.artifact_settle)
+        )
 
     async def _announce(self, path: str) -> None:
         message = {
@@ -187,7 +189,7 @@ class Artifacts:
         await self._outbox.send_text(encode(shown))
 
 
-def _told_of_lost(lost: Dict[str, str]) -> str:
+def _describe_lost(lost: Dict[str, str]) -> str:
     """Returns what is said of files that were not uploaded, by their paths and why; nothing where there is none."""
     if not lost:
         return ""

@@ -13,7 +13,7 @@ from ..parsing import Command
 from .processes import ProcessRunner
 
 #: From what size on a piece of output is kept as it is, in bytes.
-_TINY = 16 * 1024
+_SMALL = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class _Stdout:
         self._printed = 0
         self._kept: List[bytes] = []
         # A command may print in any number of tiny pieces, and each object costs: those are put together first.
-        self._tiny = bytearray()
+        self._small = bytearray()
 
     def add(self, text: str, escaped: bytes) -> None:
         """Takes a piece of masked output, as text and as JSON."""
@@ -125,13 +125,13 @@ class _Stdout:
         note = b""
         if self._limit is not None and self._printed > self._limit:
             note = escape(cut_note(self._limit, self._printed))
-        return [b',"stdout":"', *self._kept, bytes(self._tiny), note, b'"']
+        return [b',"stdout":"', *self._kept, bytes(self._small), note, b'"']
 
     def _keep(self, escaped: bytes) -> None:
-        if self._tiny or len(escaped) < _TINY:
-            self._tiny += escaped
-            if len(self._tiny) < _TINY:
+        if self._small or len(escaped) < _SMALL:
+            self._small += escaped
+            if len(self._small) < _SMALL:
                 return
-            escaped = bytes(self._tiny)
-            self._tiny.clear()
+            escaped = bytes(self._small)
+            self._small.clear()
         self._kept.append(escaped)

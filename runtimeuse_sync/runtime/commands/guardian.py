@@ -32,7 +32,7 @@ while [ $empty -lt 2 ] && [ $looks -lt 100 ]; do
 done
 """
 #: How long a guardian may take to end that has been told so, in seconds.
-_PATIENCE = 5.0
+_END_TIMEOUT = 5.0
 
 
 class Guardian:
@@ -77,7 +77,7 @@ class Guardian:
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(b"done\n")
         try:
-            process.wait(_PATIENCE)
+            process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -19,7 +19,7 @@ from ..workers import Workers
 from .environment import environment_with
 from .guardian import Guardian
 from .shell import start_shell
-from .termination import MARK, Endings
+from .termination import MARK, ProcessTerminator
 
 OnOutput = Callable[[str, str], Awaitable[None]]
 
@@ -43,7 +43,7 @@ class ProcessRunner:
         self._settings = settings
         self._workers = workers
         self._mark = uuid.uuid4().hex
-        self._endings = Endings(settings, workers, self._mark)
+        self._terminator = ProcessTerminator(settings, workers, self._mark)
         self._guardian = Guardian(self._mark)
         self._started = False
 
@@ -77,7 +77,7 @@ class ProcessRunner:
             await self._drain(pumps, tasks)
             code = exited.result()
         except BaseException:
-            await self._endings.end_group(process.pid, exited)
+            await self._terminator.end_group(process.pid, exited)
             if exited.done() and not exited.cancelled() and exited.exception() is not None:
                 process.wait()  # no thread could be started for it; it has been killed
             raise
@@ -106,15 +106,15 @@ class ProcessRunner:
                 if (pump.reading and pump.taken == taken) or pump.taken > _LEFT_IN_PIPE:
                     pump.end()
 
-    def hurry(self, no_later_than: float) -> None:
+    def kill_no_later_than(self, time: float) -> None:
         """For the runtime's stop: whatever is to end gets SIGKILL at this time of the loop's clock at the latest."""
-        self._endings.hurry(no_later_than)
+        self._terminator.kill_no_later_than(time)
 
     async def end_all(self) -> None:
         """Ends whatever commands have left running in the background; for the runtime's stop."""
         if not self._started:
             return
-        await self._endings.end_all()
+        await self._terminator.end_all()
         self._guardian.dismiss()
 
 

@@ -22,13 +22,13 @@ MARK = "RUNTIMEUSE_RUNTIME_MARK"
 
 #: No event tells that a group has ended: how often to look, and how long to wait for processes that even SIGKILL does
 #: not end at once, in seconds.
-_LOOK_INTERVAL = 0.02
+_CHECK_INTERVAL = 0.02
 _KILL_TIMEOUT = 5.0
 #: How long the pause before a look at all processes is, beside the time that the last one took.
-_PAUSE_PER_LOOK = 5.0
+_PAUSE_PER_SCAN = 5.0
 
 
-class Endings:
+class ProcessTerminator:
     """Ends the processes of one runtime.
 
     Args:
@@ -41,13 +41,13 @@ class Endings:
         self._settings = settings
         self._workers = workers
         self._mark = mark
-        self._no_later_than = math.inf
-        self._looking: Optional[asyncio.Task[Dict[int, List[int]]]] = None
-        self._look_took = 0.0
+        self._kill_time = math.inf
+        self._scan_task: Optional[asyncio.Task[Dict[int, List[int]]]] = None
+        self._scan_seconds = 0.0
 
-    def hurry(self, no_later_than: float) -> None:
+    def kill_no_later_than(self, time: float) -> None:
         """Bounds all graces, also those that run: whatever is to end gets SIGKILL at this time of the loop's clock."""
-        self._no_later_than = min(self._no_later_than, no_later_than)
+        self._kill_time = min(self._kill_time, time)
 
     async def end_group(self, group: int, exited: "asyncio.Future[int]") -> None:
         """Ends a process group: by SIGTERM, then by SIGKILL.
@@ -70,9 +70,9 @@ class Endings:
             while not ended and self._may_wait(started):
                 # As long as the shell is there, so is its group: its exit is all there is to wait for.
                 if exited.done():
-                    await asyncio.sleep(_LOOK_INTERVAL)
+                    await asyncio.sleep(_CHECK_INTERVAL)
                 else:
-                    await asyncio.wait({exited}, timeout=_LOOK_INTERVAL)
+                    await asyncio.wait({exited}, timeout=_CHECK_INTERVAL)
                 ended = await self._has_ended(group, exited, members)
         finally:
             if not ended:
@@ -97,7 +97,7 @@ class Endings:
             left = await self._marked()
 
     def _may_wait(self, started: float) -> bool:
-        return asyncio.get_running_loop().time() < min(started + self._settings.kill_grace, self._no_later_than)
+        return asyncio.get_running_loop().time() < min(started + self._settings.kill_grace, self._kill_time)
 
     async def _has_ended(self, group: int, exited: "asyncio.Future[int]", members: List[int]) -> bool:
         """Returns whether the group has ended; `members` are those that the last call has found, and this one finds."""
@@ -108,25 +108,25 @@ class Endings:
         # Something has not been reaped, which may be a zombie that nobody cares for: it counts as ended.
         if any(process_groups.is_alive_in(group, pid) for pid in members):
             return False
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.ensure_future(self._look())
-        members[:] = (await asyncio.shield(self._looking)).get(group, [])
+        if self._scan_task is None or self._scan_task.done():
+            self._scan_task = asyncio.ensure_future(self._scan())
+        members[:] = (await asyncio.shield(self._scan_task)).get(group, [])
         return not members and process_groups.has_proc()
 
     async def _is_ours(self, group: int) -> bool:
         return process_groups.group_exists(group) and bool(process_groups.in_group(group, await self._marked()))
 
     async def _marked(self) -> List[int]:
-        return await self._off_the_loop(lambda: process_groups.processes_with(MARK, self._mark))
+        return await self._in_worker(lambda: process_groups.processes_with(MARK, self._mark))
 
-    async def _look(self) -> Dict[int, List[int]]:
+    async def _scan(self) -> Dict[int, List[int]]:
         await self._pause()
-        return await self._off_the_loop(process_groups.live_groups)
+        return await self._in_worker(process_groups.live_groups)
 
     async def _pause(self) -> None:
-        await asyncio.sleep(max(_LOOK_INTERVAL, _PAUSE_PER_LOOK * self._look_took))
+        await asyncio.sleep(max(_CHECK_INTERVAL, _PAUSE_PER_SCAN * self._scan_seconds))
 
-    async def _off_the_loop(self, look: Callable[[], T]) -> T:
+    async def _in_worker(self, look: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
@@ -134,4 +134,4 @@ class Endings:
                 return await self._workers.run("runtimeuse-look", look)
             return look()  # no thread can be started, and these processes are to end all the same
         finally:
-            self._look_took = loop.time() - started
+            self._scan_seconds = loop.time() - started

@@ -54,7 +54,7 @@ def extract(archive: str, directory: str, check: Callable[[], None], max_size: i
         listed = opened.infolist()
         # What it says of itself first, so that most archives that hold too much leave nothing behind.
         if len(listed) > _MAX_MEMBERS or sum(info.file_size for info in listed) > max_size:
-            raise _too_large(max_size)
+            raise _too_large_error(max_size)
         members = [(info, _target(root, info.filename)) for info in listed]
         _Extraction(opened, root, check, max_size).run(members)
 
@@ -70,7 +70,7 @@ def _reading() -> Iterator[None]:
         raise ArchiveError(f"the archive cannot be extracted ({error})") from error
 
 
-def _without_links(path: str, name: str) -> str:
+def _real_path(path: str, name: str) -> str:
     """Returns the real path of an absolute one, as `os.path.realpath`, which follows links without end."""
     real, links = "/", 0
     waiting = path.split("/")[::-1]
@@ -127,7 +127,7 @@ class _Extraction:
 
     def _real(self, path: str, name: str) -> str:
         """Returns the path without links, which may have come with this archive, or been there before."""
-        real = _without_links(path, name)
+        real = _real_path(path, name)
         _check_inside(self._root, real, name)
         return real
 
@@ -164,18 +164,18 @@ class _Extraction:
         if not destination or "\0" in destination:
             raise ArchiveError(f"the archive holds a link that is no path: {info.filename!r}")
         depth = 0 if parent == self._root else os.path.relpath(parent, self._root).count("/") + 1
-        if not _goes_down(destination, depth):
-            raise _leads_outside(info.filename)
+        if not _goes_up_only_first(destination, depth):
+            raise _outside_error(info.filename)
         # It may also lead through a link that was there before, and is somebody's own.
         self._real(os.path.join(parent, destination), info.filename)
-        _make_way(info, directory, name)
+        _remove_existing(info, directory, name)
         os.symlink(destination, name, dir_fd=directory)
 
     def _file(self, info: zipfile.ZipInfo, directory: int, name: str) -> None:
         with _reading():
             source = self._opened.open(info)
         with source:
-            _make_way(info, directory, name)
+            _remove_existing(info, directory, name)
             with open(os.open(name, _CREATE_FILE, 0o666, dir_fd=directory), "wb") as file:
                 while True:
                     self._check()
@@ -185,14 +185,14 @@ class _Extraction:
                         break
                     self._size += len(data)
                     if self._size > self._max_size:
-                        raise _too_large(self._max_size)
+                        raise _too_large_error(self._max_size)
                     file.write(data)
                 permissions = stat.S_IMODE(info.external_attr >> 16) & 0o777
                 if permissions:
                     os.fchmod(file.fileno(), permissions)
 
 
-def _goes_down(destination: str, depth: int) -> bool:
+def _goes_up_only_first(destination: str, depth: int) -> bool:
     """Returns whether a link's target goes up at its beginning only, and by so many directories at most."""
     if destination.startswith("/"):
         return False
@@ -203,11 +203,11 @@ def _goes_down(destination: str, depth: int) -> bool:
     return ups <= depth and ".." not in parts[ups:]
 
 
-def _too_large(max_size: int) -> ArchiveError:
+def _too_large_error(max_size: int) -> ArchiveError:
     return ArchiveError(f"the archive holds more than the limit of {max_size} bytes, or than {_MAX_MEMBERS} files")
 
 
-def _make_way(info: zipfile.ZipInfo, directory: int, name: str) -> None:
+def _remove_existing(info: zipfile.ZipInfo, directory: int, name: str) -> None:
     """Removes a file or link in a member's place: writing through a link would write what it leads to."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -229,8 +229,8 @@ def _target(root: str, name: str) -> str:
 
 def _check_inside(root: str, path: str, name: str) -> None:
     if path != root and not path.startswith(root.rstrip("/") + "/"):
-        raise _leads_outside(name)
+        raise _outside_error(name)
 
 
-def _leads_outside(name: str) -> ArchiveError:
+def _outside_error(name: str) -> ArchiveError:
     return ArchiveError(f"the archive holds a path that leads outside of its directory: {name!r}")
