@@ -32,7 +32,7 @@ from ..messages import ArtifactUploadRequestMessageInterface
 from .incoming import Complaints, Received, interpret
 from .outcome import connection_error
 from .probe_timer import ProbeTimer
-from .protocol import Disposition, Event, Protocol, State
+from .protocol import Event, Protocol, State
 from .turns import Ticket, Turn
 from .uploads import Uploads
 
@@ -229,9 +229,9 @@ class Channel:
             self._keep(received.message)
         elif received.event is Event.CONFIRM:
             self.confirmed_in = batch.end
-        disposition = self.protocol.receive(received.event, identity)
+        delivered = self.protocol.receive(received.event, identity)
         batch.position += 1
-        return received if disposition is Disposition.DELIVER else None
+        return received if delivered else None
 
     def _keep(self, request: ArtifactUploadRequestMessageInterface) -> None:
         if self.uploads.keep(request):

@@ -25,15 +25,16 @@ Events (what a message means, which depends on the request it must belong to):
     EMPTY    a command result that can only be the barrier's    REFUSAL   an error with the text of a busy runtime
     ERROR    any other error                                    CONFIRM   the end of the session, confirmed
 
-Next state; `!` delivered to the caller, `k` kept for later, everything else is dropped as stale:
+Next state; `!` marks what is delivered to the caller. Everything else is dropped as stale, except upload requests: the
+channel keeps those in every state until they are answered, because they belong to no request.
                 STREAM      ARTIFACT    RESULT      FOREIGN     EMPTY       REFUSAL     ERROR       CONFIRM
-    FREE        FREE        FREE k      FREE        FREE        FREE        FREE        FREE        FREE
+    FREE        FREE        FREE        FREE        FREE        FREE        FREE        FREE        FREE
     ACTIVE      ACTIVE !    ACTIVE !    FREE !      ACTIVE !    ACTIVE !    UNSURE !    UNSURE !    ACTIVE
-    ABANDONED   ABANDONED   ABANDONED k FREE        ABANDONED   ABANDONED   UNSURE      UNSURE      ABANDONED
-    UNSURE      UNSURE      UNSURE k    FREE        UNSURE      UNSURE      UNSURE      UNSURE      UNSURE
-    PROBING     PROBING     PROBING k   DOUBTFUL    PROBING     FREE        REFUSED     DOUBTFUL    PROBING
-    DOUBTFUL    DOUBTFUL    DOUBTFUL k  DOUBTFUL    DOUBTFUL    FREE        UNSURE      DOUBTFUL    DOUBTFUL
-    REFUSED     REFUSED     REFUSED k   FREE        REFUSED     FREE        UNSURE      UNSURE      REFUSED
+    ABANDONED   ABANDONED   ABANDONED   FREE        ABANDONED   ABANDONED   UNSURE      UNSURE      ABANDONED
+    UNSURE      UNSURE      UNSURE      FREE        UNSURE      UNSURE      UNSURE      UNSURE      UNSURE
+    PROBING     PROBING     PROBING     DOUBTFUL    PROBING     FREE        REFUSED     DOUBTFUL    PROBING
+    DOUBTFUL    DOUBTFUL    DOUBTFUL    DOUBTFUL    DOUBTFUL    FREE        UNSURE      DOUBTFUL    DOUBTFUL
+    REFUSED     REFUSED     REFUSED     FREE        REFUSED     FREE        UNSURE      UNSURE      REFUSED
     ENDING      ENDING      ENDING !    ENDING      ENDING      ENDING      ENDING      ENDING      ENDED !
     ENDED       ENDED       ENDED       ENDED       ENDED       ENDED       ENDED       ENDED       ENDED
 
@@ -54,7 +55,7 @@ The limit: an agent whose own error repeats the busy runtime's very words cannot
 """
 
 import enum
-from typing import Any, Dict, Iterable, Set, Tuple
+from typing import AbstractSet, Any, Dict, Iterable, Set, Tuple
 
 from .._wire.redaction import redacted_forms
 
@@ -89,14 +90,6 @@ class Event(enum.Enum):
     CONFIRM = "confirm"
 
 
-class Disposition(enum.Enum):
-    """What becomes of a message."""
-
-    DELIVER = "deliver"
-    KEEP = "keep"
-    DROP = "drop"
-
-
 #: The transitions that change the state; every other event leaves it as it is.
 _NEXT: Dict[Tuple[State, Event], State] = {
     (State.ACTIVE, Event.RESULT): State.FREE,
@@ -119,6 +112,12 @@ _NEXT: Dict[Tuple[State, Event], State] = {
     (State.ENDING, Event.CONFIRM): State.ENDED,
 }
 
+#: What is delivered to the caller; everything else is not.
+_DELIVERED: Dict[State, AbstractSet[Event]] = {
+    State.ACTIVE: set(Event) - {Event.CONFIRM},
+    State.ENDING: {Event.ARTIFACT, Event.CONFIRM},
+}
+
 #: The types of messages that are streamed, whatever the state.
 STREAMED = frozenset({"assistant_message", "command_output_message", "heartbeat_message"})
 
@@ -134,9 +133,9 @@ class Protocol:
     """
 
     def __init__(self) -> None:
-        # The state, the last message used, and what became of it: one attribute, so that an interrupt cannot come
-        # between them, and a message that is used again after one is known for what it is.
-        self._stand: Tuple[State, Any, Disposition] = (State.FREE, None, Disposition.DROP)
+        # The state, the last message received, and whether that was delivered: one attribute, so that an interrupt
+        # cannot come between them, and a message that is received again after one is known for what it is.
+        self._stand: Tuple[State, Any, bool] = (State.FREE, None, False)
         self.secrets: Tuple[str, ...] = ()
         self._result_type = ""
         self._busy_texts: Set[str] = {BUSY_ERROR}
@@ -148,8 +147,8 @@ class Protocol:
 
     @state.setter
     def state(self, state: State) -> None:
-        _, last, disposition = self._stand
-        self._stand = (state, last, disposition)
+        _, last, delivered = self._stand
+        self._stand = (state, last, delivered)
 
     @property
     def stale(self) -> bool:
@@ -184,12 +183,10 @@ class Protocol:
         if self.state is State.ACTIVE:
             self.state = State.ABANDONED
 
-    def probe(self) -> bool:
-        """Returns whether the barrier is to be sent now, and takes it as sent."""
+    def probe(self) -> None:
+        """The barrier is about to be sent; without effect where its answer is awaited, or nothing is owed."""
         if self.state in (State.UNSURE, State.ABANDONED, State.REFUSED):
             self.state = State.PROBING
-            return True
-        return False
 
     def end(self) -> None:
         """The end of the session is about to be announced."""
@@ -225,8 +222,8 @@ class Protocol:
         """Returns whether that message, by what identifies it, was the last one received."""
         return message is not None and bool(self._stand[1] == message)
 
-    def receive(self, event: Event, message: Any = None) -> Disposition:
-        """Moves on by a message, and returns what becomes of it.
+    def receive(self, event: Event, message: Any = None) -> bool:
+        """Moves on by a message; returns whether it is delivered to the caller.
 
         Args:
             event: What the message means.
@@ -235,16 +232,6 @@ class Protocol:
         if self.has_received(message):
             return self._stand[2]
         before = self.state
-        disposition = self._disposition(before, event)
-        self._stand = (_NEXT.get((before, event), before), message, disposition)
-        return disposition
-
-    @staticmethod
-    def _disposition(before: State, event: Event) -> Disposition:
-        if before is State.ACTIVE:
-            return Disposition.DROP if event is Event.CONFIRM else Disposition.DELIVER
-        if before is State.ENDING:
-            return Disposition.DELIVER if event in (Event.ARTIFACT, Event.CONFIRM) else Disposition.DROP
-        if event is Event.ARTIFACT and before is not State.ENDED:
-            return Disposition.KEEP
-        return Disposition.DROP
+        delivered = event in _DELIVERED.get(before, ())
+        self._stand = (_NEXT.get((before, event), before), message, delivered)
+        return delivered

@@ -75,6 +75,16 @@ def test_no_cancel_follows_the_barrier_when_the_deadline_of_a_failed_call_passes
     assert _types(connection.take_outgoing()) == []
 
 
+@pytest.mark.parametrize("state", State)
+def test_an_upload_request_is_kept_in_every_state(state: State) -> None:
+    connection, channel = _channel()
+    channel.protocol.state = state
+    request = {"message_type": "artifact_upload_request_message", "filename": "a", "filepath": "/a"}
+    connection.inbox.put([json.dumps(request)])
+    channel.use_all_queued()
+    assert [kept.filepath for kept in channel.uploads.kept] == ["/a"]
+
+
 @pytest.mark.parametrize("function", [Channel.begin, Protocol.begin, Connection.submit_once, Connection.has_got])
 def test_a_request_that_an_interrupt_kept_from_being_sent_is_owed_nothing(function: Any) -> None:
     for run in at_every_step(function, interrupt):
