@@ -12,7 +12,7 @@ looks whether the call in flight is to be cancelled, if its request has been sen
 request as sent; then looks again. A caller makes its call the one in flight before it puts the request into the outbox.
 So a cancellation follows the request it is meant for, and never follows a later one. While the answer to a barrier is
 awaited (`barrier_out`, set before the barrier is put into the outbox) no cancellation is sent, or it might end the
-barrier instead.
+barrier instead. Whoever reads the answer says so: `barrier_refused` or `settled`.
 
 States: opening → open → closed; or opening → closed. `inbox.closed` holds the reason of the last. Closing is asked for
 by `close` at any time and done by the connection's thread.
@@ -182,6 +182,26 @@ class Connection:
             self._submitted_bytes += len(outgoing.payload)
             self._outbox.append(outgoing)
         self.poke()
+
+    def submit_barrier(self, barrier: "Outgoing") -> None:
+        """Has the barrier sent, once; until it is answered, no cancellation is sent. Never blocks; may be repeated."""
+        self.barrier_out = True
+        self.submit_once(barrier)
+
+    def barrier_refused(self) -> None:
+        """Cancels the call in flight: the runtime has refused the barrier, so it still works for that call.
+
+        Without effect if no barrier is awaited, as when this is repeated.
+        """
+        if self.barrier_out:
+            self.barrier_out = False
+            if self.in_flight is not None:
+                self.in_flight.cancel_on_runtime()
+
+    def settled(self) -> None:
+        """Notes that the runtime owes nothing: no call is in flight, and no barrier is awaited. May be repeated."""
+        self.in_flight = None
+        self.barrier_out = False
 
     def has_got(self, outgoing: "Outgoing") -> bool:
         """Returns whether a message is waiting to be sent, or has been."""

@@ -282,19 +282,15 @@ class Channel:
     def _rest(self) -> None:
         """Does what the protocol's state asks for, so that the connection comes to rest."""
         state = self.protocol.state
-        in_flight = self.connection.in_flight
         if state is State.UNSURE:
             self._probe()
         elif self.protocol.probing:
             self._submit_barrier()
         elif state is State.FREE:
-            self.connection.in_flight = None
-            self.connection.barrier_out = False
-        elif state is State.REFUSED and self.connection.barrier_out:
-            self.connection.barrier_out = False
-            if in_flight is not None:
-                # The agent goes on although its caller has got its error: nobody waits for the rest.
-                in_flight.cancel_on_runtime()
+            self.connection.settled()
+        elif state is State.REFUSED:
+            # The agent goes on although its caller has got its error: nobody waits for the rest.
+            self.connection.barrier_refused()
 
     def _probe(self) -> None:
         self._barrier = Outgoing(codec.encode(codec.encode_barrier(self.protocol.secrets)))
@@ -303,8 +299,7 @@ class Channel:
 
     def _submit_barrier(self) -> None:
         if self.protocol.probing and self._barrier is not None:
-            self.connection.barrier_out = True
-            self.connection.submit_once(self._barrier)
+            self.connection.submit_barrier(self._barrier)
 
     # The connection's thread.
 
