@@ -21,9 +21,8 @@ from ._call_log import CallLog, Records
 from ._cleanup import surely, undone_on_failure
 from ._logs import logger_for
 from ._session.callbacks import Callbacks
-from ._session.channel import Channel
+from ._session.channel import Channel, Received
 from ._session.ending import end_one_shot
-from ._session.incoming import Received
 from ._session.line import Line, leave
 from ._session.outcome import idle_error, outcome
 from ._session.output import Output

@@ -17,22 +17,20 @@ until it is there or has been taken out. And `leave` may be repeated.
 
 import math
 import threading
-from typing import List, Optional
+from typing import Any, List, NamedTuple, Optional
 
 from .._call import Call
 from .._connection.base import Connection, ConnectionClosed, Outgoing
-from .._connection.inbox import Batch
+from .._connection.inbox import Batch, Item
 from .._logs import Logger
 from .._wakeup import Wakeup
 from .._wire import codec
 from .._wire.redaction import scrub
 from .._wire.surrogates import Halves
-from ..errors import RunTimeoutError, SessionStateError
+from ..errors import ProtocolError, RunTimeoutError, SessionStateError
 from ..messages import ArtifactUploadRequestMessageInterface
-from .incoming import Complaints, Received, interpret
 from .outcome import connection_error
-from .probe_timer import ProbeTimer
-from .protocol import Event, Protocol, State
+from .protocol import STREAMED, Event, Protocol, State
 from .turns import Ticket, Turn
 from .uploads import Uploads
 
@@ -41,6 +39,64 @@ MAX_TOLD = 256
 
 #: Seconds between two looks at whether the peer takes what is sent, where nothing tells.
 _LOOK_AGAIN = 0.05
+
+#: Seconds without a terminal message after which a connection that is not at rest is asked (again) by the barrier.
+PROBE_INTERVAL = 1.0
+
+#: The same after the first refusal of the barrier.
+FIRST_PROBE = 0.05
+
+#: How many malformed messages of a connection are logged: a runtime can send them without end.
+_MOST_MALFORMED_LOGGED = 20
+
+_TERMINALS = ("result_message", "command_execution_result_message", "error_message")
+
+
+class Received(NamedTuple):
+    """What a message means, and the message, checked; an exception in its place where a terminal is malformed."""
+
+    event: Event
+    message: Any
+
+
+class ProbeTimer:
+    """When a runtime that owes something is to be asked whether it still does, on the clock of the calls.
+
+    Kept from call to call: calls that each end before the time is up must not put it off for ever.
+
+    Attributes:
+        due_at: When the barrier is due.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """The connection is at rest."""
+        self.due_at = math.inf
+        self._after_refusal = FIRST_PROBE
+        self._refused = False
+
+    def update(self, now: float, *, refused: bool) -> None:
+        """Sets when the barrier is due, from where the protocol stands.
+
+        Args:
+            now: The time.
+            refused: Whether the barrier's last answer was a refusal.
+        """
+        if self.due_at == math.inf:
+            self.due_at = now + PROBE_INTERVAL
+        if refused and not self._refused:
+            # Perhaps only because it came a moment before the runtime counted as idle: so soon, then less often.
+            self._refused = True
+            self.due_at = now + self._after_refusal
+            self._after_refusal = min(2 * self._after_refusal, PROBE_INTERVAL)
+
+    def passed(self, now: float, *, sent: bool) -> None:
+        """The time has come; the barrier was sent, or its answer is still awaited."""
+        if sent:
+            self._refused = False
+        self.due_at = now + PROBE_INTERVAL
 
 
 class Channel:
@@ -74,7 +130,7 @@ class Channel:
         self._barrier: Optional[Outgoing] = None
         self._request: Optional[Outgoing] = None
         self._probe_timer = ProbeTimer()
-        self._complaints = Complaints()
+        self._malformed = 0
         self._halves = Halves()
         self._own_ticket = Ticket(Wakeup())
         if persistent:
@@ -212,7 +268,7 @@ class Channel:
         answered from there.
         """
         halves = self._halves
-        received = interpret(batch.items[batch.position], self.protocol, self.logger, halves, self._complaints)
+        received = self._interpret(batch.items[batch.position])
         if received is None:
             batch.position += 1
             return None
@@ -232,6 +288,39 @@ class Channel:
         delivered = self.protocol.receive(received.event, identity)
         batch.position += 1
         return received if delivered else None
+
+    def _interpret(self, item: Item) -> Optional[Received]:
+        """Returns what a message means now; `None` if it decides nothing: malformed, empty or of an unknown type."""
+        message_type = ""
+        try:
+            wire = codec.parse(item)
+            message_type = wire["message_type"]
+            message = codec.decode(wire, item, self._halves)
+        except codec.MalformedMessage as problem:
+            message_type = message_type or codec.unparsed_type(item)
+            if message_type not in _TERMINALS:
+                self._log_malformed(problem)
+                return None
+            message = ProtocolError(f"the runtime sent a malformed message: {problem}")
+        if message is None:
+            if message_type not in STREAMED:
+                self.logger.debug("ignored a message of an unknown type from the runtime")
+            return None
+        if message_type in STREAMED:
+            return Received(Event.STREAM, message)
+        event = self.protocol.classify(
+            message_type,
+            empty=not getattr(message, "results", True),
+            error=getattr(message, "error", ""),
+        )
+        return Received(event, message)
+
+    def _log_malformed(self, problem: Exception) -> None:
+        self._malformed += 1
+        if self._malformed <= _MOST_MALFORMED_LOGGED:
+            self.logger.warning("ignored a malformed message from the runtime: %s", problem)
+        if self._malformed == _MOST_MALFORMED_LOGGED:
+            self.logger.warning("more malformed messages on this connection are ignored without a word")
 
     def _keep(self, request: ArtifactUploadRequestMessageInterface) -> None:
         if self.uploads.keep(request):
@@ -254,14 +343,14 @@ class Channel:
             self.check_connection(call)
             if inbox.first() is None and not self.protocol.stale:
                 return
-            due_at = timer.due_at(call.now(), refused=self.protocol.state is State.REFUSED)
-            if call.now() >= due_at:
-                must_ask = not self.protocol.probing
-                if must_ask:
+            timer.update(call.now(), refused=self.protocol.state is State.REFUSED)
+            if call.now() >= timer.due_at:
+                ask = not self.protocol.probing
+                if ask:
                     self._probe()
-                timer.passed(call.now(), sent=must_ask)
+                timer.passed(call.now(), sent=ask)
             else:
-                call.wait(due_at)
+                call.wait(timer.due_at)
 
     def use_all_queued(self, *, as_far_as_there_is_room: bool = False) -> None:
         """Moves the protocol on by all that has come, for a caller that it cannot be for; keeps upload requests.
@@ -284,8 +373,9 @@ class Channel:
         state = self.protocol.state
         if state is State.UNSURE:
             self._probe()
-        elif self.protocol.probing:
-            self._submit_barrier()
+        elif self.protocol.probing and self._barrier is not None:
+            # Again: an interrupt may have come before the first time.
+            self.connection.submit_barrier(self._barrier)
         elif state is State.FREE:
             self.connection.settled()
         elif state is State.REFUSED:
@@ -293,13 +383,9 @@ class Channel:
             self.connection.barrier_refused()
 
     def _probe(self) -> None:
-        self._barrier = Outgoing(codec.encode(codec.encode_barrier(self.protocol.secrets)))
+        barrier = self._barrier = Outgoing(codec.encode(codec.encode_barrier(self.protocol.secrets)))
         self.protocol.probe()
-        self._submit_barrier()
-
-    def _submit_barrier(self) -> None:
-        if self.protocol.probing and self._barrier is not None:
-            self.connection.submit_barrier(self._barrier)
+        self.connection.submit_barrier(barrier)
 
     # The connection's thread.
 

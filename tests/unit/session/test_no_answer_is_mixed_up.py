@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from runtimeuse_sync import RuntimeUseClient, RuntimeUseSession
-from runtimeuse_sync._session import probe_timer
+from runtimeuse_sync._session import channel
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult
@@ -154,7 +154,7 @@ class _RuntimeThread:
 @hypothesis.given(seed=_SEEDS)
 def test_no_answer_is_mixed_up_between_threads(seed: int) -> None:
     # A runtime that is still busy for a moment is asked again after a second: too long for a test of many calls.
-    with mock.patch.object(probe_timer, "PROBE_INTERVAL", 0.01):
+    with mock.patch.object(channel, "PROBE_INTERVAL", 0.01):
         _calls_in_threads(seed)
 
 
