@@ -105,12 +105,12 @@ class Run(Generic[ResultType]):
 
         While another thread is reading it, this is as `abort`: that thread leaves it.
         """
-        ticket = self._ticket
+        readers = self._ticket.readers
         # In this order: a reader that is gone by the second look has not seen the mark, or leaves it, too.
-        ticket.left = True
-        if ticket.is_read_elsewhere:
+        readers.left = True
+        if readers.elsewhere:
             self._call.abort()
-            if ticket.is_read_elsewhere:
+            if readers.elsewhere:
                 return
         surely(self._release)
         self._call.own_error = None
@@ -250,11 +250,10 @@ class Run(Generic[ResultType]):
             return None
         if self._channel is None:
             raise self._call.told(SessionStateError("a run must be entered first: with client.stream(…) as run: …"))
-        ticket = self._ticket
+        readers = self._ticket.readers
         reading = (threading.get_ident(), object())
         try:
-            ticket.readings.append(reading)
-            if ticket.is_read_elsewhere:
+            if not readers.enter(reading):
                 raise self._call.told(
                     SessionStateError("another thread is reading this run: one that waits for its callback, perhaps")
                 )
@@ -264,9 +263,7 @@ class Run(Generic[ResultType]):
                 self._error = error
                 raise
         finally:
-            if reading in ticket.readings:
-                ticket.readings.remove(reading)
-            if ticket.left and not ticket.readings:
+            if readers.exit(reading):
                 self.close()
 
     def _read(self, channel: Channel, to_the_end: bool) -> Optional[StreamedMessage]:

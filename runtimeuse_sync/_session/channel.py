@@ -243,9 +243,9 @@ class Channel:
         call, ticket = self.active, self.turn.first
         if call is None or ticket is None or not ticket.is_of_this_thread:
             return
-        ticket.left = True
+        ticket.readers.left = True
         call.abort()
-        if ticket.is_read_elsewhere:
+        if ticket.readers.elsewhere:
             # It is for that thread to leave it, and this one has nothing to do with it any more.
             ticket.threads.discard(threading.get_ident())
         else:

@@ -12,6 +12,53 @@ from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 from .._wakeup import Wakeup
 
+#: A thread that reads a run: its number, and what tells this reading from another one of that thread.
+Reading = Tuple[int, object]
+
+
+class Readers:
+    """The threads that are reading one run: one at a time, several times over where a callback goes on reading it.
+
+    Each step is a single atomic operation.
+
+    Attributes:
+        left: Whether the run was left by another thread than the one that reads it, which has to close it then.
+    """
+
+    __slots__ = ("_readings", "left")
+
+    def __init__(self) -> None:
+        self._readings: List[Reading] = []
+        self.left = False
+
+    def enter(self, reading: Reading) -> bool:
+        """Adds a reading; returns whether it may go on: no other thread reads. Either way, `exit` must follow.
+
+        Args:
+            reading: The number of this thread, and a mark that makes the reading unique. It is made before, so that
+                `exit` knows it wherever an interrupt comes.
+        """
+        self._readings.append(reading)
+        return not self.elsewhere
+
+    def exit(self, reading: Reading) -> bool:
+        """Removes a reading, if it is there; returns whether the run is to be closed: it was left, and nobody reads."""
+        if reading in self._readings:
+            self._readings.remove(reading)
+        return self.left and not self._readings
+
+    @property
+    def here(self) -> bool:
+        """Whether this thread reads."""
+        ident = threading.get_ident()
+        return any(ident == reader for reader, _ in self._readings[:])
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another thread than this one reads."""
+        first = self._readings[:1]
+        return bool(first) and first[0][0] != threading.get_ident()
+
 
 class Ticket:
     """A place in the queue.
@@ -19,30 +66,20 @@ class Ticket:
     Attributes:
         wakeup: Woken when it may be the ticket's turn.
         threads: The user's threads that act for its holder: the caller's, and its callbacks'.
-        readings: Who is inside of what its holder does, the thread and a mark of each: of one thread only, more than
-            once where a callback goes on by itself. Each step on it is atomic.
-        left: Whether its holder was left by a thread that had to leave the rest to the one that is inside.
+        readers: The threads that read its holder's run.
     """
 
-    __slots__ = ("left", "readings", "threads", "wakeup")
+    __slots__ = ("readers", "threads", "wakeup")
 
     def __init__(self, wakeup: Wakeup, threads: Iterable[int] = ()) -> None:
         self.wakeup = wakeup
         self.threads: Set[int] = set(threads)
-        self.readings: List[Tuple[int, object]] = []
-        self.left = False
+        self.readers = Readers()
 
     @property
     def is_of_this_thread(self) -> bool:
-        """Whether this thread acts for its holder, or is inside of what that does."""
-        ident = threading.get_ident()
-        return ident in self.threads or any(ident == reader for reader, _ in self.readings[:])
-
-    @property
-    def is_read_elsewhere(self) -> bool:
-        """Whether another thread than this one is inside."""
-        readings = self.readings[:1]
-        return bool(readings) and readings[0][0] != threading.get_ident()
+        """Whether this thread acts for its holder, or reads its run."""
+        return threading.get_ident() in self.threads or self.readers.here
 
 
 class Turn:

@@ -8,7 +8,7 @@ from typing import List
 
 import pytest
 
-from runtimeuse_sync._session.turns import Ticket, Turn
+from runtimeuse_sync._session.turns import Readers, Reading, Ticket, Turn
 from runtimeuse_sync._wakeup import Wakeup
 
 from ...support.doubles import Interrupt, at_every_step
@@ -120,6 +120,55 @@ def test_a_callbacks_thread_counts_as_the_holders() -> None:
             ticket.threads.discard(threading.get_ident())
 
     assert InThread(callback).result() is True
+    assert not turn.used_by_this_thread()
+
+
+def new_reading() -> Reading:
+    return threading.get_ident(), object()
+
+
+def test_one_thread_reads_at_a_time() -> None:
+    readers = Readers()
+    outer, inner = new_reading(), new_reading()
+    assert readers.enter(outer)
+    # A callback of the run reads on.
+    assert readers.enter(inner)
+    assert readers.here
+    assert not readers.elsewhere
+
+    def read() -> List[bool]:
+        mine = new_reading()
+        seen = [readers.enter(mine), readers.elsewhere]
+        readers.exit(mine)
+        return seen
+
+    assert InThread(read).result() == [False, True]
+    readers.exit(inner)
+    assert readers.here
+    readers.exit(outer)
+    assert not readers.here
+
+
+def test_who_reads_last_closes_a_run_that_was_left() -> None:
+    readers = Readers()
+    outer, inner = new_reading(), new_reading()
+    readers.enter(outer)
+    readers.enter(inner)
+    readers.left = True
+    assert not readers.exit(inner)
+    assert readers.exit(outer)
+    # As for a reading that an interrupt kept from being added.
+    assert readers.exit(new_reading())
+
+
+def test_a_thread_that_reads_a_run_counts_as_the_holders() -> None:
+    turn = Turn()
+    [ticket] = make(1)
+    turn.join(ticket)
+    reading = new_reading()
+    ticket.readers.enter(reading)
+    assert turn.used_by_this_thread()
+    ticket.readers.exit(reading)
     assert not turn.used_by_this_thread()
 
 
