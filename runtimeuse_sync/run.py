@@ -200,7 +200,6 @@ class Run(Generic[ResultType]):
         else:
             channel.enter(self._call, self._ticket)
             self._begin(channel)
-        channel.logger = self._logger
         self._serve_kept(channel)
 
     def _begin(self, channel: Channel) -> None:
@@ -209,7 +208,7 @@ class Run(Generic[ResultType]):
             # First: from the request on, the session's end has to wait for files, whatever interrupts this.
             channel.uploads.options = options
         secrets = list(options.secrets_to_redact)
-        channel.begin(self._call, self._request.payload, self._request.result_type, secrets)
+        channel.begin(self._call, self._request.payload, self._request.result_type, secrets, self._logger)
 
     def _release(self) -> None:
         """Gives back all that was taken; may be repeated."""

@@ -123,7 +123,7 @@ class RuntimeUseSession(Calls):
     def _leave_run_and_end(self) -> Optional[RuntimeUseError]:
         if self._channel is not None:
             # A generator's, say, that nobody will resume: it must not keep the session from being ended.
-            self._channel.leave_run_of_this_thread()
+            self._channel.abandon_run_of_this_thread()
         return self._end()
 
     def _surely_closed(self) -> None:

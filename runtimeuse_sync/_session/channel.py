@@ -35,7 +35,7 @@ from .turns import Ticket, Turn
 from .uploads import Uploads
 
 #: How many secrets of earlier calls are still masked in later ones.
-MAX_TOLD = 256
+MAX_EARLIER_SECRETS = 256
 
 #: Seconds between two looks at whether the peer takes what is sent, where nothing tells.
 _LOOK_AGAIN = 0.05
@@ -106,7 +106,6 @@ class Channel:
         connection: The connection.
         protocol: Where its requests stand; for whoever has the turn.
         turn: Whose turn it is.
-        logger: Where it logs; each call sets its own.
         active: The call that has the turn.
         uploads: The upload requests that have come; for whoever has the turn.
         confirmed_in: The `end` of the batch with which the runtime has confirmed the session's end, once it has.
@@ -123,9 +122,9 @@ class Channel:
         self.uploads = Uploads(connection.submit, connection.inbox.max_bytes)
         self.confirmed_in = math.inf
         self.secrets = secrets
-        self._told: List[str] = []
+        self._earlier_secrets: List[str] = []
         self._origin = origin
-        self.logger = logger
+        self._logger = logger
         self._persistent = persistent
         self._barrier: Optional[Outgoing] = None
         self._request: Optional[Outgoing] = None
@@ -134,7 +133,7 @@ class Channel:
         self._halves = Halves()
         self._own_ticket = Ticket(Wakeup())
         if persistent:
-            connection.on_unused = self._rest_in_background
+            connection.on_unused = self._settle_in_background
 
     # The calling thread.
 
@@ -148,7 +147,7 @@ class Channel:
         """
         self.take_turn(call, ticket)
         self.wait_until_open(call)
-        self._settle(call)
+        self._wait_until_settled(call)
 
     def wait_until_open(self, call: Call) -> None:
         """Waits for the connection to be open; raises as `enter`."""
@@ -164,12 +163,21 @@ class Channel:
         while not self.turn.has(ticket):
             call.wait()
         self.active = call
-        call.secrets = [*self.secrets, *self._told, *call.secrets]
+        call.secrets = [*self.secrets, *self._earlier_secrets, *call.secrets]
         self.connection.inbox.listener = call.wakeup
 
-    def begin(self, call: Call, payload: bytes, result_type: str, secrets: List[str]) -> None:
-        """Sends the request; the connection must be at rest, as a new one is that is not even open."""
+    def begin(self, call: Call, payload: bytes, result_type: str, secrets: List[str], logger: Logger) -> None:
+        """Sends the request of a call that has the turn; the connection must be at rest, or not even open.
+
+        Args:
+            call: The call.
+            payload: The request, as JSON text in UTF-8.
+            result_type: The `message_type` of the result that ends it.
+            secrets: Its `secrets_to_redact`.
+            logger: Where the channel logs from now on, until another call begins.
+        """
         call.check()
+        self._logger = logger
         self._probe_timer.reset()
         self._halves.kept.clear()
         # In this order: if an interrupt comes in between, `leave` sees whether the request is in the outbox.
@@ -221,8 +229,8 @@ class Channel:
             if self.protocol.state is State.ABANDONED:
                 call.cancel_on_runtime()
             if self._persistent:
-                self._remember(call.secrets)
-                self._rest()
+                self._remember_secrets(call.secrets)
+                self._settle()
             self.connection.inbox.listener = None
             self.active = None
         self.turn.leave(ticket)
@@ -238,7 +246,7 @@ class Channel:
             call.cancel_on_runtime()
         self.connection.close()
 
-    def leave_run_of_this_thread(self) -> None:
+    def abandon_run_of_this_thread(self) -> None:
         """Has the run that this thread has begun, and not left, left: who ends the session will not go on with it."""
         call, ticket = self.active, self.turn.first
         if call is None or ticket is None or not ticket.is_of_this_thread:
@@ -251,11 +259,11 @@ class Channel:
         else:
             self.leave(call, ticket)
 
-    def _remember(self, secrets: List[str]) -> None:
+    def _remember_secrets(self, secrets: List[str]) -> None:
         """Has the next calls mask what the runtime was told in this one, too: it may come up later."""
         # Each stands where it was told last, so that what is forgotten is what was told the longest time ago.
-        latest_first = dict.fromkeys(reversed(self._told + secrets))
-        self._told = list(latest_first)[:MAX_TOLD][::-1]
+        latest_first = dict.fromkeys(reversed(self._earlier_secrets + secrets))
+        self._earlier_secrets = list(latest_first)[:MAX_EARLIER_SECRETS][::-1]
 
     # Whoever has the turn.
 
@@ -304,7 +312,7 @@ class Channel:
             message = ProtocolError(f"the runtime sent a malformed message: {problem}")
         if message is None:
             if message_type not in STREAMED:
-                self.logger.debug("ignored a message of an unknown type from the runtime")
+                self._logger.debug("ignored a message of an unknown type from the runtime")
             return None
         if message_type in STREAMED:
             return Received(Event.STREAM, message)
@@ -318,9 +326,9 @@ class Channel:
     def _log_malformed(self, problem: Exception) -> None:
         self._malformed += 1
         if self._malformed <= _MOST_MALFORMED_LOGGED:
-            self.logger.warning("ignored a malformed message from the runtime: %s", problem)
+            self._logger.warning("ignored a malformed message from the runtime: %s", problem)
         if self._malformed == _MOST_MALFORMED_LOGGED:
-            self.logger.warning("more malformed messages on this connection are ignored without a word")
+            self._logger.warning("more malformed messages on this connection are ignored without a word")
 
     def _keep(self, request: ArtifactUploadRequestMessageInterface) -> None:
         if self.uploads.keep(request):
@@ -331,7 +339,7 @@ class Channel:
         if self.active is not None:
             self.check_connection(self.active)
 
-    def _settle(self, call: Call) -> None:
+    def _wait_until_settled(self, call: Call) -> None:
         """Brings the connection to rest: uses up what has come, and waits until the runtime owes nothing any more."""
         inbox = self.connection.inbox
         timer = self._probe_timer
@@ -339,7 +347,7 @@ class Channel:
             self.use_all_queued()
             if self.protocol.state in (State.ENDING, State.ENDED):
                 raise call.told(SessionStateError("the session has ended"))
-            self._rest()
+            self._settle()
             self.check_connection(call)
             if inbox.first() is None and not self.protocol.stale:
                 return
@@ -368,7 +376,7 @@ class Channel:
             self.connection.used_up(batch)
             batch = inbox.first()
 
-    def _rest(self) -> None:
+    def _settle(self) -> None:
         """Does what the protocol's state asks for, so that the connection comes to rest."""
         state = self.protocol.state
         if state is State.UNSURE:
@@ -389,12 +397,12 @@ class Channel:
 
     # The connection's thread.
 
-    def _rest_in_background(self) -> None:
+    def _settle_in_background(self) -> None:
         if self.protocol.state in (State.ENDING, State.ENDED) or not self.turn.try_take(self._own_ticket):
             return
         try:
             self.use_all_queued()
-            self._rest()
+            self._settle()
         finally:
             self.turn.leave(self._own_ticket)
 

@@ -16,7 +16,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
     RuntimeUseError,
 )
-from runtimeuse_sync._session.channel import MAX_TOLD
+from runtimeuse_sync._session.channel import MAX_EARLIER_SECRETS
 
 from ..support.builders import CONFIRM, Serve, answer, answer_all, end, error, text, upload
 from ..support.servers import CLOSE, PATIENCE, Peer
@@ -114,7 +114,7 @@ def test_a_secret_that_every_call_of_a_long_session_tells(serve: Serve) -> None:
                 answer(peer, message)
 
     with RuntimeUseClient(serve(script).url, model="m").session() as session:
-        for number in range(MAX_TOLD):
+        for number in range(MAX_EARLIER_SECRETS):
             session.query("hi", secrets_to_redact=[MARK, f"old-{number}"], timeout=15)
         with pytest.raises(AgentRuntimeError) as caught:
             session.query("last", timeout=15)

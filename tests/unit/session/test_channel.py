@@ -19,6 +19,8 @@ from runtimeuse_sync._session.turns import Ticket
 
 from ...support.doubles import FakeClock, IdleConnection, Interrupt, at_every_step, interrupt
 
+_LOGGER = logging.getLogger("runtimeuse_sync")
+
 
 def _error(text: str) -> str:
     return json.dumps({"message_type": "error_message", "error": text})
@@ -30,14 +32,16 @@ def _types(payloads: List[bytes]) -> List[str]:
 
 def _channel() -> Tuple[IdleConnection, Channel]:
     connection = IdleConnection()
-    return connection, Channel(connection, "ws://model", [], logging.getLogger("runtimeuse_sync"), persistent=True)
+    return connection, Channel(connection, "ws://model", [], _LOGGER, persistent=True)
 
 
 def _start_commands(connection: IdleConnection, channel: Channel) -> Tuple[Call, Ticket]:
     call = Call("command execution", None)
     ticket = Ticket(call.wakeup)
     channel.enter(call, ticket)
-    channel.begin(call, b'{"message_type": "command_execution_message"}', "command_execution_result_message", [])
+    channel.begin(
+        call, b'{"message_type": "command_execution_message"}', "command_execution_result_message", [], _LOGGER
+    )
     assert _types(connection.take_outgoing()) == ["command_execution_message"]
     return call, ticket
 
@@ -59,11 +63,11 @@ def test_no_cancel_follows_the_barrier() -> None:
 def test_no_cancel_follows_the_barrier_when_the_deadline_of_a_failed_call_passes() -> None:
     clock = FakeClock()
     connection = IdleConnection(clock=clock)
-    channel = Channel(connection, "ws://model", [], logging.getLogger("runtimeuse_sync"), persistent=True)
+    channel = Channel(connection, "ws://model", [], _LOGGER, persistent=True)
     call = Call("query", 5.0, clock)
     ticket = Ticket(call.wakeup)
     channel.enter(call, ticket)
-    channel.begin(call, b'{"message_type": "invocation_message"}', "result_message", [])
+    channel.begin(call, b'{"message_type": "invocation_message"}', "result_message", [], _LOGGER)
     connection.take_outgoing()
     connection.hand_in([_error("it failed")])
     batch = connection.inbox.first()
@@ -93,7 +97,7 @@ def test_a_request_that_an_interrupt_kept_from_being_sent_is_owed_nothing(functi
         ticket = Ticket(call.wakeup)
         channel.enter(call, ticket)
         try:
-            run(functools.partial(channel.begin, call, b"{}", "result_message", []))
+            run(functools.partial(channel.begin, call, b"{}", "result_message", [], _LOGGER))
         except Interrupt:
             pass
         channel.leave(call, ticket)
