@@ -1,18 +1,21 @@
-"""The requests on one connection: whose turn it is, where the protocol stands, and what has been kept for later.
+"""The requests on one connection: it sends them one at a time and decides whom each received message is for.
 
-A `Channel` joins a connection, the state machine of the protocol, and the turn. Whoever has the turn owns the state
-machine and takes from the inbox:
+A `Channel` joins a connection, the state machine (`protocol.py`), the queue of callers (`turns.py`) and the upload
+requests (`uploads.py`). Between two requests it settles the connection: it makes sure that the runtime owes nothing for
+an earlier request.
 
-    the calling thread       from `enter` to `leave`: it brings the connection to rest (`_settle`), sends its request
-                             (`begin`), and reads until its request is over.
-    the connection's thread  when there are messages while nobody has the turn or waits for it: it drops what is stale,
-                             keeps upload requests, and sends the barrier. So a session that a call has left early comes
-                             to rest behind the caller's back, and never fills up.
+Threads: whoever has the turn owns the state machine and takes messages from the inbox.
+    the caller's thread      has the turn from `enter` to `leave`. It settles the connection (`_wait_until_settled`),
+                             sends its request (`begin`) and reads until the request has ended.
+    the connection's thread  takes the turn if there are messages and nobody has the turn or waits for it
+                             (`_settle_in_background`). It drops stale messages, keeps upload requests and sends the
+                             barrier. So a session settles after a call that was left early, and its inbox stays small.
 
-Interrupts: a `KeyboardInterrupt` may hit the calling thread between any two steps. Each message is therefore used in
-the order "state machine, then position", and the state machine knows a message that it is given again. All that is
-queued is used before a request is begun, so nothing from before is ever read after. The barrier is put into the outbox
-until it is there or has been taken out. And `leave` may be repeated.
+Interrupts: an exception may hit the caller's thread between any two steps. Therefore
+    - a message goes to the state machine before the position in the batch moves on, and the state machine recognizes a
+      message that it receives again;
+    - all queued messages are used before a request is sent, so no earlier message is read after it;
+    - the barrier is submitted again until it is in the outbox or was taken out of it, and `leave` may be repeated.
 """
 
 import math
@@ -34,67 +37,56 @@ from .protocol import STREAMED, Event, Protocol, State
 from .turns import Ticket, Turn
 from .uploads import Uploads
 
-#: How many secrets of earlier calls are still masked in later ones.
+#: The most secrets of earlier calls that are masked in later ones.
 MAX_EARLIER_SECRETS = 256
 
-#: Seconds between two looks at whether the peer takes what is sent, where nothing tells.
-_LOOK_AGAIN = 0.05
-
-#: Seconds without a terminal message after which a connection that is not at rest is asked (again) by the barrier.
+#: Seconds without a terminal message after which the barrier is sent (again) to an unsettled connection.
 PROBE_INTERVAL = 1.0
 
-#: The same after the first refusal of the barrier.
+#: The same, right after the first refusal of the barrier.
 FIRST_PROBE = 0.05
 
-#: How many malformed messages of a connection are logged: a runtime can send them without end.
-_MOST_MALFORMED_LOGGED = 20
+#: The most malformed messages that are logged for a connection. A runtime can send any number of them.
+_MAX_MALFORMED_LOGGED = 20
+
+#: Seconds between two checks whether the peer has read what was sent: nothing wakes the caller for that.
+_CHECK_INTERVAL = 0.05
 
 _TERMINALS = ("result_message", "command_execution_result_message", "error_message")
 
 
 class Received(NamedTuple):
-    """What a message means, and the message, checked; an exception in its place where a terminal is malformed."""
+    """What a message means, and the validated message; an exception in place of a malformed terminal message."""
 
     event: Event
     message: Any
 
 
 class ProbeTimer:
-    """When a runtime that owes something is to be asked whether it still does, on the clock of the calls.
+    """When to ask a runtime that owes something whether it still does: `due_at`, on the clock of the calls.
 
-    Kept from call to call: calls that each end before the time is up must not put it off for ever.
-
-    Attributes:
-        due_at: When the barrier is due.
+    A new timer is stopped. Only a request that is sent makes a new one: calls that each end before the barrier is due
+    must not postpone it forever.
     """
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """The connection is at rest."""
         self.due_at = math.inf
         self._after_refusal = FIRST_PROBE
         self._refused = False
 
     def update(self, now: float, *, refused: bool) -> None:
-        """Sets when the barrier is due, from where the protocol stands.
-
-        Args:
-            now: The time.
-            refused: Whether the barrier's last answer was a refusal.
-        """
+        """Starts the timer if it is stopped; shortens it where the last answer to the barrier was a refusal."""
         if self.due_at == math.inf:
             self.due_at = now + PROBE_INTERVAL
         if refused and not self._refused:
-            # Perhaps only because it came a moment before the runtime counted as idle: so soon, then less often.
+            # The barrier may have come just before the runtime became idle: ask again soon, then less and less often.
             self._refused = True
             self.due_at = now + self._after_refusal
             self._after_refusal = min(2 * self._after_refusal, PROBE_INTERVAL)
 
-    def passed(self, now: float, *, sent: bool) -> None:
-        """The time has come; the barrier was sent, or its answer is still awaited."""
-        if sent:
+    def restart(self, now: float, *, probed: bool) -> None:
+        """Starts another interval; `probed` says that the barrier was sent, not that its answer is still awaited."""
+        if probed:
             self._refused = False
         self.due_at = now + PROBE_INTERVAL
 
@@ -102,14 +94,24 @@ class ProbeTimer:
 class Channel:
     """The requests on one connection.
 
+    A method that waits raises `CancelledException` if the call was aborted, `RunTimeoutError` if its deadline passed,
+    `SessionStateError` if the session has ended or this process inherited it by `fork`, and what `check_connection`
+    raises if the connection is closed.
+
+    Args:
+        connection: The connection, which need not be started.
+        origin: Where it leads to, without secrets.
+        secrets: Secrets of the way to the runtime, such as a token in the URL.
+        logger: Where to log until a call sets its own.
+        persistent: Whether more than one request may follow: settles the connection after each.
+
     Attributes:
-        connection: The connection.
-        protocol: Where its requests stand; for whoever has the turn.
-        turn: Whose turn it is.
+        connection, secrets: As given.
+        protocol: The state of its requests, for whoever has the turn.
+        turn: The queue of callers.
         active: The call that has the turn.
-        uploads: The upload requests that have come; for whoever has the turn.
-        confirmed_in: The `end` of the batch with which the runtime has confirmed the session's end, once it has.
-        secrets: What must not be shown of the way to the runtime.
+        uploads: The upload requests received, for whoever has the turn.
+        confirmed_in: The `end` of the batch that confirmed the end of the session; `math.inf` before.
     """
 
     def __init__(
@@ -131,32 +133,20 @@ class Channel:
         self._probe_timer = ProbeTimer()
         self._malformed = 0
         self._halves = Halves()
-        self._own_ticket = Ticket(Wakeup())
+        self._background_ticket = Ticket(Wakeup())
         if persistent:
             connection.on_unused = self._settle_in_background
 
-    # The calling thread.
+    # The caller's thread.
 
     def enter(self, call: Call, ticket: Ticket) -> None:
-        """Waits for the turn, for the connection to be open, and for it to be at rest.
-
-        Raises:
-            CancelledException, RunTimeoutError: the call was aborted, or its deadline passed.
-            RuntimeConnectionError: the connection could not be opened, or was lost.
-            SessionStateError: this process only inherited the connection, or the session has ended.
-        """
+        """Waits for the turn, until the connection is open, and until it is settled."""
         self.take_turn(call, ticket)
         self.wait_until_open(call)
         self._wait_until_settled(call)
 
-    def wait_until_open(self, call: Call) -> None:
-        """Waits for the connection to be open; raises as `enter`."""
-        while not self.connection.is_open:
-            self.check_connection(call)
-            self._wait(call)
-
     def take_turn(self, call: Call, ticket: Ticket) -> None:
-        """Waits for the turn; raises as `enter`."""
+        """Waits for the turn."""
         self.connection.check_process(call)
         call.connection = self.connection
         self.turn.join(ticket)
@@ -166,61 +156,57 @@ class Channel:
         call.secrets = [*self.secrets, *self._earlier_secrets, *call.secrets]
         self.connection.inbox.listener = call.wakeup
 
-    def begin(self, call: Call, payload: bytes, result_type: str, secrets: List[str], logger: Logger) -> None:
-        """Sends the request of a call that has the turn; the connection must be at rest, or not even open.
+    def wait_until_open(self, call: Call) -> None:
+        """Waits until the connection is open."""
+        while not self.connection.is_open:
+            self.check_connection(call)
+            self._wait(call)
 
-        Args:
-            call: The call.
-            payload: The request, as JSON text in UTF-8.
-            result_type: The `message_type` of the result that ends it.
-            secrets: Its `secrets_to_redact`.
-            logger: Where the channel logs from now on, until another call begins.
+    def begin(self, call: Call, payload: bytes, result_type: str, secrets: List[str], logger: Logger) -> None:
+        """Sends the request of the call that has the turn. The connection must be settled; it need not be open yet.
+
+        A result of type `result_type` ends the request; `secrets` are its `secrets_to_redact`. The channel uses
+        `logger` until the next request.
         """
         call.check()
         self._logger = logger
-        self._probe_timer.reset()
+        self._probe_timer = ProbeTimer()
         self._halves.kept.clear()
-        # In this order: if an interrupt comes in between, `leave` sees whether the request is in the outbox.
+        # In this order: after an interrupt in between, `leave` checks whether the request is in the outbox.
         request = self._request = Outgoing(payload, call)
         self.protocol.begin(result_type, secrets)
         self.connection.submit_once(request)
 
     def next_batch(self, call: Call, idle_until: float) -> Optional[Batch]:
-        """Returns the next messages that are not used up; `None` once it is `idle_until` and none has come.
-
-        Raises:
-            CancelledException, RunTimeoutError: the call was aborted, or its deadline passed.
-            ConnectionLostError: the connection is over, and all that it brought is used up.
-            ProtocolError: it is over because the runtime broke the rules of WebSocket.
-        """
+        """Returns the first batch that has unused messages; waits for one, and returns `None` at `idle_until`."""
         inbox = self.connection.inbox
         self.connection.check_process(call)
         while True:
             call.check()
             batch = inbox.first()
-            if batch is not None:
-                if batch.position < len(batch.items):
-                    return batch
+            if batch is None:
+                self.check_connection(call)
+                if call.now() >= idle_until:
+                    return None
+                self._wait(call, idle_until)
+            elif batch.position < len(batch.items):
+                return batch
+            else:
                 self.connection.used_up(batch)
-                continue
-            self.check_connection(call)
-            if call.now() >= idle_until:
-                return None
-            self._wait(call, idle_until)
 
     def wait_until_answers_are_taken(self, call: Call, until: float = math.inf) -> None:
-        """Waits until no more than may be buffered is left to be sent; raises as `enter`, but for a lost connection.
+        """Waits until at most `max_buffered` bytes are still to be sent, until the connection is closed, or `until`.
 
-        A runtime that announces files and does not read what it is answered would fill the memory otherwise.
+        Otherwise a runtime that announces files and does not read the answers would fill the memory.
         """
-        inbox = self.connection.inbox
-        # A large request may be left to be sent besides.
-        most = inbox.max_bytes + (0 if self._request is None else len(self._request.payload))
-        while self.connection.unsent > most and inbox.closed is None and call.now() < until:
-            call.wait(min(until, call.now() + _LOOK_AGAIN))
+        inbox, request = self.connection.inbox, self._request
+        # The request itself may be larger than that.
+        limit = inbox.max_bytes + (0 if request is None else len(request.payload))
+        while self.connection.unsent > limit and inbox.closed is None and call.now() < until:
+            call.wait(min(until, call.now() + _CHECK_INTERVAL))
 
     def leave(self, call: Call, ticket: Ticket) -> None:
-        """Gives the turn up; a request that is still in flight is cancelled. May be repeated, and never blocks."""
+        """Gives up the turn; cancels a request that has not ended. Never blocks; may be repeated."""
         if self.turn.has(ticket):
             request = self._request
             if request is not None and request.request_of is call and not self.connection.has_got(request):
@@ -238,42 +224,39 @@ class Channel:
             self.connection.poke()
 
     def close(self) -> None:
-        """Has the connection closed; a request that is in flight is cancelled before. May be repeated, never blocks."""
+        """Closes the connection; cancels a request that has not ended before. Never blocks; may be repeated."""
         call = self.active
         if call is not None and self.protocol.state is State.ACTIVE:
-            # Of another thread, say, which the end of the session has waited for in vain. First, for after the close
-            # nothing is sent any more.
+            # The end of the session waited for it in vain, say. First, because nothing is sent after the close.
             call.cancel_on_runtime()
         self.connection.close()
 
     def abandon_run_of_this_thread(self) -> None:
-        """Has the run that this thread has begun, and not left, left: who ends the session will not go on with it."""
+        """Abandons the run that this thread started but did not close, so that it does not block the session's end."""
         call, ticket = self.active, self.turn.first
         if call is None or ticket is None or not ticket.is_of_this_thread:
             return
         ticket.readers.left = True
         call.abort()
         if ticket.readers.elsewhere:
-            # It is for that thread to leave it, and this one has nothing to do with it any more.
+            # The other thread closes the run. This one no longer acts for it.
             ticket.threads.discard(threading.get_ident())
         else:
             self.leave(call, ticket)
 
     def _remember_secrets(self, secrets: List[str]) -> None:
-        """Has the next calls mask what the runtime was told in this one, too: it may come up later."""
-        # Each stands where it was told last, so that what is forgotten is what was told the longest time ago.
+        """Masks a call's secrets in the next calls, too: the runtime knows them and may repeat them later."""
+        # By their last use: the ones that were not used for the longest time are forgotten.
         latest_first = dict.fromkeys(reversed(self._earlier_secrets + secrets))
         self._earlier_secrets = list(latest_first)[:MAX_EARLIER_SECRETS][::-1]
 
     # Whoever has the turn.
 
     def use_next(self, batch: Batch) -> Optional[Received]:
-        """Moves the protocol on by the batch's next message; returns it if it is for the caller.
+        """Uses the batch's next message; returns it if it is delivered to the caller.
 
-        Raises `ProtocolError` where that is an upload request, and no more of them may be kept.
-
-        A message that is malformed, unknown or stale is for nobody. An upload request is kept in any case: it is
-        answered from there.
+        A malformed, unknown or stale message is dropped. An upload request is always kept in `uploads`, which answers
+        it; `ProtocolError` is raised if there is no room.
         """
         halves = self._halves
         received = self._interpret(batch.items[batch.position])
@@ -281,15 +264,15 @@ class Channel:
             batch.position += 1
             return None
         if received.event is Event.STREAM and self.protocol.state is State.ACTIVE:
-            # Nearly all messages are such: it is for the caller, and moves nothing.
+            # Nearly all messages are of this kind: delivered, without a change of state.
             batch.position += 1
             return received
         if halves.kept and received.event not in (Event.STREAM, Event.ARTIFACT) and self.protocol.state is State.ACTIVE:
-            # It ends the request, whose output it must not overtake: it is used by the next call of this.
+            # This message ends the request, so the rest of the output comes first. The next call uses the message.
             return Received(Event.STREAM, halves.rest())
         identity = (batch.end, batch.position)
         if received.event is Event.ARTIFACT and not self.protocol.has_received(identity):
-            # Before the protocol moves on: rather twice than never.
+            # Before the state machine gets it: after an interrupt it is served twice rather than never.
             self._keep(received.message)
         elif received.event is Event.CONFIRM:
             self.confirmed_in = batch.end
@@ -297,74 +280,10 @@ class Channel:
         batch.position += 1
         return received if delivered else None
 
-    def _interpret(self, item: Item) -> Optional[Received]:
-        """Returns what a message means now; `None` if it decides nothing: malformed, empty or of an unknown type."""
-        message_type = ""
-        try:
-            wire = codec.parse(item)
-            message_type = wire["message_type"]
-            message = codec.decode(wire, item, self._halves)
-        except codec.MalformedMessage as problem:
-            message_type = message_type or codec.unparsed_type(item)
-            if message_type not in _TERMINALS:
-                self._log_malformed(problem)
-                return None
-            message = ProtocolError(f"the runtime sent a malformed message: {problem}")
-        if message is None:
-            if message_type not in STREAMED:
-                self._logger.debug("ignored a message of an unknown type from the runtime")
-            return None
-        if message_type in STREAMED:
-            return Received(Event.STREAM, message)
-        event = self.protocol.classify(
-            message_type,
-            empty=not getattr(message, "results", True),
-            error=getattr(message, "error", ""),
-        )
-        return Received(event, message)
-
-    def _log_malformed(self, problem: Exception) -> None:
-        self._malformed += 1
-        if self._malformed <= _MOST_MALFORMED_LOGGED:
-            self._logger.warning("ignored a malformed message from the runtime: %s", problem)
-        if self._malformed == _MOST_MALFORMED_LOGGED:
-            self._logger.warning("more malformed messages on this connection are ignored without a word")
-
-    def _keep(self, request: ArtifactUploadRequestMessageInterface) -> None:
-        if self.uploads.keep(request):
-            return
-        limit = self.connection.inbox.max_bytes
-        problem = f"the runtime announced more artifacts than may wait for answers (max_buffered: {limit} bytes)"
-        self.connection.fail(ConnectionClosed(problem, protocol_error=True))
-        if self.active is not None:
-            self.check_connection(self.active)
-
-    def _wait_until_settled(self, call: Call) -> None:
-        """Brings the connection to rest: uses up what has come, and waits until the runtime owes nothing any more."""
-        inbox = self.connection.inbox
-        timer = self._probe_timer
-        while True:
-            self.use_all_queued()
-            if self.protocol.state in (State.ENDING, State.ENDED):
-                raise call.told(SessionStateError("the session has ended"))
-            self._settle()
-            self.check_connection(call)
-            if inbox.first() is None and not self.protocol.stale:
-                return
-            timer.update(call.now(), refused=self.protocol.state is State.REFUSED)
-            if call.now() >= timer.due_at:
-                ask = not self.protocol.probing
-                if ask:
-                    self._probe()
-                timer.passed(call.now(), sent=ask)
-            else:
-                call.wait(timer.due_at)
-
     def use_all_queued(self, *, as_far_as_there_is_room: bool = False) -> None:
-        """Moves the protocol on by all that has come, for a caller that it cannot be for; keeps upload requests.
+        """Uses all received messages, none of which is delivered; raises as `use_next`.
 
-        Args:
-            as_far_as_there_is_room: Stop where too many upload requests would be kept, which the caller answers then.
+        With `as_far_as_there_is_room` it stops when half of the room for upload requests is taken, to answer those.
         """
         inbox, uploads = self.connection.inbox, self.uploads
         batch = inbox.first()
@@ -376,18 +295,75 @@ class Channel:
             self.connection.used_up(batch)
             batch = inbox.first()
 
+    def _interpret(self, item: Item) -> Optional[Received]:
+        """Returns what a message means now; `None` if it is malformed, empty or of an unknown type."""
+        message_type = ""
+        try:
+            wire = codec.parse(item)
+            message_type = wire["message_type"]
+            message = codec.decode(wire, item, self._halves)
+        except codec.MalformedMessage as problem:
+            message_type = message_type or codec.unparsed_type(item)
+            if message_type not in _TERMINALS:
+                self._log_malformed(problem)
+                return None
+            message = ProtocolError(f"the runtime sent a malformed message: {problem}")
+        if message_type in STREAMED:
+            return None if message is None else Received(Event.STREAM, message)
+        if message is None:
+            self._logger.debug("ignored a message of an unknown type from the runtime")
+            return None
+        empty, error = not getattr(message, "results", True), getattr(message, "error", "")
+        return Received(self.protocol.classify(message_type, empty=empty, error=error), message)
+
+    def _log_malformed(self, problem: Exception) -> None:
+        self._malformed += 1
+        if self._malformed <= _MAX_MALFORMED_LOGGED:
+            self._logger.warning("ignored a malformed message from the runtime: %s", problem)
+        if self._malformed == _MAX_MALFORMED_LOGGED:
+            self._logger.warning("further malformed messages on this connection are not logged")
+
+    def _keep(self, request: ArtifactUploadRequestMessageInterface) -> None:
+        if self.uploads.keep(request):
+            return
+        limit = self.connection.inbox.max_bytes
+        problem = f"the runtime announced more artifacts than may wait for answers (max_buffered: {limit} bytes)"
+        self.connection.fail(ConnectionClosed(problem, protocol_error=True))
+        if self.active is not None:
+            self.check_connection(self.active)
+
+    def _wait_until_settled(self, call: Call) -> None:
+        """Uses all received messages and waits until the runtime owes nothing."""
+        inbox, timer = self.connection.inbox, self._probe_timer
+        while True:
+            self.use_all_queued()
+            if self.protocol.state in (State.ENDING, State.ENDED):
+                raise call.told(SessionStateError("the session has ended"))
+            self._settle()
+            self.check_connection(call)
+            if inbox.first() is None and not self.protocol.stale:
+                return
+            timer.update(call.now(), refused=self.protocol.state is State.REFUSED)
+            if call.now() < timer.due_at:
+                call.wait(timer.due_at)
+                continue
+            probe = not self.protocol.probing
+            if probe:
+                self._probe()
+            timer.restart(call.now(), probed=probe)
+
     def _settle(self) -> None:
-        """Does what the protocol's state asks for, so that the connection comes to rest."""
+        """Does what the protocol's state requires so that the connection becomes settled. May be repeated."""
         state = self.protocol.state
         if state is State.UNSURE:
             self._probe()
         elif self.protocol.probing and self._barrier is not None:
-            # Again: an interrupt may have come before the first time.
+            # An interrupt may have come before it was submitted.
             self.connection.submit_barrier(self._barrier)
         elif state is State.FREE:
             self.connection.settled()
         elif state is State.REFUSED:
-            # The agent goes on although its caller has got its error: nobody waits for the rest.
+            # The agent goes on after its error. The caller has got that error and waits for nothing more.
             self.connection.barrier_refused()
 
     def _probe(self) -> None:
@@ -395,20 +371,14 @@ class Channel:
         self.protocol.probe()
         self.connection.submit_barrier(barrier)
 
-    # The connection's thread.
-
-    def _settle_in_background(self) -> None:
-        if self.protocol.state in (State.ENDING, State.ENDED) or not self.turn.try_take(self._own_ticket):
-            return
-        try:
-            self.use_all_queued()
-            self._settle()
-        finally:
-            self.turn.leave(self._own_ticket)
-
-    # Errors.
+    def check_connection(self, call: Call) -> None:
+        """Raises the public error for a connection that is closed once all its messages are used."""
+        inbox = self.connection.inbox
+        if inbox.exhausted:
+            raise call.told(connection_error(inbox.closed, self._origin, call.kind, call.secrets))
 
     def _wait(self, call: Call, until: float = math.inf) -> None:
+        """Waits as `call.wait`; a timeout before the connection is open says why the last attempt failed."""
         try:
             call.wait(until)
         except RunTimeoutError as error:
@@ -418,8 +388,13 @@ class Channel:
             text = f"{error}: no connection to {self._origin} yet, the last attempt: {why}"
             raise call.told(RunTimeoutError(text)) from None
 
-    def check_connection(self, call: Call) -> None:
-        """Raises as `next_batch` if the connection is over, and all that it brought is used up."""
-        inbox = self.connection.inbox
-        if inbox.exhausted:
-            raise call.told(connection_error(inbox.closed, self._origin, call.kind, call.secrets))
+    # The connection's thread.
+
+    def _settle_in_background(self) -> None:
+        if self.protocol.state in (State.ENDING, State.ENDED) or not self.turn.try_take(self._background_ticket):
+            return
+        try:
+            self.use_all_queued()
+            self._settle()
+        finally:
+            self.turn.leave(self._background_ticket)

@@ -1,12 +1,14 @@
-"""The end of a session: it is announced, late uploads are served, and the runtime confirms.
+"""The end of a session: announces it, serves late uploads and waits until the runtime confirms.
 
-Runs in the calling thread, which has the turn. Nothing that was announced may be lost without a word: what could not be
-uploaded, or was not confirmed, is told to who ends the session (`session.py`); of a one-shot, whose session ends with
-its only run, it is raised by the run, unless that has failed by itself: then it is logged. What interrupts the end
-comes out in any case: held back is only what the call has raised by itself, or an upload callback (`Call.is_own`).
+Nothing that the runtime announced may be lost silently. `session.py` raises an error for what could not be uploaded or
+was not confirmed. The session of a one-shot ends with its only run, so the run raises that error; it only logs it if it
+has failed itself. An interrupt is always raised: only errors that the call or an upload callback raised are held back
+(`Call.is_own`).
 
-A runtime waits for answers only so long (PROTOCOL.md, "Artifacts"), then it confirms all the same. So what has come is
-looked at before and after each callback: an answer that comes after the confirmation is one for nobody.
+A runtime waits for answers for a limited time (PROTOCOL.md, "Artifacts") and then confirms anyway. An answer after the
+confirmation has no effect. So received messages are used before and after each callback.
+
+Threads: the caller's thread, which has the turn.
 """
 
 import math
@@ -31,11 +33,11 @@ from .callbacks import Callbacks
 from .channel import Channel
 from .protocol import State
 
-#: How many answers are remembered until it is known that the runtime has waited for them.
-_LATELY = 10_000
+#: The most answers that are remembered until it is known that the runtime waited for them.
+_MAX_RECENT_ANSWERS = 10_000
 
-#: How many paths the text of an error shows; its `filepaths` has all.
-_SHOWN = 20
+#: The most paths in the text of an error. Its `filepaths` has all of them.
+_MAX_SHOWN = 20
 
 _END_SESSION = codec.encode(codec.END_SESSION)
 
@@ -46,20 +48,22 @@ def end_session(
     """Announces the end of the session, serves late uploads, and waits until the runtime confirms.
 
     Args:
-        channel: The session.
-        call: The call that waits, and has the turn.
+        channel: The session's channel.
+        call: The call that has the turn and waits.
         until: When to give up, on the call's clock.
-        callbacks: What serves late uploads.
-        failures: Gets what their callbacks raise (the others are served all the same), and an `ArtifactUploadError` for
-            those that the runtime did not wait for.
+        callbacks: Serve late uploads.
+        failures: Receives the exceptions of upload callbacks (other uploads are still served), and an
+            `ArtifactUploadError` for uploads that the runtime did not wait for.
 
     Returns:
-        Whether the runtime has confirmed in time.
+        Whether the runtime confirmed in time.
 
     Raises:
-        CancelledException, RunTimeoutError: the call was aborted, or its deadline passed.
-        ArtifactUploadError: the runtime has given up uploads, and says so instead of confirming.
-        ConnectionLostError, ProtocolError: the connection is over, and the runtime has not confirmed.
+        CancelledException: The call was aborted.
+        RunTimeoutError: The call's deadline passed.
+        ArtifactUploadError: The runtime gave up uploads and reported that instead of confirming.
+        ConnectionLostError: The connection was lost before the runtime confirmed.
+        ProtocolError: The runtime violated the protocol before it confirmed.
     """
     try:
         return _until_confirmed(channel, call, until, callbacks, failures)
@@ -75,8 +79,8 @@ def _until_confirmed(
     channel: Channel, call: Call, until: float, callbacks: Callbacks, failures: List[BaseException]
 ) -> bool:
     uploads = channel.uploads
-    # What was answered lately, and what the inbox had got by then: an answer may come after a confirmation in there.
-    answered: Deque[Tuple[int, str]] = deque(maxlen=_LATELY)
+    # The last answers, and how much the inbox had received by then: an answer is late if a confirmation came before.
+    answered: Deque[Tuple[int, str]] = deque(maxlen=_MAX_RECENT_ANSWERS)
     channel.protocol.end()
     channel.connection.submit(_END_SESSION)
     uploads.retry_failed()
@@ -90,9 +94,9 @@ def _until_confirmed(
             try:
                 response = uploads.ask_next(callbacks)
             except Exception as failure:
-                # The callback's own, which may be of any kind; unless it is the call that has ended meanwhile.
                 if not call.is_own(failure):
                     raise
+                # The callback's exception, of any class, unless the call has ended meanwhile.
                 call.check()
                 failures.append(failure)
                 continue
@@ -111,7 +115,7 @@ def _until_confirmed(
 
 
 def _waits_for_answers(channel: Channel, call: Call) -> bool:
-    """Returns whether the runtime has not confirmed the end yet; raises as `end_session`."""
+    """Returns whether the runtime has not confirmed the end yet; raises if the call or the connection has ended."""
     call.check()
     channel.use_all_queued(as_far_as_there_is_room=True)
     if channel.protocol.state is State.ENDED:
@@ -121,12 +125,12 @@ def _waits_for_answers(channel: Channel, call: Call) -> bool:
 
 
 def not_waited_for(channel: Channel, call: Call, too_late: Sequence[str] = ()) -> ArtifactUploadError:
-    """Gives up the upload requests that have not been answered; returns what is to be raised for them.
+    """Gives up the unanswered upload requests; returns the error to raise for them.
 
     Args:
-        channel: The session.
+        channel: The session's channel.
         call: The call that has the turn.
-        too_late: The paths of those that have been answered too late.
+        too_late: The paths of requests that were answered too late.
     """
     paths = [*too_late, *channel.uploads.give_up()]
     shown = listed(paths, call.secrets)
@@ -135,15 +139,15 @@ def not_waited_for(channel: Channel, call: Call, too_late: Sequence[str] = ()) -
 
 
 def listed(paths: List[str], secrets: List[str]) -> str:
-    """Returns paths as an error's text shows them: the first few, without secrets."""
-    more = f", and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return scrub(", ".join(paths[:_SHOWN]), secrets) + more
+    """Returns paths for the text of an error: the first few, without secrets."""
+    more = f", and {len(paths) - _MAX_SHOWN} more" if len(paths) > _MAX_SHOWN else ""
+    return scrub(", ".join(paths[:_MAX_SHOWN]), secrets) + more
 
 
 def _given_up(channel: Channel, call: Call, failure: str) -> ArtifactUploadError:
-    """Returns what is to be raised where the runtime ended the session by an error, with what it said of it."""
+    """Returns the error to raise if the runtime closed the session with an error; `failure` is the runtime's text."""
     paths = channel.uploads.give_up()
-    why = scrub(failure, in_any_form(call.secrets)) or "it closed the connection for an error of its own"
+    why = scrub(failure, in_any_form(call.secrets)) or "it closed the connection because of an internal error"
     return ArtifactUploadError(f"the runtime did not confirm the end of the session: {why}", paths)
 
 
@@ -156,29 +160,30 @@ def end_one_shot(
     error: Optional[AgentRuntimeError],
     logger: Logger,
 ) -> None:
-    """Ends the session of a run whose terminal has come.
+    """Ends the session of a one-shot run that has received its terminal message.
 
     Args:
-        channel: The session.
+        channel: The run's channel.
         call: The run's call.
         callbacks: Its callbacks.
-        seconds: For how long to wait for the confirmation; `None` is no limit.
-        result: The run's result, which a timeout or a loss takes along.
-        error: How it has failed, if it has.
+        seconds: How long to wait for the confirmation, in seconds; `None` is no limit.
+        result: The run's result. The errors for a timeout, a lost connection and lost uploads carry it.
+        error: The error that the run raises, if it has failed.
         logger: Where to log.
 
     Raises:
-        CancelledException: it was aborted meanwhile.
-        RunTimeoutError: the confirmation did not come in time.
-        ConnectionLostError, ProtocolError: it will never come.
-        ArtifactUploadError: it came before all callbacks had answered, or the runtime could not upload all files.
-        Exception: what an upload callback raised.
+        CancelledException: The run was aborted meanwhile.
+        RunTimeoutError: The runtime did not confirm in time.
+        ConnectionLostError: The connection was lost before the runtime confirmed.
+        ProtocolError: The runtime violated the protocol before it confirmed.
+        ArtifactUploadError: The runtime confirmed before all requests were answered, or could not upload all files.
+        Exception: Whatever an upload callback raised.
     """
     failures: List[BaseException] = []
     try:
         until = math.inf if seconds is None else call.now() + seconds
         confirmed = end_session(channel, call, until, callbacks, failures)
-        # It does not confirm where an upload has failed.
+        # After a failed upload the runtime does not confirm: that failure is the reason.
         if not confirmed and not failures:
             failures.append(
                 call.told(
@@ -193,7 +198,7 @@ def end_one_shot(
     except RuntimeUseError as failure:
         if not call.is_own(failure):
             raise
-        # What the runtime has given up may be for want of an answer: what the callback raised comes first then.
+        # The runtime may have given up because it got no answer: the callback's exception comes first then.
         failures.insert(len(failures) if isinstance(failure, ArtifactUploadError) else 0, failure)
     if not failures:
         return
@@ -206,5 +211,5 @@ def end_one_shot(
     try:
         raise problem
     finally:
-        # Its traceback knows this frame: they would keep each other, and the result.
+        # The traceback references this frame: drop the exception to avoid a reference cycle, which keeps the result.
         del problem, failures

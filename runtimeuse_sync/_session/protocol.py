@@ -1,32 +1,33 @@
-"""The state machine of requests on one connection: who is owed a terminal message, and what is stale.
+"""The state machine of requests on one connection: whether the runtime owes a terminal message, and what is stale.
 
-Pure: no threads, clocks, sockets or JSON. Messages go in as `Event`s, decisions come out. Whoever has the session's
-turn drives it (`_session/channel.py`).
+It is pure: no threads, clocks, sockets or JSON. It gets each message as an `Event`, and returns a decision.
 
-The wire has no request ids, so everything hangs on order: a request may only be sent once it is *known* that the
-runtime owes nothing for an earlier one. A result ends its request for sure. An error may not: the agent may have sent
-it and go on (PROTOCOL.md, "Two terminals"). After an error the runtime is therefore asked, by the barrier (an empty
-command request: answered if idle, refused if busy), and while the answer is awaited nothing else is sent.
+Threads: whoever has the session's turn uses it (`channel.py`).
+
+The wire has no request ids, so only the order of messages says what belongs to which request. A request may only be
+sent once it is *known* that the runtime owes nothing for an earlier one. A result always ends its request. An error may
+not: the agent may send it and go on (PROTOCOL.md, "Two terminals"). So after an error the client sends the barrier, an
+empty command request: an idle runtime answers it, a busy one refuses it. Nothing else is sent before its answer.
 
 States:
     FREE       the runtime owes nothing; a request may be sent
-    ACTIVE     a request is in flight and its caller listens
-    ABANDONED  a request is in flight, its caller has gone (cancelled, timed out, failed); what comes for it is stale
-    UNSURE     an error came: perhaps the end of the request, perhaps not; the barrier is to be sent
-    PROBING    the barrier has been sent, its answer has not come
-    DOUBTFUL   the same, and meanwhile something came that may be the old request's end: a refusal may be outdated
+    ACTIVE     a request is in flight, and its caller waits for it
+    ABANDONED  a request is in flight, but its caller has left (cancelled, timed out, failed); its messages are stale
+    UNSURE     an error came, which may or may not have ended the request; the barrier must be sent
+    PROBING    the barrier was sent and is not answered
+    DOUBTFUL   the same, but a message came that may have ended the old request: a refusal may be outdated
     REFUSED    the barrier was refused: the old request still runs
-    ENDING     the end of the session has been announced; only upload requests and the confirmation matter
-    ENDED      the runtime has confirmed
+    ENDING     the end of the session was announced; only upload requests and the confirmation matter
+    ENDED      the runtime has confirmed the end of the session
 
-Events (what a message means, which depends on the request it must belong to):
+Events (what a message means; this depends on the request in flight):
     STREAM   assistant message, command output, heartbeat       ARTIFACT  upload request
-    RESULT   the result of the request's own kind               FOREIGN   a result of the other kind
-    EMPTY    a command result that can only be the barrier's    REFUSAL   an error with the text of a busy runtime
-    ERROR    any other error                                    CONFIRM   the end of the session, confirmed
+    RESULT   a result of the request's kind                     FOREIGN   a result of the other kind
+    EMPTY    a command result that must be the barrier's     REFUSAL   an error with the text of a busy runtime
+    ERROR    any other error                                    CONFIRM   confirms the end of the session
 
-Next state; `!` marks what is delivered to the caller. Everything else is dropped as stale, except upload requests: the
-channel keeps those in every state until they are answered, because they belong to no request.
+Next state; `!` marks a message that is delivered to the caller. All others are dropped as stale, except upload
+requests: the channel keeps those in every state until they are answered, because they belong to no request.
                 STREAM      ARTIFACT    RESULT      FOREIGN     EMPTY       REFUSAL     ERROR       CONFIRM
     FREE        FREE        FREE        FREE        FREE        FREE        FREE        FREE        FREE
     ACTIVE      ACTIVE !    ACTIVE !    FREE !      ACTIVE !    ACTIVE !    UNSURE !    UNSURE !    ACTIVE
@@ -40,18 +41,19 @@ channel keeps those in every state until they are answered, because they belong 
 
 Besides messages:
     begin     FREE → ACTIVE
-    withdraw  ACTIVE → FREE: the caller left before its request was handed over
-    abandon   ACTIVE → ABANDONED, every other state stays (the caller left after the terminal had come)
-    probe     UNSURE, ABANDONED, REFUSED → PROBING; the barrier is to be sent. From UNSURE at once; from the other two
-              only after a while without any terminal, so that a terminal that never comes cannot hold the session
+    withdraw  ACTIVE → FREE: the caller left before its request was submitted
+    abandon   ACTIVE → ABANDONED, every other state stays (the caller left after the terminal message)
+    probe     UNSURE, ABANDONED, REFUSED → PROBING; the barrier is sent. From UNSURE at once; from the other two only
+              after some time without a terminal message, so that one that never comes cannot block the session
     end       any state but ENDED → ENDING
 
 Why a session is never FREE too early: FREE is entered only by a RESULT with no barrier outstanding, by the barrier's
-own answer, or by the withdrawal of a request that nobody was given to send. There is one barrier outstanding at most:
-the next is sent only when the previous one is answered, and no cancellation is sent meanwhile, which might end the
-barrier in the old request's place. A REFUSAL that comes after a possible end may have been decided before that end, so
-it is asked again (DOUBTFUL → UNSURE).
-The limit: an agent whose own error repeats the busy runtime's very words cannot be told from a refusal.
+answer, or by the withdrawal of a request that was never submitted. At most one barrier is outstanding: the next one is
+sent only after the answer to the previous one. No cancellation is sent meanwhile, because it might end the barrier
+instead of the old request. The runtime may have decided on a REFUSAL before the old request's possible end, so after
+that end the barrier is sent again (DOUBTFUL → UNSURE).
+
+Known limit: an agent's own error with exactly the text of a busy runtime looks like a refusal.
 """
 
 import enum
@@ -59,7 +61,7 @@ from typing import AbstractSet, Any, Dict, Iterable, Set, Tuple
 
 from .._wire.redaction import redacted_forms
 
-#: What a busy runtime answers (PROTOCOL.md, "Busy"), before redaction.
+#: The error of a busy runtime (PROTOCOL.md, "Busy"), before redaction.
 BUSY_ERROR = "Received request while another is in flight!"
 
 
@@ -78,7 +80,7 @@ class State(enum.Enum):
 
 
 class Event(enum.Enum):
-    """What a message means to the request it must belong to."""
+    """What a message means. See the module's docstring."""
 
     STREAM = "stream"
     ARTIFACT = "artifact"
@@ -90,7 +92,7 @@ class Event(enum.Enum):
     CONFIRM = "confirm"
 
 
-#: The transitions that change the state; every other event leaves it as it is.
+#: The events that change the state.
 _NEXT: Dict[Tuple[State, Event], State] = {
     (State.ACTIVE, Event.RESULT): State.FREE,
     (State.ACTIVE, Event.REFUSAL): State.UNSURE,
@@ -112,16 +114,16 @@ _NEXT: Dict[Tuple[State, Event], State] = {
     (State.ENDING, Event.CONFIRM): State.ENDED,
 }
 
-#: What is delivered to the caller; everything else is not.
+#: The events that are delivered to the caller.
 _DELIVERED: Dict[State, AbstractSet[Event]] = {
     State.ACTIVE: set(Event) - {Event.CONFIRM},
     State.ENDING: {Event.ARTIFACT, Event.CONFIRM},
 }
 
-#: The types of messages that are streamed, whatever the state.
+#: The types of messages that are a STREAM event in every state.
 STREAMED = frozenset({"assistant_message", "command_output_message", "heartbeat_message"})
 
-_BARRIER_ASKED: Set[State] = {State.PROBING, State.DOUBTFUL, State.REFUSED}
+_BARRIER_SENT: Set[State] = {State.PROBING, State.DOUBTFUL, State.REFUSED}
 _STALE: Set[State] = {State.ABANDONED, State.UNSURE, State.PROBING, State.DOUBTFUL, State.REFUSED}
 
 
@@ -129,43 +131,43 @@ class Protocol:
     """The requests on one connection.
 
     Attributes:
-        secrets: The `secrets_to_redact` of the current or last request, which the barrier must repeat.
+        secrets: The `secrets_to_redact` of the current or last request. The barrier must repeat them.
     """
 
     def __init__(self) -> None:
-        # The state, the last message received, and whether that was delivered: one attribute, so that an interrupt
-        # cannot come between them, and a message that is received again after one is known for what it is.
-        self._stand: Tuple[State, Any, bool] = (State.FREE, None, False)
+        # The state, the last message, and whether it was delivered. One attribute, so that an interrupt cannot come in
+        # between, and a message that is received again afterwards is recognized.
+        self._current: Tuple[State, Any, bool] = (State.FREE, None, False)
         self.secrets: Tuple[str, ...] = ()
         self._result_type = ""
         self._busy_texts: Set[str] = {BUSY_ERROR}
 
     @property
     def state(self) -> State:
-        """Where it stands."""
-        return self._stand[0]
+        """The current state."""
+        return self._current[0]
 
     @state.setter
     def state(self, state: State) -> None:
-        _, last, delivered = self._stand
-        self._stand = (state, last, delivered)
+        _, last, delivered = self._current
+        self._current = (state, last, delivered)
 
     @property
     def stale(self) -> bool:
-        """Whether the runtime may still owe something for a request that nobody waits for."""
+        """Whether the runtime may still owe messages for a request that nobody waits for."""
         return self.state in _STALE
 
     @property
     def probing(self) -> bool:
-        """Whether the answer to a barrier is awaited."""
+        """Whether a barrier is outstanding."""
         return self.state in (State.PROBING, State.DOUBTFUL)
 
     def begin(self, result_type: str, secrets: Iterable[str]) -> None:
-        """A request is about to be sent.
+        """Notes that a request is about to be submitted.
 
         Args:
             result_type: The `message_type` of the result that ends it.
-            secrets: Its `secrets_to_redact`; the runtime redacts its own error texts by them, too.
+            secrets: Its `secrets_to_redact`. The runtime also redacts them in its own error texts.
         """
         assert self.state is State.FREE, self.state
         self._result_type = result_type
@@ -174,22 +176,22 @@ class Protocol:
         self.state = State.ACTIVE
 
     def withdraw(self) -> None:
-        """The request that was about to be sent never will be; without effect in any other state."""
+        """Notes that the request was not submitted and never will be. No effect in any other state than ACTIVE."""
         if self.state is State.ACTIVE:
             self.state = State.FREE
 
     def abandon(self) -> None:
-        """The caller stops listening; without effect where its terminal has come already."""
+        """Notes that the caller has left. No effect in any other state than ACTIVE."""
         if self.state is State.ACTIVE:
             self.state = State.ABANDONED
 
     def probe(self) -> None:
-        """The barrier is about to be sent; without effect where its answer is awaited, or nothing is owed."""
+        """Notes that the barrier is about to be submitted. No effect if one is outstanding, or nothing is owed."""
         if self.state in (State.UNSURE, State.ABANDONED, State.REFUSED):
             self.state = State.PROBING
 
     def end(self) -> None:
-        """The end of the session is about to be announced."""
+        """Notes that the end of the session is about to be announced."""
         if self.state is not State.ENDED:
             self.state = State.ENDING
 
@@ -206,11 +208,11 @@ class Protocol:
         if message_type == "error_message":
             return Event.REFUSAL if error in self._busy_texts else Event.ERROR
         if message_type in ("result_message", "command_execution_result_message"):
-            # The old request's own command result lists what ran: at least one command.
-            not_the_old = message_type == "command_execution_result_message" and (
+            # The old request's own command result would list at least one command.
+            from_barrier = message_type == "command_execution_result_message" and (
                 empty or self._result_type != message_type
             )
-            if not_the_old and self.state in _BARRIER_ASKED:
+            if from_barrier and self.state in _BARRIER_SENT:
                 return Event.EMPTY
             return Event.RESULT if message_type == self._result_type else Event.FOREIGN
         if message_type == "artifact_upload_request_message":
@@ -219,19 +221,19 @@ class Protocol:
         return Event.CONFIRM
 
     def has_received(self, message: Any) -> bool:
-        """Returns whether that message, by what identifies it, was the last one received."""
-        return message is not None and bool(self._stand[1] == message)
+        """Returns whether the message with this identity was the last one received."""
+        return message is not None and bool(self._current[1] == message)
 
     def receive(self, event: Event, message: Any = None) -> bool:
-        """Moves on by a message; returns whether it is delivered to the caller.
+        """Changes the state by a message; returns whether the message is delivered to the caller.
 
         Args:
             event: What the message means.
-            message: What identifies it: one that is received again moves nothing.
+            message: Its identity. A message that is received again changes nothing.
         """
         if self.has_received(message):
-            return self._stand[2]
+            return self._current[2]
         before = self.state
         delivered = event in _DELIVERED.get(before, ())
-        self._stand = (_NEXT.get((before, event), before), message, delivered)
+        self._current = (_NEXT.get((before, event), before), message, delivered)
         return delivered

@@ -1,10 +1,10 @@
-"""Whose turn it is on a session: first come, first served.
+"""Whose turn it is on a session, first come, first served; and which thread reads a run.
 
-A turn is a place in one dict, which keeps its order, and whoever's ticket stands first has the turn. Every step is a
-single atomic operation on the dict, so there is no lock that an interrupt could leave held: `leave` may be called at
-any moment, also twice, also by a caller that never got its turn. None of them raises, so nothing is caught here that
-an interrupt could be mistaken for. Threads: callers queue here; a connection's thread takes a turn only if it is free
-at once (`try_take`).
+The queue is one dict, which keeps the order of insertion: the first ticket in it has the turn. Each step is a single
+atomic operation on the dict, so there is no lock that an interrupt could leave held. `leave` may be called at any
+moment, twice, and for a ticket that never had the turn. No step raises, so no `except` here could catch an interrupt.
+
+Threads: callers queue here. A connection's thread takes the turn only if it is free at once (`try_take`).
 """
 
 import threading
@@ -12,17 +12,18 @@ from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 from .._wakeup import Wakeup
 
-#: A thread that reads a run: its number, and what tells this reading from another one of that thread.
+#: One reading of a run: the reading thread's identifier, and an object that makes the reading unique.
 Reading = Tuple[int, object]
 
 
 class Readers:
-    """The threads that are reading one run: one at a time, several times over where a callback goes on reading it.
+    """The threads that are reading one run.
 
-    Each step is a single atomic operation.
+    Only one thread may read at a time. It may do so several times over: a callback of the run may read on. Each step is
+    a single atomic operation.
 
     Attributes:
-        left: Whether the run was left by another thread than the one that reads it, which has to close it then.
+        left: Whether a thread that does not read has left the run. The thread that reads then closes the run.
     """
 
     __slots__ = ("_readings", "left")
@@ -32,30 +33,32 @@ class Readers:
         self.left = False
 
     def enter(self, reading: Reading) -> bool:
-        """Adds a reading; returns whether it may go on: no other thread reads. Either way, `exit` must follow.
+        """Adds a reading. Whatever this returns or raises, `exit` must follow.
 
         Args:
-            reading: The number of this thread, and a mark that makes the reading unique. It is made before, so that
-                `exit` knows it wherever an interrupt comes.
+            reading: The reading, made by the caller, so that `exit` can undo this wherever an interrupt comes.
+
+        Returns:
+            Whether this thread may read: no other thread does.
         """
         self._readings.append(reading)
         return not self.elsewhere
 
     def exit(self, reading: Reading) -> bool:
-        """Removes a reading, if it is there; returns whether the run is to be closed: it was left, and nobody reads."""
+        """Removes a reading, if it was added; returns whether the caller must close the run, because it was left."""
         if reading in self._readings:
             self._readings.remove(reading)
         return self.left and not self._readings
 
     @property
     def here(self) -> bool:
-        """Whether this thread reads."""
+        """Whether this thread is reading."""
         ident = threading.get_ident()
         return any(ident == reader for reader, _ in self._readings[:])
 
     @property
     def elsewhere(self) -> bool:
-        """Whether another thread than this one reads."""
+        """Whether another thread is reading."""
         first = self._readings[:1]
         return bool(first) and first[0][0] != threading.get_ident()
 
@@ -65,8 +68,8 @@ class Ticket:
 
     Attributes:
         wakeup: Woken when it may be the ticket's turn.
-        threads: The user's threads that act for its holder: the caller's, and its callbacks'.
-        readers: The threads that read its holder's run.
+        threads: Identifiers of the user's threads that act for the ticket's holder: the caller's and its callbacks'.
+        readers: The threads that read the holder's run.
     """
 
     __slots__ = ("readers", "threads", "wakeup")
@@ -78,7 +81,7 @@ class Ticket:
 
     @property
     def is_of_this_thread(self) -> bool:
-        """Whether this thread acts for its holder, or reads its run."""
+        """Whether this thread acts for the holder or reads its run."""
         return threading.get_ident() in self.threads or self.readers.here
 
 
@@ -89,7 +92,7 @@ class Turn:
         self._queue: Dict[Ticket, None] = {}
 
     def join(self, ticket: Ticket) -> None:
-        """Queues a ticket; it has its turn as soon as `has` says so (its wakeup is woken then)."""
+        """Queues a ticket. Its wakeup is woken when it may have the turn; `has` says whether it does."""
         self._queue[ticket] = None
 
     def has(self, ticket: Ticket) -> bool:
@@ -97,7 +100,7 @@ class Turn:
         return self.first is ticket
 
     def try_take(self, ticket: Ticket) -> bool:
-        """Takes the turn if nobody has it or waits for it; else leaves the queue as it was."""
+        """Takes the turn if the queue is empty; otherwise leaves the queue unchanged. Returns whether it was taken."""
         if self._queue:
             return False
         self._queue[ticket] = None
@@ -107,19 +110,19 @@ class Turn:
         return False
 
     def leave(self, ticket: Ticket) -> None:
-        """Gives the turn, or the place in the queue, up; harmless for a ticket that has neither."""
+        """Gives up the turn or the place in the queue. No effect for a ticket that has neither."""
         self._queue.pop(ticket, None)
         first = self.first
         if first is not None:
             first.wakeup.wake()
 
     def used_by_this_thread(self) -> bool:
-        """Returns whether the calling thread has the turn or waits for it already: another wait would never end."""
+        """Returns whether this thread has the turn or waits for it: if it queued again, it would wait for itself."""
         return any(ticket.is_of_this_thread for ticket in list(self._queue))
 
     @property
     def first(self) -> Optional[Ticket]:
-        """The ticket whose turn it is, if it is anybody's."""
-        # A copy, since others change it meanwhile.
+        """The ticket that has the turn; `None` if the queue is empty."""
+        # A copy, because other threads change the queue meanwhile.
         first = list(self._queue)[:1]
         return first[0] if first else None

@@ -1,8 +1,10 @@
-"""The upload requests of one connection: kept until a callback answers them, and tried once more at the end.
+"""The upload requests of one connection: kept until a callback answers them, and retried once at the session's end.
 
-They belong to no request: the runtime announces files during a call, between calls and while the session ends. None is
-ever dropped; but what is kept counts: a runtime that announces more than may be kept, with nobody to answer, breaks the
-protocol. No threads run here; the state is for whoever has the connection's turn (`_session/channel.py`).
+An upload request belongs to no call: the runtime announces files during a call, between calls and while the session
+ends. None is ever dropped, but memory is bounded: the runtime violates the protocol if it announces more than may be
+kept.
+
+Threads: none of its own. Whoever has the connection's turn uses the state (`channel.py`).
 """
 
 import math
@@ -14,14 +16,13 @@ from ..messages import ArtifactUploadRequestMessageInterface
 from ..options import Options
 from .callbacks import Callbacks
 
-#: Seconds after which a runtime that ends its session has announced all late files, and with some to spare.
+#: Seconds after which a runtime that ends its session has surely announced all late files.
 LATE_FILES = 5.0
 
-#: Seconds that a runtime gives running uploads at the end of its session (PROTOCOL.md, "Artifacts").
+#: Seconds that a runtime waits for running uploads at the end of its session (PROTOCOL.md, "Artifacts").
 RUNNING_UPLOADS = 30.0
 
-
-#: What a kept request takes besides its two texts, in bytes, about.
+#: The approximate memory of a kept request without its two texts, in bytes.
 _OVERHEAD = 400
 
 
@@ -29,13 +30,13 @@ class Uploads:
     """The upload requests of one connection.
 
     Args:
-        submit: Has a message sent.
-        max_bytes: How many bytes of requests may be kept.
+        submit: Sends a message.
+        max_bytes: The most bytes of requests that may be kept.
 
     Attributes:
-        kept: Those that have not been answered, oldest first; they wait for a call, or the session's end.
-        failed: Those that a callback failed to serve, to be tried again at the end.
-        options: The options of the call that gave the last upload callback.
+        kept: The unanswered requests, oldest first. They wait for a call or the session's end.
+        failed: The requests whose callback failed. They are retried at the session's end.
+        options: The options of the last call with an upload callback.
     """
 
     def __init__(self, submit: Callable[[bytes], None], max_bytes: float = math.inf) -> None:
@@ -50,7 +51,7 @@ class Uploads:
     def keep(self, request: ArtifactUploadRequestMessageInterface) -> bool:
         """Keeps a request until it is answered; returns whether there was room for it."""
         if not self.kept and not self.failed:
-            # Whatever an interrupt has left uncounted.
+            # An interrupt may have left the count wrong.
             self._kept_bytes = 0
         if self._kept_bytes > self._max_bytes:
             return False
@@ -60,29 +61,31 @@ class Uploads:
 
     @property
     def has_room(self) -> bool:
-        """Whether less is kept than half of what may be."""
+        """Whether less than half of `max_bytes` is in use."""
         return self._kept_bytes * 2 < self._max_bytes
 
     @property
     def can_be_served(self) -> bool:
-        """Whether there is a request, and a callback to answer it."""
+        """Whether there is a request and a callback that can answer it."""
         return bool(self.kept) and self.options is not None
 
     @property
     def expected(self) -> bool:
-        """Whether files may get lost: artifacts were asked for, or announced all the same."""
+        """Whether files may get lost: a call asked for artifacts, or the runtime announced some anyway."""
         return bool(self.kept) or self.options is not None
 
     def serve_next(self, call: Call, callbacks: Callbacks) -> None:
-        """Answers the first request by the upload callback that was given last; raises as `ask_next`."""
+        """Answers the first request by the last upload callback; raises as `ask_next`."""
         self.answer_next(self.ask_next(callbacks), call)
 
     def ask_next(self, callbacks: Callbacks) -> bytes:
-        """Returns the answer to the first request, which stays the first.
+        """Returns the callback's answer to the first request, which stays in `kept`.
+
+        If this raises, the request moves to `failed`.
 
         Raises:
-            ArtifactUploadError: no callback was ever given.
-            Exception: whatever the callback raises. In any case the request is tried once more at the end.
+            ArtifactUploadError: No call had an upload callback.
+            Exception: Whatever the callback raises.
         """
         request = self.kept[0]
         try:
@@ -93,31 +96,31 @@ class Uploads:
             raise
 
     def answer_next(self, response: bytes, call: Call) -> None:
-        """Sends the answer to the first request, which is done with then."""
+        """Sends the answer to the first request and removes it."""
         self._submit(response)
         self._answered_at = call.now()
         request = self.kept[0]
-        # Late, here as above: an interrupt may come before any step, and rather has it served twice than never.
+        # Last, as in `ask_next`: after an interrupt the request is served twice rather than never.
         self.kept.popleft()
         self._kept_bytes -= _size(request)
 
     def give_up(self) -> List[str]:
-        """Takes all that have not been answered for failed; returns their paths in the sandbox."""
+        """Moves all unanswered requests to `failed`; returns their paths in the sandbox."""
         paths = [request.filepath for request in self.kept]
         self.failed += self.kept
         self.kept.clear()
         return paths
 
     def retry_failed(self) -> None:
-        """Puts those that failed before the others, to be served again."""
+        """Moves the failed requests to the front of `kept`, to be served again."""
         self.kept.extendleft(reversed(self.failed))
         self.failed = []
 
     def worth_waiting_until(self, now: float) -> float:
-        """Returns until when it makes sense to wait for the runtime to confirm the end of the session.
+        """Returns until when to wait for the runtime to confirm the session's end, on the calls' clock.
 
-        It does not confirm while a request is unanswered, which one that failed stays. Then all that is worth waiting
-        for is what else it announces, and what it is uploading.
+        The runtime does not confirm while a request is unanswered, and a failed one stays unanswered. Then it is only
+        worth waiting for further announcements and for running uploads.
         """
         if not self.failed:
             return math.inf
@@ -125,6 +128,6 @@ class Uploads:
 
 
 def _size(request: ArtifactUploadRequestMessageInterface) -> int:
-    """Returns how much memory a request takes, about; the same whenever it is asked."""
+    """Returns the approximate memory of a request in bytes: always the same number for the same request."""
     texts = (request.filename, request.filepath)
     return _OVERHEAD + sum(len(text) if text.isascii() else 4 * len(text) for text in texts)
