@@ -1,6 +1,6 @@
-"""Files that the agent writes are uploaded: the runtime announces each, a callback says where it goes.
+"""Upload files that the agent writes: the runtime announces each, and a callback returns where to upload it.
 
-A small HTTP server stands in for the storage that a presigned URL would lead to.
+A small HTTP server stands in for the storage behind a presigned URL.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ class Storage(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Keeps quiet."""
+        """Logs nothing."""
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
         return ArtifactUploadResult(presigned_url=url, content_type="text/plain")
 
     directory = tempfile.TemporaryDirectory()
-    # Waits less than by default for files to settle and for late ones, so that this is over soon.
+    # Shorter waits than the defaults, for files to settle and for late files, so that the example ends soon.
     quick = LocalRuntime(root=directory.name, artifact_settle=0.2, end_session_delay=0.2)
     try:
         with directory, quick as runtime:

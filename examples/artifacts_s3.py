@@ -1,7 +1,7 @@
-"""Files that the agent writes end up in S3, by presigned URLs.
+"""Upload files that the agent writes to S3, by presigned URLs.
 
-A server of S3 on this machine stands in for the real one, so no account is needed. It comes with `moto`, and URLs are
-signed by `boto3`: pip install "moto[server]" boto3
+An S3 server on this machine, from `moto`, stands in for the real one, so you need no account. `boto3` signs the URLs:
+pip install "moto[server]" boto3
 """
 
 import logging
@@ -27,7 +27,7 @@ echo the report is written
 
 def upload(s3: Any) -> None:
     directory = tempfile.TemporaryDirectory()
-    # Waits less than by default for files to settle and for late ones, so that this is over soon.
+    # Shorter waits than the defaults, for files to settle and for late files, so that the example ends soon.
     quick = LocalRuntime(root=directory.name, artifact_settle=0.2, end_session_delay=0.2)
     with directory, quick as runtime:
         result = RuntimeUseClient(runtime.ws_url, model="any").query(
@@ -51,12 +51,12 @@ def main() -> int:
     except ImportError as error:
         print(f'this example needs {error.name}: pip install "moto[server]" boto3', file=sys.stderr)
         return 1
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log each request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs each request otherwise
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        # With real S3: boto3.client("s3"), and nothing else changes.
+        # With the real S3, use boto3.client("s3"); nothing else changes.
         s3 = boto3.client(
             "s3",
             endpoint_url=f"http://{host}:{port}",

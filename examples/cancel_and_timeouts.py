@@ -1,4 +1,4 @@
-"""The ways in which a call ends before its answer has come: abort, Ctrl-C, and each kind of timeout."""
+"""End a call before its answer arrives: by abort, Ctrl-C, and each kind of timeout."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ WORK = "echo started; sleep 30"
 
 
 def by_abort(session: RuntimeUseSession) -> None:
-    """`abort` is fine in any thread, callback and signal handler."""
+    """`abort` is safe in any thread, callback and signal handler."""
     session.query(WORK, on_assistant_message=lambda _: threading.Timer(0.1, session.abort).start())
 
 
@@ -27,17 +27,17 @@ def by_ctrl_c(session: RuntimeUseSession) -> None:
 
 
 def by_timeout(session: RuntimeUseSession) -> None:
-    """For the whole call, whatever it is doing."""
+    """Limits the whole call, whatever it is doing."""
     session.query(WORK, timeout=0.3)
 
 
 def by_idle_timeout(session: RuntimeUseSession) -> None:
-    """For the time since the last message of the runtime."""
+    """Limits the time since the last message from the runtime."""
     session.query(WORK, idle_timeout=0.3)
 
 
 def by_callback_timeout(session: RuntimeUseSession) -> None:
-    """For each call of the callback, which then runs in a helper thread."""
+    """Limits each call of the callback, which then runs in a helper thread."""
     session.query(WORK, on_assistant_message=lambda _: time.sleep(1), assistant_callback_timeout=0.3)
 
 

@@ -1,7 +1,7 @@
-"""An agent of your own in the embedded runtime: an object with a method `run`, or just a function.
+"""Run your own agent in the embedded runtime: an object with a method `run`, or just a function.
 
-`python -m runtimeuse_sync.runtime --agent custom_agent:WordCounter`, run in this directory, serves the same agent as a
-process.
+To serve the same agent as a process, run this command in this directory:
+`python -m runtimeuse_sync.runtime --agent custom_agent:WordCounter`
 """
 
 from typing import Any, Dict, Tuple
@@ -11,21 +11,21 @@ from runtimeuse_sync.runtime import Invocation, LocalRuntime, Sender
 
 
 class WordCounter:
-    """Counts the words of the prompt; runs in a thread of its own, as every agent that is not `async`."""
+    """Counts the words of the prompt. It runs in its own thread, like every agent that is not `async`."""
 
     def run(self, invocation: Invocation, sender: Sender) -> Tuple[Dict[str, Any], Dict[str, Any]]:
         shortest = int(invocation.env.get("SHORTEST", "1"))
         counts: Dict[str, int] = {}
         for line in invocation.user_prompt.splitlines():
             if invocation.cancelled.is_set():
-                break  # What is returned now does not matter any more.
+                break  # The return value no longer matters.
             sender.send_assistant_message([f"reading {line!r}"])
             for word in line.split():
                 if len(word) >= shortest:
                     counts[word] = counts.get(word, 0) + 1
         if not counts:
             raise ValueError("there is nothing to count")
-        # The result, and metadata that goes with it.
+        # The result, and its metadata.
         return counts, {"model": invocation.model}
 
 

@@ -1,6 +1,6 @@
-"""Files that the runtime fetches before the work begins: a plain one, an archive, and one that is not there.
+"""Let the runtime download files before the work begins: a plain file, an archive, and one that does not exist.
 
-A small HTTP server stands in for wherever the files are.
+A small HTTP server stands in for the place where the files are.
 """
 
 import io
@@ -18,7 +18,7 @@ def archive() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as opened:
         script = zipfile.ZipInfo("tools/count.sh")
-        # A script that may be run: Unix permissions come through.
+        # An executable script: Unix permissions are kept.
         script.external_attr = 0o755 << 16
         opened.writestr(script, "#!/bin/sh\nwc -l < cities.csv\n")
     return buffer.getvalue()
@@ -36,7 +36,7 @@ class Files(BaseHTTPRequestHandler):
         self.wfile.write(content or b"")
 
     def log_message(self, *_: Any) -> None:
-        """Keeps quiet."""
+        """Logs nothing."""
 
 
 def show(client: RuntimeUseClient, base: str) -> None:

@@ -1,7 +1,7 @@
 """The built-in agent `openai`: a model with a shell tool.
 
-With OPENAI_API_KEY it asks OpenAI (or what OPENAI_BASE_URL names); OPENAI_MODEL says which model. Without, a scripted
-server on this machine plays the model, so that this can be tried offline and costs nothing.
+With OPENAI_API_KEY it asks OpenAI (or the server at OPENAI_BASE_URL); OPENAI_MODEL selects the model. Without the key,
+a scripted server on this machine plays the model, so you can try this offline and for free.
 
 Needs the OpenAI Agents SDK, on Python 3.10 or later: pip install "runtimeuse_sync[runtime,openai]"
 """
@@ -23,7 +23,7 @@ SCHEMA = {"type": "object", "properties": {"lines": {"type": "integer"}}, "requi
 
 
 class ScriptedModel(BaseHTTPRequestHandler):
-    """Says that it will count, counts with the shell tool, and answers with what the tool said."""
+    """Says that it will count, counts with the shell tool, and answers with the tool's output."""
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -54,7 +54,7 @@ class ScriptedModel(BaseHTTPRequestHandler):
         self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
 
     def log_message(self, *_: Any) -> None:
-        """Keeps quiet."""
+        """Logs nothing."""
 
 
 def ask(environment: Dict[str, str], model: str) -> None:

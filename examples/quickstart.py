@@ -1,7 +1,7 @@
-"""A tour in one page: start a runtime in this process, ask its agent to do some work, then run commands.
+"""A tour on one page: start a runtime in this process, ask its agent to do some work, then run commands.
 
 The embedded runtime's default agent is a shell: the prompt is a script, and each line that it prints arrives as an
-assistant message. With a runtime in a sandbox, only the URL and the prompt are different.
+assistant message. With a runtime in a sandbox, only the URL and the prompt differ.
 """
 
 import tempfile

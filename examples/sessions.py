@@ -1,4 +1,4 @@
-"""One connection for many calls, also for those of many threads, and what a session does after a call that failed."""
+"""Many calls over one connection, also from many threads; the session stays usable after a call that failed."""
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ def after_a_failure(session: RuntimeUseSession) -> None:
 
 
 def from_threads(session: RuntimeUseSession) -> None:
-    """Calls of one session take turns; for calls side by side, use the client's own, or a session per thread."""
+    """Calls on one session take turns. For parallel calls, use the client directly, or one session per thread."""
     with ThreadPoolExecutor(4) as pool:
         squares = pool.map(lambda n: session.query(f"echo $(({n} * {n}))").text.strip(), range(5))
         print("squares:", list(squares))

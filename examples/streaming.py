@@ -1,4 +1,4 @@
-"""What arrives while a run is under way, in two ways: by callbacks, and by a loop over `stream()`."""
+"""Receive messages while a run is going on, in two ways: by callbacks, and by a loop over `stream()`."""
 
 import tempfile
 
@@ -16,7 +16,7 @@ def on_command_output(message: CommandOutputMessageInterface) -> None:
 
 
 def with_callbacks(client: RuntimeUseClient) -> None:
-    """Everything in one call; the callbacks run in this thread, in the order of arrival."""
+    """One call; the callbacks run in this thread, in order of arrival."""
     client.query(
         "echo reading; echo thinking; echo answering",
         pre_agent_invocation_commands=[CommandInterface("echo getting ready")],
@@ -26,7 +26,7 @@ def with_callbacks(client: RuntimeUseClient) -> None:
 
 
 def with_a_loop(client: RuntimeUseClient) -> None:
-    """The messages are yours to take; breaking out of the block would cancel the run."""
+    """You iterate over the messages; leaving the block early would cancel the run."""
     with client.stream("for n in 3 2 1; do echo $n; done") as run:
         for message in run:
             if isinstance(message, AssistantMessageInterface):
@@ -35,7 +35,7 @@ def with_a_loop(client: RuntimeUseClient) -> None:
 
 
 def commands_in_a_loop(client: RuntimeUseClient) -> None:
-    """Commands print in chunks that need not be whole lines, so they are put together here."""
+    """Output arrives in chunks that need not be whole lines, so this joins them."""
     printed = {"stdout": "", "stderr": ""}
     with client.stream_commands(["echo to stdout; echo to stderr >&2", "echo more"]) as run:
         for message in run:

@@ -1,4 +1,4 @@
-"""Answers as JSON objects that keep to a schema, and as dataclasses of your own."""
+"""Get answers as JSON objects that match a schema, and as your own dataclasses."""
 
 import json
 import tempfile
@@ -36,7 +36,7 @@ def main() -> None:
         stats = RepoStats(**result.structured_output)
         print(stats)
 
-        # Results are dataclasses that turn into JSON and back: for task queues, caches and fixtures.
+        # Results are dataclasses that convert to JSON and back, for task queues, caches and fixtures.
         assert QueryResult.from_json(result.to_json()) == result
         print("as JSON:", result.to_json())
 

@@ -1,6 +1,6 @@
-"""A synchronous web view that asks an agent: plain WSGI here, and the same few lines in a Django or Flask view.
+"""Ask an agent in a synchronous web view: plain WSGI here, and the same few lines in a Django or Flask view.
 
-One client serves all threads of the server. What can go wrong becomes the HTTP status that says so.
+One client serves all threads of the server. Each kind of failure becomes the matching HTTP status.
 """
 
 import threading
@@ -15,7 +15,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 
 def ask(client: RuntimeUseClient, prompt: str, timeout: float = 0.5) -> Tuple[str, str]:
-    """The view itself: returns a status and a body."""
+    """The view: returns a status and a body."""
     try:
         return "200 OK", client.query(prompt, timeout=timeout).text
     except TimeoutError:
@@ -28,7 +28,7 @@ def ask(client: RuntimeUseClient, prompt: str, timeout: float = 0.5) -> Tuple[st
 
 class QuietHandler(WSGIRequestHandler):
     def log_message(self, *_: Any) -> None:
-        """Keeps quiet."""
+        """Logs nothing."""
 
 
 def main() -> None:
