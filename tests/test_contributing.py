@@ -1,0 +1,55 @@
+"""The contributors' pages name what there is: each test they name exists, and none is missing."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Dict, List
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMISES = ROOT / "tests" / "promises"
+
+#: The section of docs/PROMISES.md for tests that belong to no single promise.
+ALL_OF_THEM = "All of them"
+
+
+def promises() -> Dict[str, List[Path]]:
+    """Returns the test modules that docs/PROMISES.md names for each promise."""
+    sections = re.split(r"^## ", (ROOT / "docs" / "PROMISES.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    found = {}
+    for section in sections:
+        name, _, rest = section.partition("\n")
+        _, _, tests = rest.partition("\nTests: ")
+        found[name.strip()] = [ROOT / path for path in re.findall(r"`([^`]+)`", tests)]
+    return found
+
+
+def test_every_promise_names_its_tests() -> None:
+    found = promises()
+    assert len(found) == 15 + len([ALL_OF_THEM])
+    assert [name for name, tests in found.items() if not tests] == []
+
+
+def test_every_test_that_a_promise_names_exists() -> None:
+    assert [path for tests in promises().values() for path in tests if not path.is_file()] == []
+
+
+def test_every_module_of_tests_of_promises_is_named() -> None:
+    named = {path for tests in promises().values() for path in tests}
+    assert set(PROMISES.glob("test_*.py")) - named == set()
+
+
+def test_tests_of_promises_cite_them_by_name() -> None:
+    for name, tests in promises().items():
+        for path in tests:
+            if path.parent == PROMISES and name != ALL_OF_THEM and "regressions" not in path.name:
+                cited = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+                assert name.lower() in cited.lower(), path
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    for page in (ROOT / "docs" / "PROMISES.md",):
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        assert links, page
+        assert [link for link in links if not (page.parent / link).exists()] == []
