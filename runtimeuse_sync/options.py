@@ -1,7 +1,9 @@
-"""The options of `query` and `execute_commands`: dataclasses that check themselves. No threads run here.
+"""The options of `query` and `execute_commands`: dataclasses that check themselves.
 
-Options are checked when they are made and once more when they are used (they are mutable). Callbacks and the logger
-stay out of their JSON; secrets stay out of their `repr`.
+Options are checked when created and, as they are mutable, again by each call that uses them. Their JSON leaves out the
+callbacks and the logger; their `repr` masks secrets.
+
+Threads: nothing is shared; each function runs in its caller's thread. A call copies its options before it checks them.
 """
 
 import copy
@@ -11,7 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, 
 
 from ._logs import METHODS, LoggerLike
 from ._wire import validation as check
-from ._wire.dataclass_json import JsonMixin, env_field, json_field, made_of
+from ._wire.dataclass_json import JsonMixin, env_field, instances_of, json_field
 from ._wire.safe_repr import SafeRepr
 from .messages import (
     ArtifactUploadRequestMessageInterface,
@@ -28,22 +30,31 @@ OnCommandOutputCallback = Callable[[CommandOutputMessageInterface], None]
 OnArtifactUploadRequestCallback = Callable[[ArtifactUploadRequestMessageInterface], ArtifactUploadResult]
 OnHeartbeatCallback = Callable[[HeartbeatMessageInterface], None]
 
-#: How long, in seconds, the end of a session may take: late uploads and the runtime's confirmation.
+#: The default time limit, in seconds, for the end of a session: late uploads and the runtime's confirmation.
 END_SESSION_TIMEOUT = 60.0
 
-_NOT_JSON = json_field(exclude=True)
+_NOT_IN_JSON = json_field(exclude=True)
 _SECRET = {"secret": "values"}
 
-
-_Read = TypeVar("_Read", bound="_OptionsJson")
+#: The fields that JSON leaves out.
+_CALLBACKS_AND_LOGGER = (
+    "on_assistant_message",
+    "on_command_output",
+    "on_artifact_upload_request",
+    "on_heartbeat",
+    "logger",
+)
 
 _ARTIFACT_FIELDS = ("artifacts_dirs", "artifacts_dir")
 
+_Self = TypeVar("_Self", bound="_OptionsJson")
+
 
 class _OptionsJson(JsonMixin):
-    """JSON of options: artifact directories are read without the callback that belongs to them.
+    """JSON of options, without callbacks and logger.
 
-    A callback cannot be in the JSON. It is given with the call, as a keyword, and there the pair is checked.
+    Options read from JSON may have artifact directories without the upload callback that they require. The callback is
+    passed to the call as a keyword, and the call checks the pair.
     """
 
     def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
@@ -52,21 +63,15 @@ class _OptionsJson(JsonMixin):
     def to_json(self, **dumps: Any) -> str:
         return JsonMixin.to_json(self._without_callbacks(), **dumps)
 
-    def _without_callbacks(self: _Read) -> _Read:
-        # dataclasses-json copies deeply before it leaves out: a callback's object may hold locks and sockets.
+    def _without_callbacks(self: _Self) -> _Self:
+        # dataclasses-json makes a deep copy before it leaves fields out, but callbacks may hold locks and sockets.
         plain = copy.copy(self)
-        for name in (
-            "on_assistant_message",
-            "on_command_output",
-            "on_artifact_upload_request",
-            "on_heartbeat",
-            "logger",
-        ):
+        for name in _CALLBACKS_AND_LOGGER:
             setattr(plain, name, None)
         return plain
 
     @classmethod
-    def from_dict(cls: Type[_Read], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _Read:
+    def from_dict(cls: Type[_Self], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _Self:
         check.check_type("options in JSON", kvs, Mapping, "an object")
         _check_json(kvs, cls)
         rest = {name: value for name, value in kvs.items() if name not in _ARTIFACT_FIELDS}
@@ -80,38 +85,55 @@ class _OptionsJson(JsonMixin):
 
 @dataclass(repr=False)
 class QueryOptions(SafeRepr, _OptionsJson):
-    """Options of `query` and `stream`; all may also be given as keywords of the call.
+    """Options of `query` and `stream`. Each can also be passed to the call as a keyword, which takes precedence.
+
+    Callbacks are plain functions. They run in the calling thread, one at a time, in the order in which messages arrive.
+    An exception in a callback cancels the request and is raised by the call.
 
     Attributes:
-        system_prompt: The agent's system prompt; `None` takes the client's, or else an empty one.
-        model: The model that the agent shall use; `None` takes the client's.
-        output_format_json_schema_str: JSON text `{"type": "json_schema", "schema": {…}}`; the result is then a
-            `StructuredOutputResult`. Any other JSON goes to the agent as it is: what it makes of that is its own.
-        source_id: An identifier of yours, for tracing.
-        agent_env: Environment variables of the agent, merged over the sandbox's. Any mapping, `os.environ` for one;
-            each call copies it.
-        secrets_to_redact: Strings that the runtime replaces by `[REDACTED]` in all that it sends.
-        artifacts_dirs: Directories of the sandbox whose files are to be uploaded; needs `on_artifact_upload_request`.
-        artifacts_ignore_content: Ignore patterns (gitignore syntax), instead of the directories' `.artifactignore`.
-        pre_agent_invocation_commands: Commands to run before the agent; a failing one ends the run.
-        post_agent_invocation_commands: Commands to run after the agent; a failing one ends the run.
-        pre_agent_downloadables: Files to fetch into the sandbox first.
-        on_assistant_message: Called with each message of the agent.
-        on_command_output: Called with each chunk of output of the pre- and post-agent commands.
-        on_artifact_upload_request: Called with each file to upload; returns an `ArtifactUploadResult`.
-        timeout: Seconds for the whole call, callbacks included; `None` is no limit.
-        idle_timeout: Seconds that the runtime may send nothing at all; `None` is no limit.
-        assistant_callback_timeout: Seconds for one `on_assistant_message`, which then runs in a helper thread.
-        artifact_upload_callback_timeout: Seconds for one `on_artifact_upload_request`, likewise.
-        logger: Where the call logs: a `logging.Logger`, an adapter, or anything with the methods `debug`, `info` and
-            `warning`; `None` for the package's logger.
-        artifacts_dir: The older spelling of `artifacts_dirs`, for runtimes before 0.14.2.
-        on_heartbeat: Called with each heartbeat.
-        end_session_timeout: Seconds that a one-shot call with artifacts waits for late uploads (default 60).
+        system_prompt: The agent's system prompt. `None` uses the client's, or an empty one if the client has none.
+        model: The model that the agent uses. `None` uses the client's.
+        output_format_json_schema_str: JSON text of the form `{"type": "json_schema", "schema": {…}}`. The result is
+            then a `StructuredOutputResult`. Any other JSON is passed to the agent unchanged; its meaning is up to the
+            agent.
+        source_id: An identifier of your own for tracing. It is sent to the runtime, logged, and set on errors.
+        agent_env: Environment variables for the agent, added to those of the sandbox. Any mapping of str to str, such
+            as `os.environ`; each call copies it.
+        secrets_to_redact: Strings that the runtime replaces with `[REDACTED]` in everything it sends. The client masks
+            them in logs and in exceptions.
+        artifacts_dirs: Directories in the sandbox whose files are uploaded. Requires `on_artifact_upload_request`.
+        artifacts_ignore_content: Ignore patterns in gitignore syntax, which replace the directories' `.artifactignore`
+            files. `None` leaves these in force.
+        pre_agent_invocation_commands: Commands to run before the agent. If one fails, the call raises
+            `CommandFailedError`.
+        post_agent_invocation_commands: Commands to run after the agent. If one fails, the call raises
+            `CommandFailedError`.
+        pre_agent_downloadables: Files to download into the sandbox first.
+        on_assistant_message: Called with each `AssistantMessageInterface` of the agent.
+        on_command_output: Called with each `CommandOutputMessageInterface`, a chunk of output of the pre- and
+            post-agent commands.
+        on_artifact_upload_request: Called with an `ArtifactUploadRequestMessageInterface` for each file; returns an
+            `ArtifactUploadResult`, which says where to upload it. Requires `artifacts_dirs` or `artifacts_dir`.
+        timeout: Seconds for the whole call: connecting, every wait and every callback. `None`, the default, is no
+            limit. Once it has passed, the call raises `RunTimeoutError`.
+        idle_timeout: Seconds for which the runtime may send nothing at all before the call raises `AgentRuntimeError`.
+            `None`, the default, is no limit. The runtime sends a heartbeat every 15 s.
+        assistant_callback_timeout: Seconds for one call of `on_assistant_message`, which then runs in a helper thread.
+            If it takes longer, the call raises `AgentRuntimeError`. `None`, the default, is no limit, and the callback
+            runs in the calling thread.
+        artifact_upload_callback_timeout: The same for one call of `on_artifact_upload_request`.
+        logger: Where the call logs: a `logging.Logger`, a `logging.LoggerAdapter`, or any object with the methods
+            `debug`, `info` and `warning`. `None`, the default, is the package's logger, `runtimeuse_sync`.
+        artifacts_dir: One artifact directory, in the older spelling of `artifacts_dirs`, for runtimes before 0.14.2.
+        on_heartbeat: Called with each `HeartbeatMessageInterface`.
+        end_session_timeout: Seconds for which a one-shot call with artifacts waits for late uploads, after which it
+            raises `RunTimeoutError`. Default: 60. `None` is no limit but that of `timeout`. Calls on a session ignore
+            it: the session has a limit of its own.
 
     Raises:
-        TypeError: a field has the wrong type, or a callback is a coroutine function.
-        ValueError: a field has a value that cannot be; the message names the field.
+        TypeError: A field has the wrong type, or a callback is a coroutine function. The message names the field.
+        ValueError: A field has an invalid value, or artifact directories and `on_artifact_upload_request` are not set
+            together. The message names the field.
     """
 
     system_prompt: Optional[str] = None
@@ -125,39 +147,73 @@ class QueryOptions(SafeRepr, _OptionsJson):
     pre_agent_invocation_commands: Optional[List[CommandInterface]] = None
     post_agent_invocation_commands: Optional[List[CommandInterface]] = None
     pre_agent_downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]] = None
-    on_assistant_message: Optional[OnAssistantMessageCallback] = field(default=None, metadata=_NOT_JSON)
-    on_command_output: Optional[OnCommandOutputCallback] = field(default=None, metadata=_NOT_JSON)
-    on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback] = field(default=None, metadata=_NOT_JSON)
+    on_assistant_message: Optional[OnAssistantMessageCallback] = field(default=None, metadata=_NOT_IN_JSON)
+    on_command_output: Optional[OnCommandOutputCallback] = field(default=None, metadata=_NOT_IN_JSON)
+    on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback] = field(default=None, metadata=_NOT_IN_JSON)
     timeout: Optional[float] = None
     idle_timeout: Optional[float] = None
     assistant_callback_timeout: Optional[float] = None
     artifact_upload_callback_timeout: Optional[float] = None
-    logger: Optional[LoggerLike] = field(default=None, metadata=_NOT_JSON)
+    logger: Optional[LoggerLike] = field(default=None, metadata=_NOT_IN_JSON)
     artifacts_dir: Optional[str] = None
-    on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_JSON)
+    on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_IN_JSON)
     end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
 
     def __post_init__(self) -> None:
         self.validate()
 
     def validate(self) -> None:
-        """Raises `TypeError` or `ValueError` for the first field that cannot be, and names it."""
+        """Checks all fields.
+
+        Raises:
+            TypeError: A field has the wrong type. The message names the first such field.
+            ValueError: A field has an invalid value. The message names the first such field.
+        """
         _check_fields(self)
 
 
 @dataclass(repr=False)
 class ExecuteCommandsOptions(SafeRepr, _OptionsJson):
-    """Options of `execute_commands` and `stream_commands`; all may also be given as keywords of the call.
+    """Options of `execute_commands` and `stream_commands`. Each can also be passed to the call as a keyword.
 
-    The attributes are those of `QueryOptions` as far as they apply, and:
+    A keyword takes precedence over the options object. Callbacks are plain functions. They run in the calling thread,
+    one at a time, in the order in which messages arrive. An exception in a callback cancels the request and is raised
+    by the call.
 
     Attributes:
-        pre_execution_downloadables: Files to fetch into the sandbox first.
-        check: Whether a command that exits non-zero raises `CommandFailedError` (default), or is just returned.
+        secrets_to_redact: Strings that the runtime replaces with `[REDACTED]` in everything it sends. The client masks
+            them in logs and in exceptions.
+        source_id: An identifier of your own for tracing. It is sent to the runtime, logged, and set on errors.
+        artifacts_dirs: Directories in the sandbox whose files are uploaded. Requires `on_artifact_upload_request`.
+        artifacts_ignore_content: Ignore patterns in gitignore syntax, which replace the directories' `.artifactignore`
+            files. `None` leaves these in force.
+        pre_execution_downloadables: Files to download into the sandbox first.
+        on_assistant_message: Called with each `AssistantMessageInterface`. Commands alone cause none.
+        on_command_output: Called with each `CommandOutputMessageInterface`, a chunk of a command's output.
+        on_artifact_upload_request: Called with an `ArtifactUploadRequestMessageInterface` for each file; returns an
+            `ArtifactUploadResult`, which says where to upload it. Requires `artifacts_dirs` or `artifacts_dir`.
+        timeout: Seconds for the whole call: connecting, every wait and every callback. `None`, the default, is no
+            limit. Once it has passed, the call raises `RunTimeoutError`.
+        idle_timeout: Seconds for which the runtime may send nothing at all before the call raises `AgentRuntimeError`.
+            `None`, the default, is no limit. The runtime sends a heartbeat every 15 s.
+        assistant_callback_timeout: Seconds for one call of `on_assistant_message`, which then runs in a helper thread.
+            If it takes longer, the call raises `AgentRuntimeError`. `None`, the default, is no limit, and the callback
+            runs in the calling thread.
+        artifact_upload_callback_timeout: The same for one call of `on_artifact_upload_request`.
+        logger: Where the call logs: a `logging.Logger`, a `logging.LoggerAdapter`, or any object with the methods
+            `debug`, `info` and `warning`. `None`, the default, is the package's logger, `runtimeuse_sync`.
+        artifacts_dir: One artifact directory, in the older spelling of `artifacts_dirs`, for runtimes before 0.14.2.
+        on_heartbeat: Called with each `HeartbeatMessageInterface`.
+        end_session_timeout: Seconds for which a one-shot call with artifacts waits for late uploads, after which it
+            raises `RunTimeoutError`. Default: 60. `None` is no limit but that of `timeout`. Calls on a session ignore
+            it: the session has a limit of its own.
+        check: Whether a command that exits non-zero makes the call raise `CommandFailedError`. Default: `True`.
+            `False` returns the result instead.
 
     Raises:
-        TypeError: a field has the wrong type, or a callback is a coroutine function.
-        ValueError: a field has a value that cannot be; the message names the field.
+        TypeError: A field has the wrong type, or a callback is a coroutine function. The message names the field.
+        ValueError: A field has an invalid value, or artifact directories and `on_artifact_upload_request` are not set
+            together. The message names the field.
     """
 
     secrets_to_redact: List[str] = field(default_factory=list, metadata=_SECRET)
@@ -165,16 +221,16 @@ class ExecuteCommandsOptions(SafeRepr, _OptionsJson):
     artifacts_dirs: Optional[List[str]] = None
     artifacts_ignore_content: Optional[str] = None
     pre_execution_downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]] = None
-    on_assistant_message: Optional[OnAssistantMessageCallback] = field(default=None, metadata=_NOT_JSON)
-    on_command_output: Optional[OnCommandOutputCallback] = field(default=None, metadata=_NOT_JSON)
-    on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback] = field(default=None, metadata=_NOT_JSON)
+    on_assistant_message: Optional[OnAssistantMessageCallback] = field(default=None, metadata=_NOT_IN_JSON)
+    on_command_output: Optional[OnCommandOutputCallback] = field(default=None, metadata=_NOT_IN_JSON)
+    on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback] = field(default=None, metadata=_NOT_IN_JSON)
     timeout: Optional[float] = None
     idle_timeout: Optional[float] = None
     assistant_callback_timeout: Optional[float] = None
     artifact_upload_callback_timeout: Optional[float] = None
-    logger: Optional[LoggerLike] = field(default=None, metadata=_NOT_JSON)
+    logger: Optional[LoggerLike] = field(default=None, metadata=_NOT_IN_JSON)
     artifacts_dir: Optional[str] = None
-    on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_JSON)
+    on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_IN_JSON)
     end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
     check: bool = True
 
@@ -182,7 +238,12 @@ class ExecuteCommandsOptions(SafeRepr, _OptionsJson):
         self.validate()
 
     def validate(self) -> None:
-        """Raises `TypeError` or `ValueError` for the first field that cannot be, and names it."""
+        """Checks all fields.
+
+        Raises:
+            TypeError: A field has the wrong type. The message names the first such field.
+            ValueError: A field has an invalid value. The message names the first such field.
+        """
         _check_fields(self)
 
 
@@ -193,19 +254,25 @@ _OptionsType = TypeVar("_OptionsType", QueryOptions, ExecuteCommandsOptions)
 def merge_options(
     kind: Type[_OptionsType], options: Optional[_OptionsType], keywords: Dict[str, Any], call: str
 ) -> _OptionsType:
-    """Returns the options of one call: the object's, with the keywords over them.
+    """Returns the options of one call: those of the options object, overridden by the keywords.
+
+    Args:
+        kind: The class of the options.
+        options: The options object; `None` if the call has none.
+        keywords: The call's keywords.
+        call: The name of the called method, for error messages.
 
     Raises:
-        TypeError: `options` is not of `kind`, or a keyword is no option; the message names `call` and the keyword.
-        ValueError: an option has a value that cannot be.
+        TypeError: `options` is not a `kind`, a keyword is not an option, or an option has the wrong type.
+        ValueError: An option has an invalid value.
     """
     for keyword in keywords:
         if keyword not in kind.__dataclass_fields__:
             names = ", ".join(sorted(kind.__dataclass_fields__))
-            raise TypeError(f"{call} got an unknown option {keyword!r}; it takes {names}")
+            raise TypeError(f"{call} got an unknown option {keyword!r}; valid options are {names}")
     if options is not None:
         check.check_type("options", options, kind, f"a {kind.__name__}")
-    # What can change while the call is under way is copied before it is looked at.
+    # Copy what the caller could change during the call, and check the copy.
     for name in _COPIED:
         if name in kind.__dataclass_fields__:
             keywords[name] = _copied(keywords[name] if name in keywords else getattr(options, name, None))
@@ -213,12 +280,12 @@ def merge_options(
 
 
 def copied_command(command: CommandInterface) -> CommandInterface:
-    """Returns a command with an environment that nobody else changes."""
+    """Returns a copy of a command with its own copy of the environment."""
     return dataclasses.replace(command, env=_copied(command.env))
 
 
 def _copied(value: Any) -> Any:
-    """Returns a copy of an environment, or of a list of commands; anything else as it is."""
+    """Returns a copy of an environment or of a list of commands; any other value unchanged."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (list, tuple)):
@@ -235,16 +302,16 @@ def _check_fields(options: Any, *, pairing: bool = True) -> None:
 
 
 def _check_json(kvs: Mapping[str, Any], kind: Type[Any]) -> None:
-    """Checks the fields before dataclasses-json makes them fit: of the string "abc" it makes a list of three."""
+    """Checks the fields before dataclasses-json coerces them: it would turn the string "abc" into a list of three."""
     for name, value in kvs.items():
         if (value is not None or name in _NEVER_NONE) and name in _CHECKS and name in kind.__dataclass_fields__:
-            _CHECKS[name](name, made_of(_ITEMS[name], name, value) if name in _ITEMS else value)
+            _CHECKS[name](name, instances_of(_ITEMS[name], name, value) if name in _ITEMS else value)
 
 
 def _check_logger(name: str, logger: Any) -> None:
     if not all(callable(getattr(logger, method, None)) for method in METHODS):
         kind = type(logger).__name__
-        raise TypeError(f"{name} must be a logging.Logger, or have its methods {', '.join(METHODS)}; {kind} has not")
+        raise TypeError(f"{name} must be a logging.Logger, or have its methods {', '.join(METHODS)}; {kind} does not")
 
 
 def _check_bool(name: str, value: Any) -> None:
@@ -264,7 +331,7 @@ def _check_commands(name: str, commands: List[CommandInterface]) -> None:
 
 
 def check_command(name: str, command: CommandInterface) -> None:
-    """Raises `TypeError` or `ValueError` for the first field of a command that cannot be, and names it."""
+    """Raises `TypeError` or `ValueError` for the first invalid field of a command. The message names it."""
     check.check_text(f"{name}.command", command.command)
     if command.cwd is not None:
         check.check_text(f"{name}.cwd", command.cwd)
@@ -278,7 +345,7 @@ def _check_downloadables(name: str, downloadables: List[RuntimeEnvironmentDownlo
         check.check_text(f"{name}[{index}].working_dir", item.working_dir)
 
 
-#: How each option is checked, of both kinds.
+#: The check of each option, for both classes.
 _CHECKS: Dict[str, Callable[[str, Any], None]] = {
     "system_prompt": check.check_str,
     "model": check.check_text,
@@ -306,7 +373,7 @@ _CHECKS: Dict[str, Callable[[str, Any], None]] = {
     "check": _check_bool,
 }
 
-#: The options that are lists of other dataclasses.
+#: The options that are lists of dataclasses.
 _ITEMS: Dict[str, Type[Any]] = {
     "pre_agent_invocation_commands": CommandInterface,
     "post_agent_invocation_commands": CommandInterface,
@@ -314,7 +381,8 @@ _ITEMS: Dict[str, Type[Any]] = {
     "pre_execution_downloadables": RuntimeEnvironmentDownloadableInterface,
 }
 
-#: The options that hold environments.
+#: The options that contain environments, which each call copies.
 _COPIED = ("agent_env", "pre_agent_invocation_commands", "post_agent_invocation_commands")
 
+#: The options that must not be `None`.
 _NEVER_NONE = frozenset({"secrets_to_redact", "check"})

@@ -1,7 +1,9 @@
-"""The wire codec: JSON text to checked messages, and requests to JSON text (PROTOCOL.md's tables).
+"""The wire codec: turns JSON text into checked messages, and requests into JSON text (PROTOCOL.md's tables).
 
-`dataclasses-json` validates nothing, so messages are checked here field by field; an error names the field. Pure
-functions; no threads run here.
+`parse` turns text into a JSON object, `decode` turns that into a dataclass. `dataclasses-json` validates nothing, so
+`decode` checks every field itself; an error names the field.
+
+Threads: pure functions; each runs in its caller's thread.
 """
 
 import json
@@ -33,10 +35,11 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _scan_json = json.JSONDecoder().raw_decode
 
-#: From what length on a text is worth a look for long strings, in characters; and what a long string is.
+#: From how many characters on a JSON text is searched for long strings.
 _LARGE_TEXT = 16 * 1024
+#: From how many characters on a string, with its quotation marks, counts as long.
 _LONG_STRING = 1024
-#: How many strings such a text may have: with more, they are short on the whole.
+#: How many strings a text may contain to be searched; with more, they are short on average.
 _MAX_STRINGS = 64
 
 _MESSAGE_TYPE = re.compile(r'"message_type"\s*:\s*"(\w{1,40})"')
@@ -46,15 +49,18 @@ END_SESSION: Wire = {"message_type": "end_session_message"}
 
 
 class MalformedMessage(Exception):
-    """A message that is not what its type says; the text names the field and repeats no payload."""
+    """The message does not conform to its type. The text names the field and repeats no payload."""
 
 
 def parse(item: Any) -> Wire:
-    """Returns a message as its JSON object; `item` is its text, or from a custom transport the object itself.
+    """Returns the JSON object of a message.
+
+    Args:
+        item: The message's text; from a custom transport possibly the object itself.
 
     Raises:
-        MalformedMessage: it is not JSON, not an object, nested too deeply, holds too many values for its size, or has
-            no `message_type`.
+        MalformedMessage: The text is not JSON, not an object, nested too deeply, has too many values for its size, or
+            has no `message_type`.
     """
     try:
         if isinstance(item, str):
@@ -74,37 +80,41 @@ def parse(item: Any) -> Wire:
 
 
 def load_json(text: str) -> Any:
-    """Returns the value that a JSON text stands for.
+    """Returns what `json.loads` returns, faster.
 
-    As `json.loads`, it takes NaN and infinities. In long strings of large texts it lets control characters pass, as
-    RFC 8259 §9 allows.
+    A short text goes straight to `json`'s scanner, without the overhead of `json.loads`. In a large text that scanner
+    spends most of its time checking each character of long strings. If the text contains no escapes, a string is
+    whatever stands between two quotation marks, and long ones are cut out instead.
+
+    Like `json.loads`, this accepts NaN and infinities. In long strings of large texts it also accepts control
+    characters, as RFC 8259 §9 allows.
 
     Raises:
-        RecursionError: it is nested too deeply.
-        ValueError: it is not JSON, or has a number that is too long for Python.
+        RecursionError: The text is nested too deeply.
+        ValueError: The text is not JSON, or contains an integer with too many digits for Python.
     """
     if len(text) >= _LARGE_TEXT and "\\" not in text:
         try:
             return _cut_long_strings(text)
         except ValueError:
-            pass  # It is not for this way, or not JSON, which `json` is to say.
+            pass  # Not suitable for this way, or not JSON. In that case `json` reports what is wrong.
     try:
         value, end = _scan_json(text)
         if end == len(text):
             return value
     except ValueError:
-        pass  # It does not begin by a value, but perhaps by white space.
+        pass  # There may be leading white space, which the scanner does not skip.
     return json.loads(text)
 
 
 def _cut_long_strings(text: str) -> Any:
-    """Returns the value of a text that escapes nothing.
+    """Returns the value of a JSON text without escapes.
 
-    Long strings are replaced by `NaN`, which the scanner hands to a function of ours in the order in which they stand.
+    Each long string is replaced by `NaN`. The scanner passes these, in order, to a function that supplies the strings.
 
     Raises:
-        RecursionError: it is nested too deeply.
-        ValueError: it is not JSON, or has too many strings or a NaN of its own.
+        RecursionError: The text is nested too deeply.
+        ValueError: The text is not JSON, has too many strings, or contains a NaN or an infinity itself.
     """
     shortened: List[str] = []
     long_strings: List[str] = []
@@ -112,7 +122,7 @@ def _cut_long_strings(text: str) -> Any:
     start = text.find('"')
     while start >= 0:
         if len(shortened) >= 2 * _MAX_STRINGS:
-            raise ValueError("its strings are short on the whole")
+            raise ValueError("the strings are short on average")
         shortened.append(text[end:start])
         end = text.index('"', start + 1) + 1
         if end - start < _LONG_STRING:
@@ -123,32 +133,32 @@ def _cut_long_strings(text: str) -> Any:
         start = text.find('"', end)
     shortened.append(text[end:])
     if any("N" in between or "I" in between for between in shortened[::2]):
-        raise ValueError("it has a NaN or an infinity of its own")
-    in_turn = iter(long_strings)
-    return json.loads("".join(shortened), parse_constant=lambda _: next(in_turn))
+        raise ValueError("the text contains a NaN or an infinity")
+    remaining = iter(long_strings)
+    return json.loads("".join(shortened), parse_constant=lambda _: next(remaining))
 
 
 def unparsed_type(item: Any) -> str:
-    """Returns the `message_type` that a text seems to have which could not be parsed; `""` where it shows none.
+    """Returns the apparent `message_type` of a text that `parse` has rejected; `""` if there is none.
 
-    A result that JSON's parser gives up on (a number of 10,000 digits, 10,000 brackets) is the end of its request.
+    A result that JSON's parser rejects (a number of 10,000 digits, 10,000 brackets) still ends its request.
     """
     found = _MESSAGE_TYPE.search(item) if isinstance(item, str) else None
     return found.group(1) if found else ""
 
 
 def decode(message: Wire, item: Any = None, halves: Optional[Halves] = None) -> Any:
-    """Returns a parsed message as its dataclass, checked; `None` for a type that is not known.
+    """Returns a parsed message as its dataclass, checked and without surrogates in its texts.
 
-    Its texts hold no half characters; `None` stands as well for output of which nothing is left without them.
+    Returns `None` for an unknown type, and for output that is empty once a half character at its end is kept back.
 
     Args:
-        message: The message.
-        item: What it was parsed from: its text may show that large values have none to look for.
-        halves: Those of earlier chunks of output; `None` where the message stands by itself.
+        message: What `parse` returned.
+        item: What `parse` was given. If it is text, it may show that large values need no search for surrogates.
+        halves: The half characters at the ends of earlier output; `None` decodes the message by itself.
 
     Raises:
-        MalformedMessage: a field is missing or of the wrong type.
+        MalformedMessage: A field is missing or has the wrong type.
     """
     decoder = _DECODERS.get(message["message_type"])
     return None if decoder is None else decoder(message, item, halves)
@@ -174,7 +184,7 @@ def _string(message: Wire, name: str, where: str = "") -> str:
 def _metadata(message: Wire) -> Optional[Dict[str, Any]]:
     if message.get("metadata") is None:
         return None
-    # Looked at as they are: they are small, and the text that they stand in may not be.
+    # Search the metadata, not the message's text: metadata are small, the text may be large.
     metadata: Dict[str, Any] = mended_value(_field(message, "metadata", dict, "an object"))
     return metadata
 
@@ -250,7 +260,7 @@ def _command_results(message: Wire, *_: Any) -> CommandExecutionResultMessageInt
 
 
 def _error(message: Wire, *_: Any) -> ErrorMessageInterface:
-    # What went wrong matters more than metadata that make no sense.
+    # Do not reject the message for invalid metadata: the error itself matters more.
     metadata = _metadata(message) if isinstance(message.get("metadata"), dict) else None
     return ErrorMessageInterface("error_message", _string(message, "error"), metadata)
 
@@ -272,7 +282,7 @@ _DECODERS: Dict[str, Callable[[Wire, Any, Optional[Halves]], Any]] = {
 
 
 def encode(message: Wire) -> bytes:
-    """Returns a message as UTF-8 JSON text; a lone surrogate, which UTF-8 cannot hold, goes out as its JSON escape."""
+    """Returns a message as JSON text in UTF-8. Lone surrogates, which UTF-8 cannot encode, become JSON escapes."""
     try:
         return _encode(message).encode("utf-8")
     except UnicodeEncodeError:
@@ -280,7 +290,7 @@ def encode(message: Wire) -> bytes:
 
 
 def encode_query(prompt: str, system_prompt: str, model: str, options: QueryOptions) -> Wire:
-    """Returns the `invocation_message` of a query; unset fields are left out."""
+    """Returns the `invocation_message` of a query, without fields that are not set."""
     message: Wire = {
         "message_type": "invocation_message",
         "system_prompt": system_prompt,
@@ -296,7 +306,7 @@ def encode_query(prompt: str, system_prompt: str, model: str, options: QueryOpti
 
 
 def encode_commands(commands: Sequence[CommandInterface], options: ExecuteCommandsOptions) -> Wire:
-    """Returns the `command_execution_message` of a call; unset fields are left out."""
+    """Returns the `command_execution_message` of a call, without fields that are not set."""
     message: Wire = {
         "message_type": "command_execution_message",
         "commands": _commands(commands),
@@ -306,7 +316,7 @@ def encode_commands(commands: Sequence[CommandInterface], options: ExecuteComman
 
 
 def encode_barrier(secrets_to_redact: Sequence[str]) -> Wire:
-    """Returns the empty request that an idle runtime answers and a busy one refuses (PROTOCOL.md, "A sure barrier")."""
+    """Returns the empty request that an idle runtime answers and a busy one rejects (PROTOCOL.md, "A sure barrier")."""
     return {
         "message_type": "command_execution_message",
         "commands": [],
@@ -317,7 +327,7 @@ def encode_barrier(secrets_to_redact: Sequence[str]) -> Wire:
 def encode_artifact_response(
     request: ArtifactUploadRequestMessageInterface, presigned_url: str, content_type: str
 ) -> Wire:
-    """Returns the answer to an upload request."""
+    """Returns the `artifact_upload_response_message` that answers an upload request."""
     filename, filepath = announced_as(request)
     return {
         "message_type": "artifact_upload_response_message",

@@ -1,8 +1,10 @@
-"""`to_dict`, `from_dict`, `to_json` and `from_json` for the dataclasses that users hold, by dataclasses-json.
+"""JSON for the public dataclasses: `to_dict`, `from_dict`, `to_json` and `from_json`, by means of dataclasses-json.
 
-dataclasses-json is imported by the first call, not with the package: it takes longer to import than all the rest, and
-most programs never turn an option or a result into JSON themselves. The wire has a codec of its own (`_codec.py`),
-because `from_dict` validates nothing. No threads run here.
+dataclasses-json is imported on the first call, not with the package: importing it takes longer than importing the whole
+client, and most programs never convert an option or a result to JSON. Messages on the wire have their own codec
+(`codec.py`), because `from_dict` validates nothing.
+
+Threads: nothing is shared; each function runs in its caller's thread.
 """
 
 import dataclasses
@@ -19,7 +21,7 @@ def json_field(
     decoder: Optional[Callable[[Any], Any]] = None,
     exclude: bool = False,
 ) -> Dict[str, Any]:
-    """Returns field metadata as `dataclasses_json.config` does, without importing it."""
+    """Returns the field metadata that `dataclasses_json.config` would return, without importing it."""
     config: Dict[str, Any] = {}
     if encoder is not None:
         config["encoder"] = encoder
@@ -35,72 +37,101 @@ def _always(_: Any) -> bool:
 
 
 def env_field() -> Dict[str, Any]:
-    """Returns field metadata for an environment: any mapping in memory, an object in JSON, its values secret."""
+    """Returns the field metadata of an environment: any mapping in Python, an object in JSON, with secret values."""
     return {"secret": "values", **json_field(encoder=_plain, decoder=_plain)}
 
 
 def _plain(value: Any) -> Any:
-    """Returns a mapping as a dict, which can be pickled and is JSON, as `os.environ` is not."""
+    """Returns a mapping as a dict: others, such as `os.environ`, can be neither pickled nor converted to JSON."""
     return dict(value) if isinstance(value, Mapping) and type(value) is not dict else value
 
 
 class JsonMixin:
-    """JSON for a dataclass; the four methods are those of dataclasses-json's `DataClassJsonMixin`."""
+    """Converts a dataclass to and from JSON, with the four methods of dataclasses-json's `DataClassJsonMixin`."""
 
     def __getstate__(self) -> Dict[str, Any]:
         return {name: _plain(value) for name, value in vars(self).items()}
 
     def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
-        """Returns the fields as a dict of JSON values (with `encode_json`, ready for a plain `json.dumps`)."""
+        """Returns the fields as a dict.
+
+        Args:
+            encode_json: Whether to convert values that JSON lacks as well, so that `json.dumps` accepts the dict.
+                Default: `False`.
+        """
         return dict(_mixin().to_dict(self, encode_json=encode_json))
 
     @classmethod
     def from_dict(cls: Type[_T], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _T:
-        """Returns an instance made from what `to_dict` returned.
+        """Returns an instance with the fields that `to_dict` returned.
+
+        Args:
+            kvs: The fields by name. Unknown names are ignored.
+            infer_missing: Whether a missing field becomes `None` if it has no default. Default: `False`.
 
         Raises:
-            KeyError: a required field is missing.
-            TypeError: a field has the wrong type (options check their fields).
-            ValueError: a field has a value that is not allowed (options check their fields).
+            KeyError: A required field is missing.
+            TypeError: A field has the wrong type. Only options check this.
+            ValueError: A field has an invalid value. Only options check this.
         """
-        made: _T = _mixin().from_dict.__func__(cls, kvs, infer_missing=infer_missing)
-        return made
+        instance: _T = _mixin().from_dict.__func__(cls, kvs, infer_missing=infer_missing)
+        return instance
 
     def to_json(self, **dumps: Any) -> str:
-        """Returns the fields as JSON text; keyword arguments are those of `json.dumps`."""
+        """Returns the fields as JSON text.
+
+        Args:
+            **dumps: Keyword arguments for `json.dumps`.
+        """
         text: str = _mixin().to_json(self, **dumps)
         return text
 
     @classmethod
     def from_json(cls: Type[_T], text: Union[str, bytes, bytearray], *, infer_missing: bool = False) -> _T:
-        """Returns an instance made from what `to_json` returned; raises as `from_dict`, or `ValueError` for no JSON."""
-        made: _T = _mixin().from_json.__func__(cls, text, infer_missing=infer_missing)
-        return made
+        """Returns an instance with the fields that `to_json` returned.
+
+        Args:
+            text: The JSON text.
+            infer_missing: Whether a missing field becomes `None` if it has no default. Default: `False`.
+
+        Raises:
+            KeyError: A required field is missing.
+            TypeError: A field has the wrong type. Only options check this.
+            ValueError: The text is not JSON, or a field has an invalid value. Only options check values.
+        """
+        instance: _T = _mixin().from_json.__func__(cls, text, infer_missing=infer_missing)
+        return instance
 
 
-def made_of(kind: Type[_T], name: str, items: Any) -> List[_T]:
-    """Returns what a list in JSON stands for, its values as they are: dataclasses-json would make them fit.
+def instances_of(kind: Type[_T], name: str, items: Any) -> List[_T]:
+    """Returns the instances of `kind` that a list in JSON describes, so that their values can be checked.
 
-    What lacks a required field is left out, as dataclasses-json says so itself.
+    Unlike dataclasses-json, this does not coerce values. It skips items that lack a required field, which
+    dataclasses-json reports itself.
+
+    Args:
+        kind: A dataclass.
+        name: The name of the list, for error messages.
+        items: The list. Items that already are instances of `kind` are used as they are.
 
     Raises:
-        TypeError: it is no list, or something in it is no object; the message names it.
+        TypeError: `items` is not a list, or an item is not an object. The message names it.
     """
     check_type(name, items, (list, tuple), f"a list of {kind.__name__}")
-    made: List[_T] = []
+    instances: List[_T] = []
     for index, item in enumerate(items):
         if isinstance(item, kind):
-            made.append(item)
+            instances.append(item)
             continue
         check_type(f"{name}[{index}]", item, Mapping, f"the fields of a {kind.__name__}")
-        fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # it is one
+        fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
         if all(field.name in item or field.default is not dataclasses.MISSING for field in fields.values()):
-            made.append(kind(**{each: value for each, value in item.items() if each in fields}))
-    return made
+            instances.append(kind(**{each: value for each, value in item.items() if each in fields}))
+    return instances
 
 
 def _mixin() -> Any:
-    # Not as the type that it is: its methods ask for instances of it, but take any dataclass.
+    # Typed as Any: its methods declare `self` as an instance of the mixin, but accept any dataclass.
     from dataclasses_json import DataClassJsonMixin
 
     return DataClassJsonMixin

@@ -1,7 +1,9 @@
-"""Keeping secrets out of logs, reprs and exception texts.
+"""Masks secrets in text: what is a secret, and how log records, reprs and exception texts hide it.
 
-Pure functions; no threads run here. Secrets are the values of `secrets_to_redact`, of environment variables handed to
-agent or commands, of headers, and what URLs hold (`urls.py`).
+Secrets are the values of `secrets_to_redact`, of the environment variables passed to the agent or to commands, of HTTP
+headers, and parts of URLs (`urls.py`).
+
+Threads: pure functions; each runs in its caller's thread.
 """
 
 import json
@@ -10,23 +12,24 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, 
 
 MASK = "[REDACTED]"
 
-#: Values of environment variables and headers that are shorter than this ("1", "on", "dev") are words, not secrets:
-#: masking them would only garble text.
-MIN_ENV_SECRET_LENGTH = 4
+#: Values of environment variables, headers and query strings with fewer characters than this ("1", "on", "dev") are
+#: words, not secrets: masking them would only garble text.
+MIN_SECRET_LENGTH = 4
 
-#: What programs print for terminals: colours and the like, which may stand in the middle of a secret.
+#: Terminal escape sequences, such as colours. Programs may print them in the middle of a secret.
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")
 
 
 def env_secrets(*environments: Optional[Mapping[str, str]]) -> List[str]:
     """Returns the values of the given environments that are long enough to be a secret."""
-    return [value for env in environments if env for value in env.values() if len(value) >= MIN_ENV_SECRET_LENGTH]
+    return [value for env in environments if env for value in env.values() if len(value) >= MIN_SECRET_LENGTH]
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Returns `text` with every place where a secret stands masked; places that overlap are masked as one.
+    """Returns `text` with every secret masked; overlapping secrets are masked as one.
 
-    Where a secret has colours in it, which would come off where the text is shown, the text loses all of its colours.
+    If a secret is interrupted by escape sequences, which a viewer may strip, all escape sequences are removed from the
+    text.
     """
     secrets = {secret for secret in secrets if secret}
     masked = _scrub(text, secrets)
@@ -38,25 +41,25 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 
 def _scrub(text: str, secrets: Set[str]) -> str:
-    places: List[Tuple[int, int]] = []
+    found: List[Tuple[int, int]] = []
     for secret in secrets:
         start = text.find(secret)
         while start >= 0:
-            places.append((start, start + len(secret)))
+            found.append((start, start + len(secret)))
             start = text.find(secret, start + 1)
-    masked = []
-    at = 0
-    for start, end in sorted(places):
-        if start >= at:
-            masked += [text[at:start], MASK]
-        at = max(at, end)
-    return "".join(masked) + text[at:] if masked else text
+    pieces = []
+    position = 0
+    for start, end in sorted(found):
+        if start >= position:
+            pieces += [text[position:start], MASK]
+        position = max(position, end)
+    return "".join(pieces) + text[position:] if pieces else text
 
 
 def redacted_forms(text: str, secrets: Sequence[str]) -> Set[str]:
-    """Returns what a runtime may make of a text in which it masks secrets, and the text itself.
+    """Returns the forms in which a runtime that masks secrets may send a text, the text itself included.
 
-    Runtimes differ in how they do it: in one pass, or secret by secret, in the given order or the longest first.
+    Runtimes differ: they mask in one pass or secret by secret, and in the given order or longest first.
     """
     texts = {text}
     if secrets:
@@ -70,35 +73,35 @@ def redacted_forms(text: str, secrets: Sequence[str]) -> Set[str]:
 
 
 def in_any_form(secrets: Iterable[str]) -> List[str]:
-    """Returns secrets also as they look inside the `repr`, and the JSON, of a longer string."""
+    """Returns the secrets, each also as it appears in the `repr` and in the JSON of a string that contains it."""
     plain = list(secrets)
     return plain + [form for secret in plain for form in (repr(secret)[1:-1], json.dumps(secret)[1:-1])]
 
 
 def scrub_value(value: Any, secrets: Iterable[str]) -> Any:
-    """Returns a copy of a JSON value, however deep, with every secret masked in every string and key of it."""
+    """Returns a copy of a JSON value of any depth with every secret masked, in strings and in keys."""
     secrets = list(secrets)
     masked: List[Any] = [None]
-    # Not recursive: what could be parsed must not fail here for its depth.
-    waiting: List[Tuple[Any, Any, Any]] = [(masked, 0, value)]
-    while waiting:
-        into, key, item = waiting.pop()
+    # Not recursive, so that any value that could be parsed can also be masked.
+    pending: List[Tuple[Any, Any, Any]] = [(masked, 0, value)]
+    while pending:
+        into, key, item = pending.pop()
         if isinstance(item, str):
             into[key] = scrub(item, secrets)
         elif isinstance(item, dict):
             names = {name: scrub(name, secrets) if isinstance(name, str) else name for name in item}
             into[key] = dict.fromkeys(names.values())
-            waiting += [(into[key], names[name], inner) for name, inner in item.items()]
+            pending += [(into[key], names[name], inner) for name, inner in item.items()]
         elif isinstance(item, (list, tuple)):
             into[key] = [None] * len(item)
-            waiting += [(into[key], index, inner) for index, inner in enumerate(item)]
+            pending += [(into[key], index, inner) for index, inner in enumerate(item)]
         else:
             into[key] = item
     return masked[0]
 
 
 def header_secrets(headers: Dict[str, str]) -> List[str]:
-    """Returns the values of headers, and the words in them ("Bearer …", "sid=…"), that are long enough to be secret."""
+    """Returns the values of headers, and the words in them ("Bearer …", "sid=…"), that are long enough for a secret."""
     values = list(headers.values())
     words = [part for value in values for part in re.split(r"[\s;,=]+", value)]
-    return [secret for secret in values + words if len(secret) >= MIN_ENV_SECRET_LENGTH]
+    return [secret for secret in values + words if len(secret) >= MIN_SECRET_LENGTH]

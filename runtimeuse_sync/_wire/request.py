@@ -1,4 +1,7 @@
-"""From what a user calls to a request ready to be sent: defaults, merging, checks. No threads run here."""
+"""Turns the arguments of a call into a request ready to be sent: checks them, merges options, fills in defaults.
+
+Threads: pure functions; each runs in its caller's thread.
+"""
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -7,19 +10,19 @@ from ..options import ExecuteCommandsOptions, Options, QueryOptions, check_comma
 from . import codec
 from . import validation as check
 
-#: The longest message that runtimes accept, in bytes (PROTOCOL.md, "Frame level").
+#: The largest message that runtimes accept, in bytes (PROTOCOL.md, "Frame level").
 MAX_REQUEST_SIZE = 100 * 1024 * 1024
 
-#: How many bytes of output the client keeps per command and stream by default.
+#: How many bytes of output the client keeps of each command and stream, and of the agent's messages, by default.
 DEFAULT_KEEP_OUTPUT = 1024 * 1024
 
 
 class RequestedCommands(NamedTuple):
-    """The commands that the runtime was asked to run.
+    """The commands that the runtime is asked to run.
 
     Attributes:
-        commands: Their texts, in order; a query's pre-agent commands, then its post-agent ones.
-        before_agent: How many are to run before the agent; `None` where there is no agent.
+        commands: Their texts, in order: for a query, its pre-agent commands and then its post-agent commands.
+        before_agent: How many of them run before the agent; `None` for a request without an agent.
         secrets: What the runtime masks in them.
     """
 
@@ -36,11 +39,11 @@ class Request(NamedTuple):
 
     Attributes:
         kind: "query" or "command execution".
-        payload: The message, as it goes out.
-        result_type: The `message_type` of the result that ends it.
-        options: The call's options, complete.
-        secrets: What must not appear in an exception's text.
-        commands: The commands that are to run.
+        payload: The encoded message.
+        result_type: The `message_type` of the result that ends the request.
+        options: The call's options, keywords included.
+        secrets: Strings that must not appear in an exception's text.
+        commands: The commands to run.
     """
 
     kind: str
@@ -55,7 +58,17 @@ class Request(NamedTuple):
 
 
 class Defaults:
-    """What a client fills in where a call says nothing."""
+    """The client's defaults, for what a call does not set. Checked when created.
+
+    Args:
+        model: The model for queries that set none.
+        system_prompt: The system prompt for queries that set none.
+        keep_output: How many bytes of output to keep of each command and stream, and of the agent's messages.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has an invalid value.
+    """
 
     def __init__(
         self, model: Optional[str], system_prompt: Optional[str], keep_output: int = DEFAULT_KEEP_OUTPUT
@@ -64,7 +77,7 @@ class Defaults:
             check.check_text("model", model)
         if system_prompt is not None:
             check.check_str("system_prompt", system_prompt)
-        check.check_size("keep_output", keep_output, none_at_all=True)
+        check.check_size("keep_output", keep_output, allow_zero=True)
         self.keep_output = keep_output
         self.model = model
         self.system_prompt = system_prompt
@@ -75,9 +88,16 @@ def query_request(
 ) -> Request:
     """Returns the request of a query.
 
+    Args:
+        prompt: The user prompt.
+        options: The options object; `None` if the call has none.
+        keywords: The call's keywords, which take precedence over `options`.
+        defaults: The client's defaults.
+        call: The name of the called method, for error messages.
+
     Raises:
-        TypeError: an argument has the wrong type, or a keyword is no option.
-        ValueError: an argument has a value that cannot be, or no model is known.
+        TypeError: An argument has the wrong type, or a keyword is not an option.
+        ValueError: An argument has an invalid value, no model is set, or the request is too large.
     """
     check.check_text("prompt", prompt)
     merged = merge_options(QueryOptions, options, keywords, call)
@@ -98,7 +118,18 @@ def commands_request(
     keywords: Dict[str, Any],
     call: str,
 ) -> Request:
-    """Returns the request to execute commands; raises as `query_request`."""
+    """Returns the request to execute commands.
+
+    Args:
+        commands: The commands; a str is a command without working directory and environment.
+        options: The options object; `None` if the call has none.
+        keywords: The call's keywords, which take precedence over `options`.
+        call: The name of the called method, for error messages.
+
+    Raises:
+        TypeError: An argument has the wrong type, or a keyword is not an option.
+        ValueError: An argument has an invalid value, there are no commands, or the request is too large.
+    """
     checked = _checked_commands(commands)
     merged = merge_options(ExecuteCommandsOptions, options, keywords, call)
     secrets = merged.secret_values()
@@ -131,5 +162,5 @@ def _checked_commands(commands: Sequence[Union[str, CommandInterface]]) -> List[
 def _encode(message: codec.Wire) -> bytes:
     payload = codec.encode(message)
     if len(payload) > MAX_REQUEST_SIZE:
-        raise ValueError(f"the request has {len(payload)} bytes; a runtime accepts {MAX_REQUEST_SIZE} at most")
+        raise ValueError(f"the request has {len(payload)} bytes; runtimes accept at most {MAX_REQUEST_SIZE}")
     return payload

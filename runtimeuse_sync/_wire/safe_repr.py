@@ -1,6 +1,6 @@
-"""The `repr` of dataclasses that may carry secrets.
+"""A `repr` without secrets, for dataclasses that carry some.
 
-One mixin; no threads run here.
+Threads: a mixin without locks; it runs in its caller's thread.
 """
 
 import dataclasses
@@ -9,33 +9,35 @@ from typing import Any, Dict, List, Mapping, Optional, Type
 from .redaction import MASK, env_secrets, scrub
 from .urls import mask_url, url_secrets
 
-_known_kinds: Dict[type, Dict[str, Optional[str]]] = {}
+#: For each dataclass seen so far: its fields, each with the `secret` entry of its metadata.
+_secret_fields: Dict[type, Dict[str, Optional[str]]] = {}
 
 
-def _kinds_of_secret(kind: Type[Any]) -> Dict[str, Optional[str]]:
-    """Returns the fields of a dataclass, each with what its metadata say of secrets."""
-    kinds = _known_kinds.get(kind)
-    if kinds is None:
-        kinds = {field.name: field.metadata.get("secret") for field in dataclasses.fields(kind)}
-        _known_kinds[kind] = kinds
-    return kinds
+def _fields_of(kind: Type[Any]) -> Dict[str, Optional[str]]:
+    """Returns the fields of a dataclass, each with the `secret` entry of its metadata."""
+    fields = _secret_fields.get(kind)
+    if fields is None:
+        fields = {field.name: field.metadata.get("secret") for field in dataclasses.fields(kind)}
+        _secret_fields[kind] = fields
+    return fields
 
 
 class SafeRepr:
-    """Gives a dataclass a `repr` that shows what is set, and no secret.
+    """Gives a dataclass a `repr` that shows the fields that are set, without secrets.
 
-    A field's metadata says how: `{"secret": "values"}` masks the values of a list or dict, `{"secret": "url"}` masks
-    user and query string. The masked values are then masked wherever else they stand in the text.
+    A field's metadata declares its secrets: `{"secret": "values"}` means the values of a list or mapping,
+    `{"secret": "url"}` the user, password and query string of a URL. Secrets are also masked wherever else they occur
+    in the `repr`.
     """
 
     def secret_values(self) -> List[str]:
-        """Returns the secrets that this object carries, its nested objects' included."""
+        """Returns the secrets of this object and of the objects nested in it."""
         found: List[str] = []
-        kinds = _kinds_of_secret(type(self))
+        fields = _fields_of(type(self))
         for name, value in vars(self).items():
-            if not value or name not in kinds:
+            if not value or name not in fields:
                 continue
-            secret = kinds[name]
+            secret = fields[name]
             if secret == "values":
                 if isinstance(value, Mapping):
                     found += env_secrets({str(k): v for k, v in value.items() if isinstance(v, str)})
@@ -49,7 +51,7 @@ class SafeRepr:
         return found
 
     def __repr__(self) -> str:
-        # Also as they look inside the repr of a longer string.
+        # Inside the repr of a longer string, a secret is escaped.
         secrets = self.secret_values()
         secrets += [repr(secret)[1:-1] for secret in secrets]
         shown = []
@@ -59,13 +61,13 @@ class SafeRepr:
             if value is None or value == [] or not field.repr:
                 continue
             if isinstance(value, str) and "secret" not in field.metadata:
-                # Before `repr`, which may escape a quote in the secret.
+                # Mask before `repr`, which may escape a quote in the secret.
                 value = scrub(value, secrets)
-            shown.append(f"{field.name}={scrub(_masked(value, field.metadata.get('secret')), secrets)}")
+            shown.append(f"{field.name}={scrub(_masked_repr(value, field.metadata.get('secret')), secrets)}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def _masked(value: Any, secret: Optional[str]) -> str:
+def _masked_repr(value: Any, secret: Optional[str]) -> str:
     if secret == "values":
         if isinstance(value, Mapping):
             return repr(dict.fromkeys(value, MASK))

@@ -1,8 +1,11 @@
-"""Half characters: what JSON text can write as an escape, D83D for one, and what no text can hold that is printed.
+"""Repairs lone surrogates: half characters, which JSON text can escape (D83D, for one) but UTF-8 cannot encode.
 
-Runtimes send them where they cut a text in the middle of a character outside the basic plane. Two halves that stand
-side by side are the character; a half that stays alone becomes U+FFFD, as in every decoder. Nearly all texts are ASCII,
-which costs a look at a flag. Pure functions, and a bit of state for one request; no threads run here.
+A runtime sends them when it cuts a text inside a character beyond U+FFFF. Two adjacent halves are joined to their
+character; a half that stays alone becomes U+FFFD, as in any decoder. Nearly all texts are ASCII, which is a flag of a
+str, so that the check costs next to nothing.
+
+Threads: pure functions, which run in their caller's thread. A `Halves` belongs to one request and is used only by the
+thread that reads its messages.
 """
 
 import re
@@ -10,18 +13,18 @@ from typing import Any, Dict, List, Tuple
 
 from ..messages import CommandOutputMessageInterface
 
-#: What a lone half becomes.
+#: Replaces a lone surrogate.
 REPLACEMENT = "\ufffd"
 
-#: How many characters are looked at in one go: the look makes a copy of them.
+#: How many characters to check at once: the check encodes, and so copies, them.
 _SLICE = 1 << 20
 
-#: How JSON text writes a half; also one of a pair, and after an escaped backslash something else.
-_ESCAPED = re.compile(r"\\u[dD]")
+#: How JSON text escapes a surrogate. Also matches one of a proper pair, and text after an escaped backslash.
+_ESCAPED_HALF = re.compile(r"\\u[dD]")
 
 
 def mended(text: str) -> str:
-    """Returns a text without half characters: pairs are joined, others replaced."""
+    """Returns a text without surrogates: pairs are joined, lone ones replaced by U+FFFD."""
     if text.isascii() or not _has_half(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -37,56 +40,56 @@ def _has_half(text: str) -> bool:
 
 
 def may_have_half(json_text: str) -> bool:
-    """Returns whether strings of a JSON text may have half characters."""
-    if "\\" in json_text and _ESCAPED.search(json_text) is not None:
+    """Returns whether a string in a JSON text may contain a surrogate. False positives are possible."""
+    if "\\" in json_text and _ESCAPED_HALF.search(json_text) is not None:
         return True
     return not json_text.isascii() and _has_half(json_text)
 
 
 def mended_value(value: Any) -> Any:
-    """Returns a JSON value, however deep, without half characters in its strings and keys; itself if it has none."""
+    """Returns a JSON value of any depth without surrogates in strings and keys; the value itself if it has none."""
     if not _any_half(value):
         return value
-    mended_one: List[Any] = [None]
-    # Not recursive: what could be parsed must not fail here for its depth.
-    waiting: List[Tuple[Any, Any, Any]] = [(mended_one, 0, value)]
-    while waiting:
-        into, key, item = waiting.pop()
+    root: List[Any] = [None]
+    # Not recursive, so that any value that could be parsed can also be mended.
+    pending: List[Tuple[Any, Any, Any]] = [(root, 0, value)]
+    while pending:
+        into, key, item = pending.pop()
         if isinstance(item, str):
             into[key] = mended(item)
         elif isinstance(item, dict):
             names = {name: mended(name) if isinstance(name, str) else name for name in item}
             into[key] = dict.fromkeys(names.values())
-            # In order: of two names that have become one, the last counts, as JSON has it.
-            waiting += [(into[key], names[name], inner) for name, inner in reversed(list(item.items()))]
+            # Reversed, as items are popped from the end: of two keys that became equal the last one wins, as in JSON.
+            pending += [(into[key], names[name], inner) for name, inner in reversed(list(item.items()))]
         elif isinstance(item, list):
             into[key] = [None] * len(item)
-            waiting += [(into[key], index, inner) for index, inner in enumerate(item)]
+            pending += [(into[key], index, inner) for index, inner in enumerate(item)]
         else:
             into[key] = item
-    return mended_one[0]
+    return root[0]
 
 
 def _any_half(value: Any) -> bool:
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    pending = [value]
+    while pending:
+        item = pending.pop()
         if isinstance(item, str):
             if mended(item) is not item:
                 return True
         elif isinstance(item, dict):
-            waiting += item
-            waiting += item.values()
+            pending += item
+            pending += item.values()
         elif isinstance(item, list):
-            waiting += item
+            pending += item
     return False
 
 
 class Halves:
-    """The halves at the ends of a request's chunks of output, each kept until the next chunk of its stream comes.
+    """The halves at the ends of a request's output chunks, each kept until the next chunk of its stream arrives.
 
     Attributes:
-        kept: By stream and command.
+        kept: The halves, by stream and command.
     """
 
     __slots__ = ("kept",)
@@ -95,7 +98,7 @@ class Halves:
         self.kept: Dict[Tuple[str, str], str] = {}
 
     def join(self, stream: str, command: str, text: str) -> str:
-        """Returns a chunk, what was kept put before it; keeps a half at its end."""
+        """Returns a chunk preceded by the half that its stream kept; keeps a half at the chunk's end."""
         text = self.kept.pop((stream, command), "") + text
         if "\ud800" <= text[-1:] <= "\udbff":
             self.kept[stream, command] = text[-1]
@@ -103,7 +106,7 @@ class Halves:
         return mended(text)
 
     def rest(self) -> CommandOutputMessageInterface:
-        """Returns a chunk for one of the halves, which has stayed alone and is not kept any more."""
+        """Takes one of the kept halves, which stayed alone, and returns a chunk with its replacement."""
         (stream, command), _ = self.kept.popitem()
         return CommandOutputMessageInterface(
             "command_output_message", "stdout" if stream == "stdout" else "stderr", REPLACEMENT, command

@@ -1,7 +1,9 @@
-"""Hosts and URLs: how they are written, and which parts of a URL may be secret.
+"""Hosts and URLs: how to write them, and which parts of a URL may be secret.
 
-Pure functions; no threads run here. Of a WebSocket URL all but scheme, host and port may be secret; of a presigned URL,
-user and query string.
+In a WebSocket URL everything except scheme, host and port may be secret; in a presigned URL, the user, the password and
+the query string.
+
+Threads: pure functions; each runs in its caller's thread.
 """
 
 import ipaddress
@@ -9,21 +11,22 @@ import re
 from typing import List, Set
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-from .redaction import MASK, MIN_ENV_SECRET_LENGTH
+from .redaction import MASK, MIN_SECRET_LENGTH
 
-#: The schemes of proxies. `socks://` is what desktops put into the environment for one of version 5.
+#: The supported schemes of proxy URLs. Desktops put `socks://` into the environment and mean SOCKS version 5.
 PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h", "socks")
 
-#: Segments of a URL's path that are shorter than this are words, not secrets.
-MIN_PATH_TOKEN = 8
+#: Segments of a URL's path that have fewer characters than this are words, not secrets.
+MIN_PATH_SECRET_LENGTH = 8
 
 _HEADER = "host|range|content-(disposition|encoding|language|length|md5|type)|x-amz-(acl|content-sha256|date)"
 _HTTP_DATE = r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?Z)?"
 _MEDIA_TYPE = "application/(gzip|json|octet-stream|pdf|xml|zip)|image/(gif|jpeg|png)|text/(csv|html|markdown|plain|xml)"
 
-#: What presigned URLs of S3, Google and Azure hold besides their secrets, by the parameter's name: words and numbers
-#: that stand in many a text, `localhost` for one. Only what is exactly of this form is left unmasked.
-_HARMLESS = {
+#: The public parameters of presigned URLs (S3, Google, Azure), by lower-case name, with the pattern of their values.
+#: Such values (`host`, `3600`) are common in ordinary text, so masking them would garble it. A value stays unmasked
+#: only if it matches its pattern exactly.
+_PUBLIC_PARAMETERS = {
     "x-amz-algorithm": "AWS4-(HMAC|ECDSA-P256)-SHA256",
     "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
     "x-amz-date": r"\d{8}T\d{6}Z",
@@ -45,7 +48,7 @@ _HARMLESS = {
 
 
 def url_origin(url: str) -> str:
-    """Returns scheme, host and port of a URL: the only parts of a WebSocket URL that are never secret."""
+    """Returns scheme, host and port of a URL, the only parts of a WebSocket URL that are never secret."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -55,53 +58,8 @@ def url_origin(url: str) -> str:
     return f"{parts.scheme}://{bracketed(host)}{port}"
 
 
-def url_secrets(url: str) -> List[str]:
-    """Returns the parts of a URL that may be secret: its query string and the values in it, user and password.
-
-    The names of parameters are none: `token` stands in many a text that has nothing to do with the URL.
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return [url]
-    found = [part for part in (parts.query, parts.username, parts.password) if part]
-    found += [unquote(part) for part in (parts.username, parts.password) if part]
-    return found + [value for value in _query_values(parts.query) if len(value) >= MIN_ENV_SECRET_LENGTH]
-
-
-def _query_values(query: str) -> Set[str]:
-    """Returns the values of a query string that may be secret, each as it stands there and decoded."""
-    values: Set[str] = set()
-    for parameter in query.split("&"):
-        if _is_harmless(parameter):
-            continue
-        # A few servers take semicolons for separators, too.
-        for piece in {parameter, *parameter.split(";")}:
-            # What seems to be a name without a value may be a token by itself, in base64 with its padding.
-            value = piece.partition("=")[2] if piece.rstrip("=").count("=") else piece
-            # Also without the padding of base64, and the parts of what has a parameter inside it.
-            for form in (value, value.rstrip("="), *value.split("=")):
-                values |= {form, unquote(form), unquote_plus(form)}
-    return values
-
-
-def _is_harmless(parameter: str) -> bool:
-    name, _, value = parameter.partition("=")
-    form = _HARMLESS.get(unquote(name).lower())
-    return form is not None and re.fullmatch(form, unquote(value), re.ASCII) is not None
-
-
-def path_secrets(url: str) -> List[str]:
-    """Returns the parts of a URL's path that are long enough to be a token."""
-    try:
-        path = urlsplit(url).path
-    except ValueError:
-        return []
-    return [part for segment in path.split("/") for part in (segment, unquote(segment)) if len(part) >= MIN_PATH_TOKEN]
-
-
 def mask_url(url: str) -> str:
-    """Returns a presigned or download URL without user, query string and fragment."""
+    """Returns a presigned or download URL without user, password, query string and fragment."""
     try:
         path = urlsplit(url).path
     except ValueError:
@@ -110,21 +68,67 @@ def mask_url(url: str) -> str:
     return masked if masked == url else masked + "?" + MASK
 
 
-def host_in_url(host: str) -> str:
-    """Returns what stands in a URL for a server on this machine that listens on `host`: an IPv6 address in brackets.
+def url_secrets(url: str) -> List[str]:
+    """Returns the secrets of a URL: its query string, the values in it, its user and its password.
 
-    What listens on all addresses is reached by loopback, too.
+    The names of parameters are not secret: a word like `token` also occurs in text unrelated to the URL.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return [url]
+    found = [part for part in (parts.query, parts.username, parts.password) if part]
+    found += [unquote(part) for part in (parts.username, parts.password) if part]
+    return found + [value for value in _query_secrets(parts.query) if len(value) >= MIN_SECRET_LENGTH]
+
+
+def _query_secrets(query: str) -> Set[str]:
+    """Returns the values of a query string that may be secret, each as written and decoded."""
+    values: Set[str] = set()
+    for parameter in query.split("&"):
+        if _is_public(parameter):
+            continue
+        # Some servers also accept semicolons as separators.
+        for piece in {parameter, *parameter.split(";")}:
+            # A name without a value may be a token itself: base64 with its padding.
+            value = piece.partition("=")[2] if piece.rstrip("=").count("=") else piece
+            # Also without base64 padding, and split where the value contains a parameter itself.
+            for form in (value, value.rstrip("="), *value.split("=")):
+                values |= {form, unquote(form), unquote_plus(form)}
+    return values
+
+
+def _is_public(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    pattern = _PUBLIC_PARAMETERS.get(unquote(name).lower())
+    return pattern is not None and re.fullmatch(pattern, unquote(value), re.ASCII) is not None
+
+
+def path_secrets(url: str) -> List[str]:
+    """Returns the segments of a URL's path that are long enough to be a token, each as written and decoded."""
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return []
+    parts = [part for segment in path.split("/") for part in (segment, unquote(segment))]
+    return [part for part in parts if len(part) >= MIN_PATH_SECRET_LENGTH]
+
+
+def host_in_url(host: str) -> str:
+    """Returns the host that a URL needs in order to reach a server on this machine that listens on `host`.
+
+    A server that listens on all addresses is reached over loopback. IPv6 addresses get brackets.
     """
     return bracketed({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))
 
 
 def bracketed(host: str) -> str:
-    """Returns a host as URLs and HTTP have it (RFC 3986 §3.2.2): an IPv6 address in brackets."""
+    """Returns a host as URLs and HTTP write it (RFC 3986 §3.2.2): an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
-    """Returns whether a host name or address is this machine itself."""
+    """Returns whether a host name or address refers to this machine."""
     if host == "localhost":
         return True
     try:

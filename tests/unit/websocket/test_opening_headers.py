@@ -17,14 +17,14 @@ def make(name: str, value: str) -> RuntimeUseClient:
     "name", ["é", "X-Größe", "X Y", "X:", "X\r\nY", "X\x01", "X\x7f", "(X)", "X@", '"X"', "", "\ud800"]
 )
 def test_a_name_is_a_token(name: str) -> None:
-    with pytest.raises(ValueError, match="not a header that HTTP can carry") as caught:
+    with pytest.raises(ValueError, match="not a valid name for an HTTP header") as caught:
         make(name, SECRET)
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("character", ["\x00", "\x01", "\x0b", "\x1b", "\x1f", "\x7f", "\r", "\n", "\r\nX: "])
 def test_a_value_holds_no_control_character(character: str) -> None:
-    with pytest.raises(ValueError, match="'X-Key' is not a header that HTTP can carry") as caught:
+    with pytest.raises(ValueError, match=r"headers\['X-Key'\] contains a control character") as caught:
         make("X-Key", f"{SECRET}{character}")
     assert SECRET not in str(caught.value)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runtimeuse_sync._wire import json_size
 from runtimeuse_sync._wire.codec import MalformedMessage, decode, parse
-from runtimeuse_sync._wire.json_size import TIMES, TooDense, check_density
+from runtimeuse_sync._wire.json_size import MAX_GROWTH, TooDense, check_density
 
 MIB = 1024 * 1024
 
@@ -23,7 +23,7 @@ ALWAYS = 4 * MIB
 
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_size, "ALWAYS", ALWAYS)
+    monkeypatch.setattr(json_size, "ALWAYS_ALLOWED", ALWAYS)
 
 
 def many(unit: str, size: int) -> str:
@@ -70,7 +70,7 @@ def test_what_is_let_pass_takes_at_most_eight_times_its_size(shape: str) -> None
         tracemalloc.stop()
     # Each shape stands on one side: the limits let pass what runtimes send, and refuse what only means harm.
     assert was_refused == (shape not in PASSES)
-    assert sys.getsizeof(text) + peak <= max(TIMES * len(text.encode()), ALWAYS)
+    assert sys.getsizeof(text) + peak <= max(MAX_GROWTH * len(text.encode()), ALWAYS)
 
 
 def refused(text: str) -> bool:
@@ -85,7 +85,7 @@ def refused(text: str) -> bool:
     "shape", ["lists", "lists in lists", "objects", "objects in objects", "objects with names of their own"]
 )
 def test_what_would_take_far_more_is_refused(shape: str) -> None:
-    with pytest.raises(MalformedMessage, match="hold more values"):
+    with pytest.raises(MalformedMessage, match="times their size in memory"):
         parse(structured(SHAPES[shape](MIB)))
 
 
@@ -153,8 +153,8 @@ def test_what_stands_in_strings_is_not_counted(tree: List[Any], blanks: bool) ->
     expected.quotes = 2 * (counts["strings"] + counts["colons"])
     # Of a name, what is escaped is left out, so two may look like one.
     plain_names = {json.dumps(name)[1:-1].replace("\\\\", "").replace('\\"', "") for name in names}
-    taken = json_size._exact_bytes(text, json_size._DICT, sys.maxsize)
-    least = expected.bytes_for(json_size._DICT, len(plain_names))
+    taken = json_size._precise_upper_bound(text, json_size._DICT, sys.maxsize)
+    least = expected.upper_bound(json_size._DICT, len(plain_names))
     assert least <= taken <= least + 8 * len(text)
 
 
@@ -162,10 +162,10 @@ def test_what_stands_in_strings_is_not_counted(tree: List[Any], blanks: bool) ->
 def test_strings_may_lie_across_the_pieces_that_are_looked_at(tree: List[Any], window: int) -> None:
     text = json.dumps(tree)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_size._Counts, "bytes_for", lambda self, per_dict, names: self.commas + self.quotes)
-        whole_taken = json_size._exact_bytes(text, 0, sys.maxsize)
+        patch.setattr(json_size._Counts, "upper_bound", lambda self, per_dict, keys: self.commas + self.quotes)
+        whole_taken = json_size._precise_upper_bound(text, 0, sys.maxsize)
         patch.setattr(json_size, "_WINDOW", window)
-        assert json_size._exact_bytes(text, 0, sys.maxsize) == whole_taken
+        assert json_size._precise_upper_bound(text, 0, sys.maxsize) == whole_taken
 
 
 def test_a_text_that_never_ends_a_string_is_left_to_the_parser() -> None:

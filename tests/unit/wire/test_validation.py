@@ -240,5 +240,5 @@ def test_any_json_is_a_schema(schema: str) -> None:
 @pytest.mark.parametrize("method", ["debug", "info", "warning"])
 def test_what_lacks_a_method_is_no_logger(method: str) -> None:
     methods = {name: print for name in ("debug", "info", "warning") if name != method}
-    with pytest.raises(TypeError, match="its methods debug, info, warning; Incomplete has not"):
+    with pytest.raises(TypeError, match="its methods debug, info, warning; Incomplete does not"):
         QueryOptions(logger=type("Incomplete", (), methods)())
