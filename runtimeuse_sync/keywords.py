@@ -1,6 +1,8 @@
-"""The types of the keywords that calls take, so that type checkers and editors know them. No threads run here.
+"""The types of the keywords that calls accept, for type checkers and editors.
 
-A function of yours that passes keywords on can use them as well: `**keywords: Unpack[QueryKeywords]` (PEP 692).
+A function that passes keywords on can use them, too: `**keywords: Unpack[QueryKeywords]` (PEP 692).
+
+Threads: types only; nothing runs here.
 """
 
 import ssl
@@ -18,14 +20,14 @@ from .options import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 else:
-    # Older versions of Python have none. This one makes `typing.get_type_hints` work all the same.
+    # Python before 3.11 has no `Unpack`. With this stand-in, `typing.get_type_hints` still works.
     Unpack = List
 
 __all__ = ["CallKeywords", "CommandsKeywords", "QueryKeywords", "Unpack", "WebSocketKeywords"]
 
 
 class CallKeywords(TypedDict, total=False):
-    """The keywords that queries and commands have in common; `QueryOptions` documents them."""
+    """The keywords that queries and commands share. `QueryOptions` documents them."""
 
     source_id: Optional[str]
     secrets_to_redact: List[str]
@@ -45,7 +47,7 @@ class CallKeywords(TypedDict, total=False):
 
 
 class QueryKeywords(CallKeywords, total=False):
-    """The keywords of `query` and `stream`: the fields of `QueryOptions`."""
+    """The keywords of `query` and `stream`: the fields of `QueryOptions`, which documents them."""
 
     system_prompt: Optional[str]
     model: Optional[str]
@@ -57,14 +59,17 @@ class QueryKeywords(CallKeywords, total=False):
 
 
 class CommandsKeywords(CallKeywords, total=False):
-    """The keywords of `execute_commands` and `stream_commands`: the fields of `ExecuteCommandsOptions`."""
+    """The keywords of `execute_commands` and `stream_commands`: the fields of `ExecuteCommandsOptions`.
+
+    That class documents them.
+    """
 
     pre_execution_downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]]
     check: bool
 
 
 class WebSocketKeywords(TypedDict, total=False):
-    """The settings of a WebSocket that a client takes; `WebSocketTransport` documents them."""
+    """The keywords of `RuntimeUseClient` for its WebSocket. `WebSocketTransport` documents them."""
 
     headers: Optional[Mapping[str, str]]
     ssl_context: Optional[ssl.SSLContext]

@@ -1,7 +1,10 @@
-"""The messages of the wire as dataclasses, under the names of the async client.
+"""The messages on the wire as dataclasses, with the names of the async client.
 
-What the runtime sends (`…MessageInterface`) and what the client sends (`InvocationMessage` and so on). Field by field
-they are PROTOCOL.md's tables; turning them into JSON text and back, checked, is `_codec.py`'s. No threads run here.
+The subclasses of `AgentRuntimeMessageInterface`, and `EndSessionConfirmMessage`, are what the runtime sends; the other
+messages are what the client sends. Their fields are those of PROTOCOL.md's tables. `_wire/codec.py` converts messages
+to and from JSON text.
+
+Threads: plain data; nothing is shared.
 """
 
 from dataclasses import dataclass, field
@@ -14,14 +17,23 @@ from .results import CommandResultItem, StructuredOutputResult, TextResult, data
 
 @dataclass
 class AgentRuntimeMessageInterface(JsonMixin):
-    """Anything that the runtime sends."""
+    """Base class of what the runtime sends.
+
+    Attributes:
+        message_type: The type of the message, such as `"assistant_message"`.
+    """
 
     message_type: str
 
 
 @dataclass
 class AssistantMessageInterface(AgentRuntimeMessageInterface):
-    """Text that the agent says while it runs."""
+    """Text that the agent sends while it runs.
+
+    Attributes:
+        message_type: `"assistant_message"`.
+        text_blocks: The blocks of text, in order.
+    """
 
     message_type: Literal["assistant_message"]
     text_blocks: List[str]
@@ -29,12 +41,13 @@ class AssistantMessageInterface(AgentRuntimeMessageInterface):
 
 @dataclass
 class CommandOutputMessageInterface(AgentRuntimeMessageInterface):
-    """A chunk of a command's output, as it comes.
+    """A chunk of a command's output, sent while the command runs.
 
     Attributes:
+        message_type: `"command_output_message"`.
         stream: `"stdout"` or `"stderr"`.
-        text: The chunk; not necessarily whole lines.
-        command: The command that prints it.
+        text: The chunk, which may start and end in the middle of a line.
+        command: The command that printed it.
     """
 
     message_type: Literal["command_output_message"]
@@ -45,11 +58,12 @@ class CommandOutputMessageInterface(AgentRuntimeMessageInterface):
 
 @dataclass
 class HeartbeatMessageInterface(AgentRuntimeMessageInterface):
-    """A sign of life, every 15 s while a request is in flight.
+    """A sign of life, sent every 15 s while a request is in flight.
 
     Attributes:
+        message_type: `"heartbeat_message"`.
         phase: What the runtime is doing.
-        elapsed_ms: Milliseconds since the request began.
+        elapsed_ms: Milliseconds since the request started.
     """
 
     message_type: Literal["heartbeat_message"]
@@ -59,12 +73,13 @@ class HeartbeatMessageInterface(AgentRuntimeMessageInterface):
 
 @dataclass
 class ArtifactUploadRequestMessageInterface(AgentRuntimeMessageInterface):
-    """The runtime has a file and asks where to upload it.
+    """An upload request: the runtime has an artifact and asks where to upload it.
 
     Attributes:
+        message_type: `"artifact_upload_request_message"`.
         filename: The file's base name.
-        filepath: Its path inside the sandbox. Bytes of it that are no text are U+FFFD here; the runtime gets its own
-            path back.
+        filepath: The file's path in the sandbox. Bytes that cannot be decoded appear as U+FFFD; the answer to the
+            runtime contains its original path all the same.
     """
 
     message_type: Literal["artifact_upload_request_message"]
@@ -73,19 +88,25 @@ class ArtifactUploadRequestMessageInterface(AgentRuntimeMessageInterface):
 
 
 def announce_as(request: ArtifactUploadRequestMessageInterface, filename: str, filepath: str) -> None:
-    """Notes the names in a request as the runtime has them, where they are no text that can be printed."""
+    """Stores the file name and path that the runtime sent, if they contain surrogates and so differ from the fields."""
     vars(request)["_announced"] = (filename, filepath)
 
 
 def announced_as(request: ArtifactUploadRequestMessageInterface) -> Tuple[str, str]:
-    """Returns file name and path of a request as the runtime has them: what its answer repeats."""
+    """Returns the file name and path that the runtime sent, which the answer must repeat."""
     names: Tuple[str, str] = vars(request).get("_announced", (request.filename, request.filepath))
     return names
 
 
 @dataclass
 class ResultMessageInterface(AgentRuntimeMessageInterface):
-    """The end of a query."""
+    """The terminal message of a query: its result.
+
+    Attributes:
+        message_type: `"result_message"`.
+        data: The result, `TextResult` or `StructuredOutputResult`.
+        metadata: What the runtime reports about the run, such as token usage; `None` if nothing.
+    """
 
     message_type: Literal["result_message"]
     data: Union[TextResult, StructuredOutputResult] = field(
@@ -96,7 +117,12 @@ class ResultMessageInterface(AgentRuntimeMessageInterface):
 
 @dataclass
 class CommandExecutionResultMessageInterface(AgentRuntimeMessageInterface):
-    """The end of a request to execute commands."""
+    """The terminal message of a request to execute commands: their results.
+
+    Attributes:
+        message_type: `"command_execution_result_message"`.
+        results: The commands that ran, in order.
+    """
 
     message_type: Literal["command_execution_result_message"]
     results: List[CommandResultItem]
@@ -104,7 +130,13 @@ class CommandExecutionResultMessageInterface(AgentRuntimeMessageInterface):
 
 @dataclass
 class ErrorMessageInterface(AgentRuntimeMessageInterface):
-    """An error: usually the end of the request (PROTOCOL.md, "Two terminals")."""
+    """An error, usually the terminal message of its request (PROTOCOL.md, "Two terminals").
+
+    Attributes:
+        message_type: `"error_message"`.
+        error: What went wrong.
+        metadata: Details, such as `error_name` and `stack`; `None` if there are none.
+    """
 
     message_type: Literal["error_message"]
     error: str
@@ -113,18 +145,23 @@ class ErrorMessageInterface(AgentRuntimeMessageInterface):
 
 @dataclass
 class EndSessionConfirmMessage(JsonMixin):
-    """The runtime has drained its uploads; it closes the connection next."""
+    """The runtime's answer to `EndSessionMessage`: all uploads are done, and it closes the connection next.
+
+    Attributes:
+        message_type: `"end_session_confirm_message"`.
+    """
 
     message_type: Literal["end_session_confirm_message"] = "end_session_confirm_message"
 
 
 @dataclass(repr=False)
 class RuntimeEnvironmentDownloadableInterface(SafeRepr, JsonMixin):
-    """A file to fetch into the sandbox before the run.
+    """A file that the runtime downloads into the sandbox before the run.
 
     Attributes:
-        download_url: Where it is; a `.zip` is extracted, anything else is saved under the URL path's last segment.
-        working_dir: The directory inside the sandbox to put it in; created if missing.
+        download_url: The file's URL. A `.zip` archive is extracted; any other file is saved under the last segment of
+            the URL's path. `repr` masks the URL's user, password and query string.
+        working_dir: The directory in the sandbox to put the file in; created if missing.
     """
 
     download_url: str = field(metadata={"secret": "url"})
@@ -136,10 +173,10 @@ class CommandInterface(SafeRepr, JsonMixin):
     """A shell command to run in the sandbox.
 
     Attributes:
-        command: Run by the sandbox's shell.
-        cwd: Its working directory, created if missing; `None` for the runtime's own.
-        env: Merged over the runtime's environment, for this command only. Any mapping, `os.environ` for one; each call
-            copies it.
+        command: The command, run by the sandbox's shell.
+        cwd: The working directory, created if missing. `None`, the default, is the runtime's own.
+        env: Environment variables for this command only, added to the runtime's environment. Any mapping of str to str,
+            such as `os.environ`; each call copies it. Default: `None`. `repr` masks the values.
     """
 
     command: str
@@ -149,7 +186,24 @@ class CommandInterface(SafeRepr, JsonMixin):
 
 @dataclass(repr=False)
 class InvocationMessage(SafeRepr, JsonMixin):
-    """The request to run the agent."""
+    """The request to run the agent; the fields are those of `QueryOptions`, and the prompt.
+
+    Attributes:
+        message_type: `"invocation_message"`.
+        system_prompt: The agent's system prompt.
+        user_prompt: The prompt of the query.
+        model: The model that the agent uses.
+        source_id: The caller's identifier, for tracing.
+        agent_env: Environment variables for the agent.
+        output_format_json_schema_str: JSON text with the schema of a structured result.
+        secrets_to_redact: Strings that the runtime masks in everything it sends.
+        artifacts_dirs: Directories whose files are uploaded.
+        artifacts_ignore_content: Ignore patterns in gitignore syntax.
+        pre_agent_invocation_commands: Commands to run before the agent.
+        post_agent_invocation_commands: Commands to run after the agent.
+        pre_agent_downloadables: Files to download first.
+        artifacts_dir: One artifact directory, in the older spelling of `artifacts_dirs`.
+    """
 
     message_type: Literal["invocation_message"]
     system_prompt: str
@@ -169,7 +223,18 @@ class InvocationMessage(SafeRepr, JsonMixin):
 
 @dataclass(repr=False)
 class CommandExecutionMessage(SafeRepr, JsonMixin):
-    """The request to execute commands."""
+    """The request to execute commands; the fields are those of `ExecuteCommandsOptions`, and the commands.
+
+    Attributes:
+        message_type: `"command_execution_message"`.
+        commands: The commands, in order.
+        source_id: The caller's identifier, for tracing.
+        secrets_to_redact: Strings that the runtime masks in everything it sends.
+        artifacts_dirs: Directories whose files are uploaded.
+        artifacts_ignore_content: Ignore patterns in gitignore syntax.
+        pre_execution_downloadables: Files to download first.
+        artifacts_dir: One artifact directory, in the older spelling of `artifacts_dirs`.
+    """
 
     message_type: Literal["command_execution_message"]
     commands: List[CommandInterface]
@@ -183,7 +248,15 @@ class CommandExecutionMessage(SafeRepr, JsonMixin):
 
 @dataclass(repr=False)
 class ArtifactUploadResponseMessageInterface(SafeRepr, JsonMixin):
-    """The answer to an upload request; `filename` and `filepath` are the request's."""
+    """The client's answer to an upload request.
+
+    Attributes:
+        message_type: `"artifact_upload_response_message"`.
+        filename: The `filename` of the request.
+        filepath: The `filepath` of the request.
+        presigned_url: The URL that the runtime sends the file to, with PUT. `repr` masks its query string.
+        content_type: The media type of the file, such as `"text/plain"`.
+    """
 
     message_type: Literal["artifact_upload_response_message"]
     filename: str
@@ -194,17 +267,25 @@ class ArtifactUploadResponseMessageInterface(SafeRepr, JsonMixin):
 
 @dataclass
 class CancelMessage(JsonMixin):
-    """Cancels the request in flight; a no-op where there is none."""
+    """Cancels the request in flight, if there is one.
+
+    Attributes:
+        message_type: `"cancel_message"`.
+    """
 
     message_type: Literal["cancel_message"] = "cancel_message"
 
 
 @dataclass
 class EndSessionMessage(JsonMixin):
-    """Ends the session: the runtime drains its uploads, confirms and closes."""
+    """Ends the session: the runtime completes all uploads, confirms, and closes the connection.
+
+    Attributes:
+        message_type: `"end_session_message"`.
+    """
 
     message_type: Literal["end_session_message"] = "end_session_message"
 
 
-#: What a run yields while it is under way.
+#: What iterating over a run yields.
 StreamedMessage = Union[AssistantMessageInterface, CommandOutputMessageInterface, HeartbeatMessageInterface]

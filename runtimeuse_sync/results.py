@@ -1,4 +1,7 @@
-"""What calls return: dataclasses, as JSON by dataclasses-json. No threads run here."""
+"""What calls return, as dataclasses.
+
+Threads: plain data; nothing is shared.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -10,7 +13,12 @@ from ._wire.safe_repr import SafeRepr
 
 @dataclass
 class TextResult(JsonMixin):
-    """The data of a query's result where no schema was given."""
+    """The result of a query without an output schema.
+
+    Attributes:
+        text: The agent's answer.
+        type: `"text"`.
+    """
 
     text: str
     type: Literal["text"] = "text"
@@ -18,35 +26,43 @@ class TextResult(JsonMixin):
 
 @dataclass
 class StructuredOutputResult(JsonMixin):
-    """The data of a query's result where a schema was given."""
+    """The result of a query with an output schema.
+
+    Attributes:
+        structured_output: The agent's answer, a JSON object.
+        type: `"structured_output"`.
+    """
 
     structured_output: Dict[str, Any]
     type: Literal["structured_output"] = "structured_output"
 
 
 def data_from_json(value: Any) -> Union[TextResult, StructuredOutputResult]:
-    """Returns the result data that `data_to_json` made JSON of, told apart by its `type`."""
+    """Returns the result that `data_to_json` converted to JSON; its `type` tells which kind it is."""
     if isinstance(value, dict) and value.get("type") == "structured_output":
         return StructuredOutputResult(structured_output=value["structured_output"])
     return TextResult(text=value["text"])
 
 
 def data_to_json(data: Union[TextResult, StructuredOutputResult]) -> Dict[str, Any]:
-    """Returns result data as a dict of JSON values."""
+    """Returns a result as a dict of JSON values."""
     return asdict(data)
 
 
 class WrongKindOfResult(TypeError, AttributeError):
-    """The result is of the other kind; `hasattr`, and `getattr` with a default, take it for a missing attribute."""
+    """The result is of the other kind, text or structured.
+
+    A `TypeError`, and an `AttributeError` so that `hasattr`, and `getattr` with a default, work as usual.
+    """
 
 
 @dataclass
 class QueryResult(JsonMixin):
-    """What `query` returns; its `str` is the text, or the JSON of a structured result.
+    """What `query` returns. Its `str` is the text of a text result, or the JSON of a structured one.
 
     Attributes:
-        data: `TextResult`, or `StructuredOutputResult` where the query gave a schema.
-        metadata: What the runtime says of the run (token usage, where it knows it), or `None`.
+        data: A `TextResult`, or a `StructuredOutputResult` if the query had an output schema.
+        metadata: What the runtime reports about the run, such as token usage; `None` if nothing.
     """
 
     data: Union[TextResult, StructuredOutputResult] = field(
@@ -64,7 +80,8 @@ class QueryResult(JsonMixin):
         """The text of a text result.
 
         Raises:
-            WrongKindOfResult: the result is structured; use `.structured_output`. A `TypeError` and `AttributeError`.
+            WrongKindOfResult: The result is structured; use `structured_output`. This is a `TypeError` and an
+                `AttributeError`.
         """
         if isinstance(self.data, TextResult):
             return self.data.text
@@ -75,7 +92,7 @@ class QueryResult(JsonMixin):
         """The JSON object of a structured result.
 
         Raises:
-            WrongKindOfResult: the result is text; use `.text`. A `TypeError` and `AttributeError`.
+            WrongKindOfResult: The result is text; use `text`. This is a `TypeError` and an `AttributeError`.
         """
         if isinstance(self.data, StructuredOutputResult):
             return self.data.structured_output
@@ -84,17 +101,19 @@ class QueryResult(JsonMixin):
 
 @dataclass
 class CommandResultItem(JsonMixin):
-    """One command that ran.
+    """The result of one command.
+
+    `keep_output` is an argument of `RuntimeUseClient`: how many bytes of each stream the client keeps (default 1 MiB).
 
     Attributes:
-        command: The command, as it was sent (secrets redacted by the runtime).
-        exit_code: Its exit code; -1 where a signal ended it. A call returns no `None`: in the `results` of an exception
-            it stands for a command that had not ended, as far as is known.
-        stdout: All that it printed to stdout; `None` where it printed nothing. The runtime may leave it out where the
-            exit code is not 0: then it is what was streamed, the last `keep_output` bytes of it.
-        stderr: What it printed to stderr, as it was streamed, the last `keep_output` bytes of it (an argument of
-            `RuntimeUseClient`); `None` where nothing was. Of equal commands in a row it stands with the last: the
-            stream does not tell them apart.
+        command: The command as it was sent, with secrets masked by the runtime.
+        exit_code: The exit code; -1 if a signal ended the command. `None` occurs only in the `results` of exceptions,
+            for a command that had not ended as far as the client knows.
+        stdout: Everything that the command printed to stdout; `None` if nothing. For a command that failed the runtime
+            may leave it out; it is then the last `keep_output` bytes of the streamed output.
+        stderr: The last `keep_output` bytes of what the command printed to stderr, as streamed; `None` if nothing. If
+            equal commands ran one after the other, the last one has the stderr of all: the stream does not tell them
+            apart.
     """
 
     command: str
@@ -105,14 +124,24 @@ class CommandResultItem(JsonMixin):
 
 @dataclass
 class CommandExecutionResult(JsonMixin):
-    """What `execute_commands` returns: the commands that ran, in order."""
+    """What `execute_commands` returns.
+
+    Attributes:
+        results: The commands that ran, in order.
+    """
 
     results: List[CommandResultItem]
 
 
 @dataclass(repr=False)
 class ArtifactUploadResult(SafeRepr, JsonMixin):
-    """What an upload callback returns: where the runtime shall PUT the file, and as what."""
+    """What `on_artifact_upload_request` returns: where the runtime uploads the file.
+
+    Attributes:
+        presigned_url: The URL that the runtime sends the file to, with PUT. `repr` masks its user, password and query
+            string.
+        content_type: The media type of the file, such as `"text/plain"`, which the runtime sends as `Content-Type`.
+    """
 
     presigned_url: str = field(metadata={"secret": "url"})
     content_type: str
