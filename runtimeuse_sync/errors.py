@@ -3,20 +3,23 @@
     RuntimeUseError
     ├── AgentRuntimeError              the runtime answered with an error; .error, .metadata
     │   ├── CommandFailedError         a command exited non-zero; .results, .command, .exit_code, .stderr, .stdout
-    │   └── ProtocolError              the runtime sent something that cannot be its protocol
+    │   └── ProtocolError              the runtime violated the protocol
     ├── CancelledException             the call was aborted
     ├── RunTimeoutError                the call's deadline passed (also a TimeoutError)
     ├── RuntimeConnectionError         could not connect, and why (also a ConnectionError)
     │   └── ConnectionLostError        lost or silent during a call (also an AgentRuntimeError)
     ├── ArtifactUploadError            late artifacts could not be uploaded; .filepaths
-    └── SessionStateError              the session cannot take this call: closed, forked, or in its own callback
+    └── SessionStateError              the session does not allow this call: closed, forked, or in its own callback
 
-All have `source_id`: the option of the call that raised, or `None`. What a call had received when it failed is in
-`results` and `assistant_texts` of the errors of the runtime, of the connection, of timeouts and of aborts.
+Every error has `source_id`, the option of the call that raised it. `AgentRuntimeError`, `CancelledException`,
+`RunTimeoutError` and `ConnectionLostError`, and their subclasses, also have `results` and `assistant_texts`: what the
+call had received when it failed.
 
-Every one pickles and copies with all its attributes. `args` has them, too, as plain JSON values, so that
-`type(error)(*error.args)` is the same error again, even if its `args` have been JSON meanwhile: job queues do this.
-`str` is for people. No threads run here.
+Errors can be pickled and copied with all their attributes. `args` contains the attributes as well, as plain JSON
+values, so that `type(error)(*error.args)` recreates the error, even after a job queue has sent `args` as JSON. `str` is
+for people.
+
+Threads: nothing is shared; each function runs in its caller's thread.
 """
 
 import copy
@@ -28,19 +31,19 @@ from .results import CommandResultItem
 
 
 class RuntimeUseError(Exception):
-    """Base of everything that this package raises on purpose, but for `TypeError` and `ValueError` on bad arguments.
+    """Base class of all errors that this package raises, except `TypeError` and `ValueError` for invalid arguments.
 
     Attributes:
-        source_id: The `source_id` of the call that raised it; `None` where it had none, or no call raised it.
+        source_id: The option `source_id` of the call that raised the error; `None` if it had none.
     """
 
     source_id: Optional[str] = None
 
-    #: The attributes that the constructor takes after its first argument, in its order, with their defaults.
+    #: The attributes that the constructor takes after its first argument, in that order, with their defaults.
     _carried: ClassVar[Dict[str, Any]] = {}
 
     def _carry(self, message: Any, **attributes: Any) -> None:
-        """Sets the attributes, and `args` after them."""
+        """Sets the attributes, then `args` from all of them."""
         self.__dict__.update(attributes)
         values = [plain(getattr(self, name)) for name in self._carried]
         defaults = list(self._carried.values())
@@ -51,17 +54,17 @@ class RuntimeUseError(Exception):
     def __str__(self) -> str:
         if not self._carried:
             return super().__str__()
-        # Not by `OSError`, which takes two arguments for a number and its text.
+        # Not by `OSError.__str__`, which takes two arguments for an error number and its text.
         return str(self.args[0]) if self.args else ""
 
     def __repr__(self) -> str:
-        # Not all that `args` have: a result may be of any size.
+        # Show only the first of `args`: a result among them may have any size.
         return f"{type(self).__name__}({self.args[0]!r})" if self._carried and self.args else super().__repr__()
 
     def __reduce__(self) -> Tuple[Any, ...]:
         attributes = self.__dict__
         if deeper_than(MAX_DEPTH, attributes.get("metadata")):
-            # pickle is recursive, and has limits that the runtime's JSON may not have.
+            # pickle is recursive: values nested as deeply as JSON allows could overflow its stack.
             attributes = {**attributes, "metadata": plain(attributes["metadata"])}
         return _rebuild, (type(self), self.args, attributes)
 
@@ -74,15 +77,18 @@ def _rebuild(cls: Type[RuntimeUseError], args: Tuple[Any, ...], attributes: Dict
 
 
 def carry(error: RuntimeUseError, **attributes: Any) -> None:
-    """Sets those of the attributes that errors of this kind have; its `args` go with them."""
+    """Sets the given attributes, as far as the class of the error has them, and updates `args`."""
     known = {name: value for name, value in attributes.items() if name in error._carried}
     if known:
         error._carry(error.args[0] if error.args else "", **known)
 
 
 def without_traceback(error: Optional[BaseException]) -> Optional[BaseException]:
-    """Returns a copy of an error of ours, which knows no frames and so keeps nothing alive; any other as it is."""
-    # Not of a subclass of the user's, which need not be made for it.
+    """Returns a copy of one of this module's errors without its traceback, which would keep frames alive.
+
+    Returns any other error unchanged.
+    """
+    # A subclass that a user has written may not support copying.
     if error is None or type(error).__module__ != __name__:
         return error
     copied = copy.copy(error)
@@ -92,18 +98,18 @@ def without_traceback(error: Optional[BaseException]) -> Optional[BaseException]
 
 
 class AgentRuntimeError(RuntimeUseError):
-    """The runtime answered the request with an error.
+    """The runtime ended the request with an error, or the client's idle or callback timeout passed.
 
-    Its text is what the runtime said and, where the metadata have them, the end of the `error_details`, or the cause.
+    `str` returns `error` and, if the metadata contain them, the end of the `error_details` or else the cause.
 
     Attributes:
-        error: What the runtime said.
-        metadata: What it said besides, such as `error_name` and `stack`; for timeouts that the client noticed,
-            `timeout_type` names the option. `None` where there is nothing.
-        results: The commands that had run, as far as the client's `keep_output` goes; the last one has the exit code
-            `None` where it had not ended, as far as is known.
-        assistant_texts: What the agent had said, likewise.
-        source_id: The call's, or `None`.
+        error: The error text: the runtime's, or for a timeout the client's.
+        metadata: Details from the runtime, such as `error_name` and `stack`. For a timeout, `timeout_type` names the
+            option that set it. `None` if there are none.
+        results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the
+            exit code `None` if it had not ended as far as the client knows.
+        assistant_texts: The texts that the agent had sent, in order, as far as the client's `keep_output` allows.
+        source_id: The option `source_id` of the call; `None` if it had none.
     """
 
     _carried: ClassVar[Dict[str, Any]] = {"metadata": None, "results": [], "assistant_texts": [], "source_id": None}
@@ -130,20 +136,21 @@ class AgentRuntimeError(RuntimeUseError):
 
 
 class CommandFailedError(AgentRuntimeError):
-    """A command exited non-zero: one of `execute_commands`, or a query's pre- or post-agent command.
+    """A command exited non-zero: one of `execute_commands`, or a pre- or post-agent command of a query.
 
-    Its text names the command, and ends with the last lines of what it printed to stderr; to stdout, if nothing was
-    seen on stderr.
+    `str` names the command and shows the last lines that it printed to stderr, or to stdout if it printed nothing to
+    stderr. `execute_commands(…, check=False)` returns the results instead of raising this error.
 
     Attributes:
-        error: What failed; for a query's commands, what the runtime said of it.
-        metadata: The command and its exit code; for a query's commands, what the runtime said besides.
-        results: What ran, in order, the failing command last.
-        command: The command that failed. Of a query's commands the runtime does not say which: it is the last one that
-            printed anything; `""` where none did and there were several.
-        exit_code: Its exit code (-1: ended by a signal).
-        assistant_texts: What the agent had said before.
-        source_id: The call's, or `None`.
+        error: What failed; for a query's commands, the runtime's error text.
+        metadata: The command and its exit code; for a query's commands, details from the runtime.
+        results: The commands that had run, in order, as far as the client's `keep_output` allows. The failed command is
+            the last one.
+        command: The command that failed. For a query's commands the runtime does not say which one it was: it is the
+            last one that printed anything, or `""` if none did and there were several.
+        exit_code: The command's exit code; -1 if a signal ended it.
+        assistant_texts: The texts that the agent had sent, in order, as far as the client's `keep_output` allows.
+        source_id: The option `source_id` of the call; `None` if it had none.
     """
 
     _carried: ClassVar[Dict[str, Any]] = {
@@ -171,12 +178,12 @@ class CommandFailedError(AgentRuntimeError):
 
     @property
     def stdout(self) -> Optional[str]:
-        """What the failing command printed to stdout; `None` where nothing was seen of it."""
+        """What the failed command printed to stdout; `None` if the client received nothing."""
         return getattr(self.results[-1], "stdout", None) if self.results else None
 
     @property
     def stderr(self) -> Optional[str]:
-        """What the failing command printed to stderr; `None` where nothing was seen of it."""
+        """What the failed command printed to stderr; `None` if the client received nothing."""
         return getattr(self.results[-1], "stderr", None) if self.results else None
 
     def __str__(self) -> str:
@@ -187,21 +194,35 @@ class CommandFailedError(AgentRuntimeError):
         if end:
             lines.append(end)
         elif end_of(self.stdout):
-            lines += ["nothing was seen on stderr; stdout ends with:", end_of(self.stdout)]
+            lines += ["nothing on stderr; stdout ends with:", end_of(self.stdout)]
         return "\n".join(lines)
 
 
 class ProtocolError(AgentRuntimeError):
-    """The runtime sent something that cannot be its protocol, where that something decides the call's outcome."""
+    """The runtime violated the protocol in a way that decides the outcome of the call.
+
+    It sent a malformed terminal message or one of the wrong kind, text where the query had an output schema, invalid
+    WebSocket frames, or more upload requests than the client can keep. Other malformed messages are logged and ignored.
+
+    Attributes:
+        error: What is wrong.
+        metadata: `{"text": …}` has the text that came instead of structured output; `{"in_flight": …}` names the
+            request that a closed connection interrupted. Otherwise `None`.
+        results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the
+            exit code `None` if it had not ended as far as the client knows.
+        assistant_texts: The texts that the agent had sent, in order, as far as the client's `keep_output` allows.
+        source_id: The option `source_id` of the call; `None` if it had none.
+    """
 
 
 class CancelledException(RuntimeUseError):
     """The call was ended by `abort()`.
 
     Attributes:
-        results: The commands that had run, as in `AgentRuntimeError`.
-        assistant_texts: What the agent had said, likewise.
-        source_id: The call's, or `None`.
+        results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the
+            exit code `None` if it had not ended as far as the client knows.
+        assistant_texts: The texts that the agent had sent, in order, as far as the client's `keep_output` allows.
+        source_id: The option `source_id` of the call; `None` if it had none.
     """
 
     _carried: ClassVar[Dict[str, Any]] = {"results": [], "assistant_texts": [], "source_id": None}
@@ -220,14 +241,15 @@ class CancelledException(RuntimeUseError):
 
 
 class RunTimeoutError(RuntimeUseError, TimeoutError):
-    """The call's `timeout` (or the time to end its session) passed.
+    """The call's `timeout` passed, or the `end_session_timeout` of its session. Also a `TimeoutError`.
 
     Attributes:
-        result: What the call would have returned, where the result had come and only late artifacts were waited for;
-            else `None`.
-        results: The commands that had run, as in `AgentRuntimeError`.
-        assistant_texts: What the agent had said, likewise.
-        source_id: The call's, or `None`.
+        result: What the call would have returned, if it had its result and was waiting for late artifacts only;
+            otherwise `None`.
+        results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the
+            exit code `None` if it had not ended as far as the client knows.
+        assistant_texts: The texts that the agent had sent, in order, as far as the client's `keep_output` allows.
+        source_id: The option `source_id` of the call; `None` if it had none.
     """
 
     _carried: ClassVar[Dict[str, Any]] = {"result": None, "results": [], "assistant_texts": [], "source_id": None}
@@ -248,11 +270,11 @@ class RunTimeoutError(RuntimeUseError, TimeoutError):
 
 
 class RuntimeConnectionError(RuntimeUseError, ConnectionError):
-    """The runtime could not be reached, and why.
+    """The client could not connect to the runtime. Also a `ConnectionError`. The message says why.
 
     Attributes:
-        status: The HTTP status of a refused WebSocket handshake; `None` where there was no HTTP answer.
-        source_id: The call's, or `None`.
+        status: The HTTP status with which the WebSocket handshake was refused; `None` if there was no HTTP response.
+        source_id: The option `source_id` of the call; `None` if it had none.
     """
 
     _carried: ClassVar[Dict[str, Any]] = {"status": None, "source_id": None}
@@ -264,15 +286,18 @@ class RuntimeConnectionError(RuntimeUseError, ConnectionError):
 
 
 class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
-    """The connection was lost, or the runtime fell silent, while it was needed.
+    """The connection was lost, or the runtime fell silent, during a call. Also an `AgentRuntimeError`.
 
     Attributes:
-        error: The message.
-        metadata: `{"in_flight": …}` names what was lost with it, such as `"query"` or `"command execution"`.
-        result: What the call would have returned, where only the end of its session was lost; else `None`.
-        results: The commands that had run, as in `AgentRuntimeError`.
-        assistant_texts: What the agent had said, likewise.
-        source_id: The call's, or `None`.
+        error: The error text.
+        metadata: `{"in_flight": …}` names what was lost with the connection, such as `"query"` or
+            `"command execution"`.
+        status: `None`.
+        result: What the call would have returned, if only the end of its session was lost; otherwise `None`.
+        results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the
+            exit code `None` if it had not ended as far as the client knows.
+        assistant_texts: The texts that the agent had sent, in order, as far as the client's `keep_output` allows.
+        source_id: The option `source_id` of the call; `None` if it had none.
     """
 
     _carried: ClassVar[Dict[str, Any]] = {
@@ -306,13 +331,13 @@ class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
 
 
 class ArtifactUploadError(RuntimeUseError):
-    """Files could not be uploaded; raised when the session, or the one-shot, ends.
+    """Late artifacts could not be uploaded. Raised at the end of the session or of the one-shot call.
 
     Attributes:
-        filepaths: The paths inside the sandbox of those that the client could not answer for, or not in time. Which
-            uploads the runtime itself has given up, only the text says.
-        result: What the call would have returned, where it is a one-shot's; else `None`.
-        source_id: The call's, or `None`.
+        filepaths: The paths in the sandbox of the files whose upload requests the client could not answer, or not in
+            time. Uploads that the runtime itself gave up are mentioned only in the message.
+        result: What a one-shot call would have returned; `None` for a session.
+        source_id: The option `source_id` of the call; `None` if it had none.
     """
 
     _carried: ClassVar[Dict[str, Any]] = {"filepaths": [], "result": None, "source_id": None}
@@ -331,7 +356,14 @@ class ArtifactUploadError(RuntimeUseError):
 
 
 class SessionStateError(RuntimeUseError, RuntimeError):
-    """The session cannot take this call: closed, opened in another process, or called from inside its own callback."""
+    """The session or run is in a state that does not allow this call. Also a `RuntimeError`.
+
+    The session is not open, closed, inherited by a forked process, or called from its own callback; the run is not
+    entered yet, or is used twice; or the interpreter is shutting down.
+
+    Attributes:
+        source_id: The option `source_id` of the call; `None` if it had none.
+    """
 
     _carried: ClassVar[Dict[str, Any]] = {"source_id": None}
 

@@ -108,7 +108,7 @@ def test_the_text_is_short(runtime: LocalRuntime) -> None:
 def test_without_stderr_the_text_ends_with_stdout(runtime: LocalRuntime) -> None:
     with pytest.raises(CommandFailedError) as caught:
         client_of(runtime).execute_commands(["echo 1 failed; exit 1"])
-    assert str(caught.value).endswith("echo 1 failed; exit 1\nnothing was seen on stderr; stdout ends with:\n1 failed")
+    assert str(caught.value).endswith("echo 1 failed; exit 1\nnothing on stderr; stdout ends with:\n1 failed")
 
 
 def test_what_failing_commands_print_comes_from_the_stream() -> None:
