@@ -1,9 +1,14 @@
 """The blocking, thread-based client for the RuntimeUse agent runtime.
 
-from runtimeuse_sync import RuntimeUseClient
+    from runtimeuse_sync import RuntimeUseClient
 
-client = RuntimeUseClient("ws://localhost:8080", model="gpt-4.1")
-print(client.query("What is 2 + 2?").text)
+    client = RuntimeUseClient("ws://localhost:8080", model="gpt-4.1")
+    print(client.query("What is 2 + 2?").text)
+
+All public names can be imported from here, except those of `artifacts` (ready-made upload callbacks), `testing` (a fake
+runtime for tests), `keywords` (types of keywords) and `runtime` (the embedded runtime, with the extra `[runtime]`).
+
+Threads: importing the package starts none.
 """
 
 from .client import RuntimeUseClient

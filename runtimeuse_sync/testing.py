@@ -1,4 +1,4 @@
-"""An in-memory runtime for the tests of code that calls this client: no socket, no process, no waiting.
+"""An in-memory runtime, for tests of code that uses this client: no socket, no process, no waiting.
 
     from runtimeuse_sync import RuntimeUseClient
     from runtimeuse_sync.testing import FakeRuntime, text_result
@@ -8,9 +8,11 @@
     assert client.query("What is 2 + 2?").text == "4"
     assert fake.requests[0]["user_prompt"] == "What is 2 + 2?"
 
-It keeps to the protocol: one request at a time, cancelling, the barrier, the end of a session, which it confirms once
-its upload requests are answered. For real processes and a real WebSocket there is
-`runtimeuse_sync.runtime.LocalRuntime`. Threads: it starts none; replies are made in the connection's sending thread.
+It follows the protocol: one request at a time, cancellation, the barrier, and the end of a session, which it confirms
+once its upload requests are answered. For real processes and a real WebSocket, use
+`runtimeuse_sync.runtime.LocalRuntime`.
+
+Threads: it starts none. Replies, and functions that return them, run in the thread that sends for the connection.
 """
 
 import queue
@@ -22,30 +24,40 @@ from ._session.protocol import BUSY_ERROR
 
 Message = Dict[str, Any]
 
-#: What is sent for one request, in order; or a function of the request that returns it, or a generator function.
+#: The messages that answer one request, in order; or a function (a generator function, too) from the request to these.
 Reply = Union[Iterable[Message], Callable[[Message], Iterable[Message]]]
 
-#: The reply of a runtime that does not end its request until it is cancelled.
+#: The reply of a runtime that does not end the request until it is cancelled.
 HANG: Sequence[Message] = ()
 
 
 def text_result(text: str, metadata: Optional[Dict[str, Any]] = None) -> List[Message]:
-    """Returns the reply of a query that ends with text."""
+    """Returns a reply that ends a query with a text result.
+
+    Args:
+        text: The agent's answer.
+        metadata: The metadata of the result. Default: none.
+    """
     return [{"message_type": "result_message", "data": {"type": "text", "text": text}, "metadata": metadata or {}}]
 
 
 def structured_result(output: Dict[str, Any], metadata: Optional[Dict[str, Any]] = None) -> List[Message]:
-    """Returns the reply of a query that ends with structured output."""
+    """Returns a reply that ends a query with structured output.
+
+    Args:
+        output: The agent's answer, a JSON object.
+        metadata: The metadata of the result. Default: none.
+    """
     data = {"type": "structured_output", "structured_output": output}
     return [{"message_type": "result_message", "data": data, "metadata": metadata or {}}]
 
 
 def command_results(*results: Union[int, str, Message]) -> Callable[[Message], Sequence[Message]]:
-    """Returns the reply of commands.
+    """Returns a reply that ends a request to execute commands.
 
     Args:
-        *results: One for each command that runs: its exit code, or its stdout (and exit code 0), or a dict that may
-            have `"command"`, `"exit_code"`, `"stdout"` and `"stderr"`, whose output is streamed, too.
+        *results: One for each command that runs: an int is its exit code, a str its stdout with exit code 0. A dict may
+            have the keys `"command"`, `"exit_code"`, `"stdout"` and `"stderr"`; its output is also streamed.
     """
 
     def reply(request: Message) -> Sequence[Message]:
@@ -67,22 +79,41 @@ def command_results(*results: Union[int, str, Message]) -> Callable[[Message], S
 
 
 def assistant_message(*text_blocks: str) -> Message:
-    """Returns a message of the agent, to stand before a result in a reply."""
+    """Returns a message from the agent, for a reply to send before its result.
+
+    Args:
+        *text_blocks: The blocks of text.
+    """
     return {"message_type": "assistant_message", "text_blocks": list(text_blocks)}
 
 
 def command_output(text: str, command: str = "", stream: str = "stdout") -> Message:
-    """Returns a chunk of a command's output, to stand before a result in a reply."""
+    """Returns a chunk of a command's output, for a reply to send before its result.
+
+    Args:
+        text: The chunk.
+        command: The command that printed it. Default: `""`.
+        stream: `"stdout"` (default) or `"stderr"`.
+    """
     return {"message_type": "command_output_message", "stream": stream, "text": text, "command": command}
 
 
 def error(text: str, metadata: Optional[Dict[str, Any]] = None) -> List[Message]:
-    """Returns the reply of a request that ends with an error."""
+    """Returns a reply that ends a request with an error.
+
+    Args:
+        text: The error text.
+        metadata: The metadata of the error. Default: none.
+    """
     return [{"message_type": "error_message", "error": text, "metadata": metadata or {}}]
 
 
 def upload_request(filepath: str) -> Message:
-    """Returns the announcement of an artifact."""
+    """Returns an upload request for an artifact, for a reply to send before its result.
+
+    Args:
+        filepath: The file's path in the sandbox.
+    """
     return {
         "message_type": "artifact_upload_request_message",
         "filename": filepath.rsplit("/", 1)[-1],
@@ -91,15 +122,18 @@ def upload_request(filepath: str) -> Message:
 
 
 class FakeRuntime:
-    """A transport whose runtime gives the replies that it was given, in order.
+    """A transport with a runtime that answers each request with the next of the given replies.
 
     Args:
-        replies: One for each request; a request beyond them ends with an error that says so.
+        replies: One reply for each request, in order. Further requests end with an error that says so.
 
     Attributes:
-        requests: The requests that it got, in order.
-        uploads: The answers to its upload requests.
+        requests: The requests received so far, in order.
+        uploads: The answers to its upload requests, in order.
         cancelled: How many requests were cancelled.
+
+    Raises:
+        TypeError: `replies` contains a message instead of a list of messages.
     """
 
     def __init__(self, replies: Sequence[Reply] = ()) -> None:
@@ -120,9 +154,9 @@ class FakeRuntime:
         with self._lock:
             self.requests.append(request)
             if not self._replies:
-                return error(f"FakeRuntime has no reply left for its request number {len(self.requests)}")
+                return error(f"FakeRuntime has no reply left for request number {len(self.requests)}")
             reply = self._replies.popleft()
-        # A list, for it is looked at twice, which a generator's messages cannot be.
+        # A list, because the caller iterates over it twice, which a generator does not allow.
         return list(reply(request) if callable(reply) else reply)
 
 
@@ -137,7 +171,7 @@ class FakeConnection:
         self._unanswered: List[str] = []
 
     def send(self, message: Message) -> None:
-        """Takes a message of the client, and puts what the runtime sends for it where `receive` finds it."""
+        """Handles a message from the client and queues the runtime's answers for `receive`."""
         kind = message["message_type"]
         if kind == "cancel_message":
             if self._busy:
@@ -146,23 +180,23 @@ class FakeConnection:
                 self._send(error("Request cancelled"))
         elif kind == "end_session_message":
             self._ending = True
-            self._confirm_the_end()
+            self._confirm_if_ended()
         elif kind == "artifact_upload_response_message":
             self._runtime.uploads.append(message)
             if message["filepath"] in self._unanswered:
                 self._unanswered.remove(message["filepath"])
-            self._confirm_the_end()
+            self._confirm_if_ended()
         elif self._busy:
             self._send(error(BUSY_ERROR))
         elif kind == "command_execution_message" and not message["commands"]:
             self._send([{"message_type": "command_execution_result_message", "results": []}])
         else:
             reply = self._runtime._reply_to(message)
-            self._busy = not any(each["message_type"] in _TERMINALS for each in reply)
+            self._busy = not any(each["message_type"] in _TERMINAL_TYPES for each in reply)
             self._send(reply)
 
     def receive(self) -> Optional[Message]:
-        """Blocks until the runtime sends something; `None` once the connection is closed."""
+        """Blocks until the runtime sends a message, and returns it; returns `None` once the connection is closed."""
         return self._outgoing.get()
 
     def close(self) -> None:
@@ -175,10 +209,10 @@ class FakeConnection:
                 self._unanswered.append(message["filepath"])
             self._outgoing.put(message)
 
-    def _confirm_the_end(self) -> None:
+    def _confirm_if_ended(self) -> None:
         if self._ending and not self._unanswered:
             self._outgoing.put({"message_type": "end_session_confirm_message"})
             self._outgoing.put(None)
 
 
-_TERMINALS = ("result_message", "command_execution_result_message", "error_message")
+_TERMINAL_TYPES = ("result_message", "command_execution_result_message", "error_message")

@@ -131,7 +131,7 @@ def test_a_reply_may_be_a_generator() -> None:
 
 
 def test_misuse_is_told() -> None:
-    with pytest.raises(AgentRuntimeError, match="no reply left for its request number 1"):
+    with pytest.raises(AgentRuntimeError, match="no reply left for request number 1"):
         client_of(FakeRuntime()).query("x")
     with pytest.raises(TypeError, match="list of replies"):
         FakeRuntime(text_result("a forgotten list"))  # type: ignore[arg-type]  # that is the point
