@@ -47,15 +47,27 @@ _CALLBACKS_AND_LOGGER = (
 
 _ARTIFACT_FIELDS = ("artifacts_dirs", "artifacts_dir")
 
-_Self = TypeVar("_Self", bound="_OptionsJson")
+_Self = TypeVar("_Self", bound="_OptionsBase")
 
 
-class _OptionsJson(JsonMixin):
-    """JSON of options, without callbacks and logger.
+class _OptionsBase(SafeRepr, JsonMixin):
+    """What both classes of options share: they check their fields, and their JSON has no callbacks and no logger.
 
     Options read from JSON may have artifact directories without the upload callback that they require. The callback is
     passed to the call as a keyword, and the call checks the pair.
     """
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Checks all fields.
+
+        Raises:
+            TypeError: A field has the wrong type. The message names the first such field.
+            ValueError: A field has an invalid value. The message names the first such field.
+        """
+        _check_fields(self)
 
     def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
         return JsonMixin.to_dict(self._without_callbacks(), encode_json)
@@ -84,7 +96,7 @@ class _OptionsJson(JsonMixin):
 
 
 @dataclass(repr=False)
-class QueryOptions(SafeRepr, _OptionsJson):
+class QueryOptions(_OptionsBase):
     """Options of `query` and `stream`. Each can also be passed to the call as a keyword, which takes precedence.
 
     Callbacks are plain functions. They run in the calling thread, one at a time, in the order in which messages arrive.
@@ -159,21 +171,9 @@ class QueryOptions(SafeRepr, _OptionsJson):
     on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_IN_JSON)
     end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
 
-    def __post_init__(self) -> None:
-        self.validate()
-
-    def validate(self) -> None:
-        """Checks all fields.
-
-        Raises:
-            TypeError: A field has the wrong type. The message names the first such field.
-            ValueError: A field has an invalid value. The message names the first such field.
-        """
-        _check_fields(self)
-
 
 @dataclass(repr=False)
-class ExecuteCommandsOptions(SafeRepr, _OptionsJson):
+class ExecuteCommandsOptions(_OptionsBase):
     """Options of `execute_commands` and `stream_commands`. Each can also be passed to the call as a keyword.
 
     A keyword takes precedence over the options object. Callbacks are plain functions. They run in the calling thread,
@@ -233,18 +233,6 @@ class ExecuteCommandsOptions(SafeRepr, _OptionsJson):
     on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_IN_JSON)
     end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
     check: bool = True
-
-    def __post_init__(self) -> None:
-        self.validate()
-
-    def validate(self) -> None:
-        """Checks all fields.
-
-        Raises:
-            TypeError: A field has the wrong type. The message names the first such field.
-            ValueError: A field has an invalid value. The message names the first such field.
-        """
-        _check_fields(self)
 
 
 Options = Union[QueryOptions, ExecuteCommandsOptions]
