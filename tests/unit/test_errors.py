@@ -1,4 +1,4 @@
-"""The errors: their tree, their texts, pickled and copied."""
+"""The errors: their tree, texts, pickles and copies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ..support.packages import needs
 
 RESULTS = [CommandResultItem("true", 0), CommandResultItem("false", 3, "x", "why\n")]
 
-#: A value for each parameter that an exception of ours has, none of them its default.
+#: A value other than the default for each parameter of the errors.
 VALUES: Dict[str, Any] = {
     "error": "it failed",
     "message": "it failed",
@@ -87,8 +87,8 @@ def _public_errors() -> List[Any]:
 
 
 def _with_everything(kind: Any) -> Any:
-    """Makes an error whose every parameter has another value than its default."""
-    if kind is RuntimeUseError:  # It takes anything, as any exception does.
+    """Creates an error with a value other than the default for each parameter."""
+    if kind is RuntimeUseError:  # It accepts anything, like `Exception`.
         return kind("it failed", 2)
     parameters = list(inspect.signature(kind).parameters.values())
     for each in parameters:
@@ -140,7 +140,7 @@ def assert_the_same(again: Any, error: Any) -> None:
 
 @pytest.mark.parametrize("way", list(AGAIN))
 @pytest.mark.parametrize("kind", _public_errors(), ids=lambda each: str(each.__name__))
-def test_errors_can_be_made_again(kind: Any, way: str) -> None:
+def test_errors_can_be_recreated(kind: Any, way: str) -> None:
     error = _with_everything(kind)
     assert_the_same(AGAIN[way](error), error)
     if kind is not RuntimeUseError:
@@ -150,12 +150,12 @@ def test_errors_can_be_made_again(kind: Any, way: str) -> None:
 
 @needs("tblib")
 @pytest.mark.parametrize("kind", _public_errors(), ids=lambda each: str(each.__name__))
-def test_tblib_makes_errors_again(kind: Any) -> None:
+def test_tblib_recreates_errors(kind: Any) -> None:
     error = _with_everything(kind)
     assert_the_same(_by_tblib(error), error)
 
 
-def test_errors_come_out_of_other_processes_as_they_are() -> None:
+def test_errors_of_other_processes_are_raised_unchanged() -> None:
     every = [_with_everything(kind) for kind in _public_errors()]
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         for error, future in [(error, pool.submit(functools.partial(_raise, error))) for error in every]:
@@ -163,7 +163,7 @@ def test_errors_come_out_of_other_processes_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("kind", _public_errors(), ids=lambda each: str(each.__name__))
-def test_what_is_set_later_is_in_args_too(kind: Any) -> None:
+def test_attributes_set_later_are_in_args(kind: Any) -> None:
     error = _with_everything(kind)
     carry(error, source_id="another", results=[CommandResultItem("later", None)])
     again = type(error)(*json.loads(json.dumps(error.args)))
@@ -172,7 +172,7 @@ def test_what_is_set_later_is_in_args_too(kind: Any) -> None:
 
 
 def test_defaults_are_left_out_of_args() -> None:
-    # As the async client has them.
+    # As in the async client.
     assert AgentRuntimeError("x").args == ("x",)
     assert AgentRuntimeError("x", {"a": 1}).args == ("x", {"a": 1})
     assert CommandFailedError("x", results=[], command="", exit_code=-1).args == ("x",)
@@ -197,7 +197,7 @@ def test_the_list_of_errors_is_complete() -> None:
     assert {type(error) for error in ERRORS} == set(_public_errors())
 
 
-def test_the_tree_of_errors_is_the_one_that_is_drawn() -> None:
+def test_the_tree_of_errors_matches_the_drawing() -> None:
     parents: List[str] = []
     drawn = {}
     for line in (errors.__doc__ or "").splitlines():
@@ -249,7 +249,7 @@ def test_texts_of_errors() -> None:
 
 @pytest.mark.parametrize("metadata", [{1: "a", "b": 2}, {"o": object()}, {"s": {1, 2}}, {(1, 2): 3}])
 def test_any_metadata_can_be_shown_and_sent(metadata: Any) -> None:
-    # As in the async client, whose users may raise such errors themselves.
+    # As in the async client. Users may also raise such errors themselves.
     error = AgentRuntimeError("it failed", metadata)
     assert str(error) == "it failed"
     assert vars(error)["metadata"] is metadata
@@ -264,7 +264,7 @@ class _Odd:
         raise KeyError("odd")
 
 
-def test_what_has_no_text_or_no_end_can_be_sent() -> None:
+def test_values_without_text_or_end_can_be_sent() -> None:
     metadata: Dict[str, Any] = {"odd": _Odd(), "number": float("inf")}
     metadata["itself"] = metadata
     again = AgentRuntimeError(*json.loads(json.dumps(AgentRuntimeError("it failed", metadata).args, allow_nan=False)))
@@ -299,7 +299,7 @@ def test_a_copy_without_frames() -> None:
     assert without_traceback(None) is None
 
 
-def test_a_stack_in_the_details_is_for_machines() -> None:
+def test_the_stack_in_the_details_is_not_shown() -> None:
     details = {"message": "no disk", "stack": "Error\n    at run (/app/x.js:1)"}
     error = AgentRuntimeError("it failed", {"error_details": details})
     assert str(error) == 'it failed\n{"message": "no disk"}'

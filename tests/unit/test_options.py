@@ -1,4 +1,4 @@
-"""Options: objects, keywords and a client's defaults, and what comes of all three."""
+"""Options: how options objects, keywords and the client's defaults are merged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_keywords_win_over_the_object() -> None:
         ["a"],
         "kept",
     )
-    # The object is the caller's, and is as it was.
+    # The caller's object is unchanged.
     assert (options.model, options.timeout) == ("from object", 1)
 
 
@@ -54,7 +54,7 @@ def test_the_clients_defaults_come_last() -> None:
     assert (message["model"], message["system_prompt"]) == ("m", "")
     message = _sent(query_request("p", QueryOptions(model="m"), {"model": "k"}, defaults, "query()"))
     assert (message["model"], message["system_prompt"]) == ("k", "default prompt")
-    # None is "not set" in a keyword as well.
+    # `None` in a keyword also means "not set".
     message = _sent(query_request("p", QueryOptions(model="m"), {"model": None}, defaults, "query()"))
     assert message["model"] == "default model"
     assert _sent(query_request("p", None, {}, Defaults("m", None), "query()"))["system_prompt"] == ""
@@ -82,5 +82,5 @@ def test_the_secrets_of_a_request() -> None:
     assert {"listed", "env-of-command", "signature"} <= set(secrets)
 
 
-def test_a_client_with_a_transport_passes_its_defaults_on() -> None:
+def test_a_client_with_a_transport_keeps_its_defaults() -> None:
     assert RuntimeUseClient(transport=MemoryTransports(), model="m", system_prompt="s")._defaults.model == "m"

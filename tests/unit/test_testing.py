@@ -1,4 +1,4 @@
-"""The runtime in memory for users' own tests: it keeps to the protocol, and says when it is misused."""
+"""The fake runtime for users' tests: it follows the protocol and reports misuse."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_reply_may_be_a_generator() -> None:
     assert client.query("2 + 3", timeout=5).text == "5"
 
 
-def test_misuse_is_told() -> None:
+def test_misuse_is_reported() -> None:
     with pytest.raises(AgentRuntimeError, match="no reply left for request number 1"):
         client_of(FakeRuntime()).query("x")
     with pytest.raises(TypeError, match="list of replies"):

@@ -1,4 +1,4 @@
-"""The wire codec: each type of message, and each of its fields, as it comes in."""
+"""Decoding messages: each type, and each of its fields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IDS = [f"{wire['message_type']}-{number}" for number, (wire, _) in enumerate(VA
 @pytest.mark.parametrize(("wire", "message"), VALID, ids=_IDS)
 def test_valid_messages(wire: Wire, message: Any) -> None:
     assert read(json.dumps(wire)) == message
-    # From a custom transport, which hands in objects.
+    # A custom transport may return objects instead of text.
     assert decode(parse(dict(wire))) == message
 
 
@@ -86,7 +86,7 @@ def _field_cases() -> List[Any]:
         (commands, ["results", 0], "exit_code", [1]),
         (commands, ["results", 0], "stdout", [None, *strings]),
         (error, [], "error", strings),
-        # What went wrong matters more than metadata that make no sense: those are passed over.
+        # Invalid metadata are ignored: the error itself matters more.
         (error, [], "metadata", WRONG),
     ]
 
@@ -106,7 +106,7 @@ def test_each_field_is_checked(wire: Wire, path: List[Any], name: str, right: Li
         if any(_same(value, each) for each in right):
             read(changed)
             continue
-        # `text` is a fine value for some fields only by chance: "text" as the type of a text result.
+        # Skip a value that happens to be valid: "text" is also the type of a text result.
         if name == "type" and value == "text" and path == ["data"] and wire["data"]["type"] == "text":
             continue
         with pytest.raises(MalformedMessage) as caught:
@@ -126,7 +126,7 @@ def test_times_are_finite(value: str) -> None:
         read('{"message_type": "heartbeat_message", "phase": "x", "elapsed_ms": ' + value + "}")
 
 
-def test_exit_codes_are_whole() -> None:
+def test_exit_codes_are_integers() -> None:
     item = {"command": "a", "exit_code": 1.0}
     with pytest.raises(MalformedMessage, match=r"results\[0\].*exit_code"):
         read(json.dumps({"message_type": "command_execution_result_message", "results": [item]}))
@@ -160,13 +160,13 @@ def test_unknown_types_are_tolerated() -> None:
         "{'a': 1}",
     ],
 )
-def test_what_is_no_message(text: str) -> None:
+def test_text_that_is_not_a_message(text: str) -> None:
     with pytest.raises(MalformedMessage):
         parse(text)
 
 
 @pytest.mark.parametrize("item", [None, 1, [], b"{}", ("message_type",)])
-def test_objects_that_are_no_message(item: Any) -> None:
+def test_objects_that_are_not_a_message(item: Any) -> None:
     with pytest.raises(MalformedMessage):
         parse(item)
 
@@ -186,7 +186,7 @@ def test_errors_repeat_no_payload() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_all_that_a_real_runtime_sends_can_be_read() -> None:
+def test_everything_that_a_real_runtime_sends_can_be_decoded() -> None:
     read_types = set()
     for path in (Path(__file__).parents[2] / "transcripts").glob("*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():

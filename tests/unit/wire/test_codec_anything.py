@@ -1,4 +1,4 @@
-"""The wire codec: whatever comes in is a message, or is said not to be one."""
+"""Decoding any input: the result is a message, or the error is `MalformedMessage`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _NEARLY = st.builds(
 
 
 @hypothesis.given(_NEARLY | _JSON)
-def test_no_json_makes_it_fail_otherwise_than_by_a_malformed_message(value: Any) -> None:
+def test_any_json_is_a_message_or_malformed(value: Any) -> None:
     for item in (value, json.dumps(value)):
         try:
             message = decode(parse(item))
@@ -60,7 +60,7 @@ def test_no_json_makes_it_fail_otherwise_than_by_a_malformed_message(value: Any)
 
 
 @hypothesis.given(st.text(max_size=60))
-def test_no_text_makes_it_fail_otherwise_than_by_a_malformed_message(text: str) -> None:
+def test_any_text_is_a_message_or_malformed(text: str) -> None:
     try:
         decode(parse(text))
     except MalformedMessage:
@@ -93,16 +93,16 @@ def test_huge_numbers() -> None:
             pass
 
 
-def test_of_duplicate_keys_the_last_counts() -> None:
+def test_the_last_of_duplicate_keys_wins() -> None:
     assert read('{"message_type": "error_message", "error": 1, "error": "last"}').error == "last"
     assert read('{"message_type": 1, "message_type": "error_message", "error": "x"}').error == "x"
 
 
-def test_strange_characters_come_in() -> None:
+def test_unusual_characters_are_preserved() -> None:
     assert read(r'{"message_type": "error_message", "error": "\ud800 \u0000 \udfff"}').error == "\ufffd \0 \ufffd"
 
 
-def test_objects_of_other_string_classes_are_strings() -> None:
+def test_instances_of_subclasses_of_str_are_strings() -> None:
     class Text(str):
         """Such as a custom transport's JSON library may make."""
 

@@ -1,4 +1,4 @@
-"""The parser for what comes in: whatever way it takes, it returns what `json.loads` does."""
+"""The fast JSON parser: it always returns what `json.loads` returns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ values = st.recursive(
 
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts and strings of a few characters go the way of those of megabytes."""
+    """Makes the parser treat texts and strings of a few characters like those of megabytes."""
     monkeypatch.setattr(codec, "_LARGE_TEXT", 0)
     monkeypatch.setattr(codec, "_LONG_STRING", 5)
     monkeypatch.setattr(codec, "_MAX_STRINGS", 8)
@@ -39,7 +39,7 @@ def outcome(parse: Any, text: str) -> str:
 @pytest.mark.usefixtures("everything_is_large")
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=400)
 @hypothesis.given(value=values, spaced=st.booleans())
-def test_any_value_is_what_json_says(value: Any, spaced: bool) -> None:
+def test_any_value_equals_that_of_json(value: Any, spaced: bool) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=1 if spaced else None)
     assert outcome(load_json, text) == outcome(json.loads, text)
 
@@ -52,7 +52,7 @@ def test_any_value_is_what_json_says(value: Any, spaced: bool) -> None:
     removed=st.integers(0, 3),
     put=st.text('"\\[]{}:,-1eNaInfity \u00e4', max_size=4),
 )
-def test_any_damaged_text_is_what_json_says(value: Any, at: int, removed: int, put: str) -> None:
+def test_any_damaged_text_fails_as_in_json(value: Any, at: int, removed: int, put: str) -> None:
     text = json.dumps(value, ensure_ascii=False)
     damaged = text[:at] + put + text[at + removed :]
     assert outcome(load_json, damaged) == outcome(json.loads, damaged)
@@ -77,27 +77,27 @@ def test_long_strings_anywhere(value: Any) -> None:
     assert load_json(json.dumps(value, ensure_ascii=False)) == value
 
 
-def test_the_last_of_two_fields_of_one_name_counts() -> None:
+def test_the_last_of_duplicate_keys_wins() -> None:
     assert load_json(f'{{"a": "{LARGE}1", "a": "{LARGE}2", "b": "{LARGE}3"}}') == {"a": LARGE + "2", "b": LARGE + "3"}
 
 
 @pytest.mark.parametrize(
     "damaged", ['["{}', '["{}" "{}"]', '["{}"]]', '[1"{}"]', '[-"{}"]', '["{}", tru]', '[N"{}"]', '"{}""']
 )
-def test_what_is_wrong_is_said_as_json_says_it(damaged: str) -> None:
+def test_errors_are_those_of_json(damaged: str) -> None:
     text = damaged.replace("{}", LARGE)
     said = outcome(load_json, text)
     assert said.startswith("JSONDecodeError")
     assert said == outcome(json.loads, text)
 
 
-def test_too_many_brackets_are_too_many_beside_long_strings_too() -> None:
+def test_nesting_is_limited_beside_long_strings_too() -> None:
     with pytest.raises(RecursionError):
         load_json("[" * 100_000 + f'"{LARGE}"' + "]" * 100_000)
 
 
 def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a stream of large chunks would spend its time in `json`'s scanner."""
+    """Otherwise `json`'s scanner would dominate the time of a stream of large chunks."""
     seen: List[int] = []
     plain = json.loads
 
@@ -111,7 +111,7 @@ def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatc
     assert max(seen) < 100
 
 
-def test_control_characters_pass_in_long_strings_only() -> None:
+def test_control_characters_are_accepted_in_long_strings_only() -> None:
     assert load_json(f'["{LARGE}\n"]') == [LARGE + "\n"]
     with pytest.raises(ValueError, match="control character"):
         load_json('["\n"]')

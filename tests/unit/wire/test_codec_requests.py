@@ -1,4 +1,4 @@
-"""The wire codec: what goes out."""
+"""Encoding requests."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from runtimeuse_sync._wire.codec import (
 @hypothesis.example("\ud800")
 @hypothesis.example("\0")
 @hypothesis.example("\U0001f600")
-def test_any_text_goes_out_and_comes_back(text: str) -> None:
+def test_any_text_survives_encoding(text: str) -> None:
     payload = encode({"message_type": text, "other": [text]})
-    # UTF-8, so that it may be the payload of a text frame.
+    # The payload of a text frame must be UTF-8.
     assert json.loads(payload.decode("utf-8")) == {"message_type": text, "other": [text]}
 
 
-def test_texts_go_out_short() -> None:
+def test_encoding_is_compact() -> None:
     assert encode({"a": "Grüße", "b": [1]}) == '{"a":"Grüße","b":[1]}'.encode()
 
 
@@ -129,7 +129,7 @@ def test_commands_with_nothing() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["artifacts_dir", "artifacts_dirs"])
-def test_artifact_directories_go_out_under_their_own_spelling(spelling: str) -> None:
+def test_artifact_directories_keep_their_spelling(spelling: str) -> None:
     value: Any = "/out" if spelling == "artifacts_dir" else ["/out"]
     keywords: Dict[str, Any] = {spelling: value, "on_artifact_upload_request": _upload}
     for wire in (

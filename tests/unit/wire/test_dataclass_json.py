@@ -1,4 +1,4 @@
-"""Options, results and messages as JSON, pickled and copied."""
+"""Options, results and messages: JSON, pickles and copies."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_callbacks_and_loggers_stay_out_of_json(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [QueryOptions, ExecuteCommandsOptions])
 def test_options_with_artifacts_can_be_read_back(kind: Any) -> None:
-    # Their callback cannot be in the JSON; it is given with the call (keywords win), where the pair is checked.
+    # The callback cannot be in the JSON. It is passed to the call as a keyword, and the call checks the pair.
     options = kind(artifacts_dirs=["/out"], on_artifact_upload_request=upload)
     again = kind.from_json(options.to_json())
     assert again.artifacts_dirs == ["/out"]

@@ -1,4 +1,4 @@
-"""Options read from JSON: fields are checked as they stand there, before anything makes them fit."""
+"""Options read from JSON: fields are checked before dataclasses-json coerces them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECRET = "hunter2-hunter2"
         ("logger", "root", "logger must be a logging.Logger"),
     ],
 )
-def test_a_wrong_type_is_told(kind: Type[Any], name: str, value: Any, named: str) -> None:
+def test_a_wrong_type_is_reported(kind: Type[Any], name: str, value: Any, named: str) -> None:
     with pytest.raises(TypeError, match=named):
         kind.from_dict({name: value})
     with pytest.raises(TypeError, match=named):
@@ -52,14 +52,14 @@ def test_a_wrong_type_is_told(kind: Type[Any], name: str, value: Any, named: str
         ({"pre_agent_downloadables": [{"download_url": 5, "working_dir": "."}]}, "download_url must be a str"),
     ],
 )
-def test_a_wrong_type_inside_is_told(options: Dict[str, Any], named: str) -> None:
+def test_a_wrong_type_inside_a_list_is_reported(options: Dict[str, Any], named: str) -> None:
     with pytest.raises(TypeError, match=named) as caught:
         QueryOptions.from_json(json.dumps(options))
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[]", "5", '"timeout"', "null"])
-def test_what_is_no_object_is_told(text: str) -> None:
+def test_json_that_is_not_an_object_is_reported(text: str) -> None:
     with pytest.raises(TypeError, match="must be an object"):
         QueryOptions.from_json(text)
 
@@ -75,7 +75,7 @@ def test_a_missing_field_is_a_key_error() -> None:
         QueryOptions.from_dict({"pre_agent_invocation_commands": [{"cwd": "/app"}]})
 
 
-def test_what_is_right_is_read() -> None:
+def test_valid_options_are_read() -> None:
     command = CommandInterface("ls", cwd="/app", env={"A": "b"})
     download = RuntimeEnvironmentDownloadableInterface("https://store.test/a.zip", "/data")
     options = QueryOptions(
@@ -87,6 +87,6 @@ def test_what_is_right_is_read() -> None:
         end_session_timeout=None,
     )
     assert QueryOptions.from_json(options.to_json()) == options
-    # Newer versions may know more options, and more fields of a command.
+    # Newer versions may have more options, and more fields of a command.
     newer = {"unheard_of": 1, "pre_agent_invocation_commands": [{"command": "ls", "shell": "zsh"}, command]}
     assert QueryOptions.from_dict(newer).pre_agent_invocation_commands == [CommandInterface("ls"), command]

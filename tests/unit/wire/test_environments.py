@@ -1,4 +1,4 @@
-"""Environments may be any mapping, `os.environ` for one: a call takes what it holds at that moment."""
+"""Environments may be any mapping, such as `os.environ`: a call copies its values at that moment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VARIABLE = "RUNTIMEUSE_TEST_VARIABLE"
 
 
 class Counting(Mapping[str, str]):
-    """Holds another value each time that it is looked at."""
+    """Returns another value on each access."""
 
     def __init__(self) -> None:
         self.looked = 0
@@ -56,14 +56,14 @@ def test_a_query_takes_the_environment_of_this_process(monkeypatch: pytest.Monke
     assert options.agent_env is os.environ
 
 
-def test_commands_take_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_take_the_environment_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "one")
     fake, client = make(command_results())
     client.execute_commands([CommandInterface("ls", env=os.environ)])
     assert fake.requests[0]["commands"] == [{"command": "ls", "env": dict(os.environ)}]
 
 
-def test_what_is_checked_is_what_is_sent() -> None:
+def test_the_checked_values_are_those_sent() -> None:
     fake, client = make(text_result("1"), command_results())
     client.query("p", agent_env=Counting(), pre_agent_invocation_commands=[CommandInterface("ls", env=Counting())])
     assert fake.requests[0]["agent_env"] == {"N": "look 1"}
@@ -96,7 +96,7 @@ def test_json_pickles_and_copies(env: Mapping[str, str]) -> None:
             assert again == each
 
 
-def test_its_values_are_secret() -> None:
+def test_values_are_secret() -> None:
     env = types.MappingProxyType({"A": "hunter2-hunter2"})
     for each in (
         QueryOptions(agent_env=env, pre_agent_invocation_commands=[CommandInterface("echo hunter2-hunter2", env=env)]),

@@ -1,4 +1,4 @@
-"""Secrets in places where nobody looks for them: misplaced in a name, or in the exception of a custom transport."""
+"""Secrets in unexpected places: misplaced in a name, or in an exception of a custom transport."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_misplaced_secret_is_not_quoted(make: Callable[[], Any], shown: str) -
 
 
 class Telling(MemoryTransport):
-    """A transport whose exceptions show what it was to send."""
+    """A transport whose exceptions contain the message that it should have sent."""
 
     def __init__(self, show: Callable[[Any], str]) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Telling(MemoryTransport):
 
 
 @pytest.mark.parametrize("show", [str, json.dumps, lambda message: message["agent_env"]["KEY"]])
-def test_the_exception_of_a_transport_is_no_cause_if_it_shows_a_secret(show: Callable[[Any], str]) -> None:
+def test_a_transports_exception_with_a_secret_is_not_the_cause(show: Callable[[Any], str]) -> None:
     client = RuntimeUseClient(transport=Telling(show), model="m")
     with pytest.raises(ConnectionLostError, match="ValueError: cannot send") as caught:
         client.query("p", agent_env={"KEY": SECRET}, timeout=PATIENCE)
@@ -79,7 +79,7 @@ def test_the_exception_of_a_transport_is_no_cause_if_it_shows_a_secret(show: Cal
 
 
 def cause_of(error: Optional[BaseException]) -> Optional[BaseException]:
-    """Returns what a connection's end by this exception gets as its cause."""
+    """Returns the `__cause__` of the public error for a connection that ended with this exception."""
     plain = connection_error(error, "ws://h", "query", [SECRET])
     wrapped = connection_error(ConnectionClosed("lost", cause=error), "ws://h", "query", [SECRET])
     assert plain.__cause__ is wrapped.__cause__
@@ -87,7 +87,7 @@ def cause_of(error: Optional[BaseException]) -> Optional[BaseException]:
     return wrapped.__cause__
 
 
-def test_what_hangs_on_an_exception_counts() -> None:
+def test_chained_exceptions_count() -> None:
     harmless = ValueError("harmless")
     harmless.__cause__ = KeyError("harmless, too")
     harmless.__cause__.__context__ = harmless
@@ -102,12 +102,12 @@ def test_what_hangs_on_an_exception_counts() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="there are no groups of exceptions before 3.11")
-def test_what_is_in_a_group_counts() -> None:
+def test_exceptions_in_a_group_count() -> None:
     group: Any = ExceptionGroup  # noqa: F821  # not before 3.11
     assert cause_of(group("some", [ValueError("harmless"), KeyError(SECRET)])) is None
 
 
-def test_an_exception_that_cannot_be_shown_is_no_cause() -> None:
+def test_an_exception_without_text_is_not_the_cause() -> None:
     class Unspeakable(Exception):
         def __str__(self) -> str:
             raise LookupError(SECRET)

@@ -1,4 +1,4 @@
-"""How much memory a JSON text may take as values: what is let pass takes no more than is promised."""
+"""The limit on the memory of parsed JSON: a text that passes stays within it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtimeuse_sync._wire.json_size import MAX_GROWTH, TooDense, check_density
 
 MIB = 1024 * 1024
 
-#: What every message may take in these tests, which then need no large ones.
+#: How many bytes any message may take in these tests: less than usual, so that small messages suffice.
 ALWAYS = 4 * MIB
 
 
@@ -60,7 +60,7 @@ PASSES = ("floats", "strings", "wide characters", "strings beside a wide charact
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_is_let_pass_takes_at_most_eight_times_its_size(shape: str) -> None:
+def test_a_text_that_passes_takes_at_most_eight_times_its_size(shape: str) -> None:
     text = structured(SHAPES[shape](MIB))
     tracemalloc.start()
     try:
@@ -68,7 +68,7 @@ def test_what_is_let_pass_takes_at_most_eight_times_its_size(shape: str) -> None
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # Each shape stands on one side: the limits let pass what runtimes send, and refuse what only means harm.
+    # The limit accepts the shapes that runtimes send and rejects those that only an attacker would.
     assert was_refused == (shape not in PASSES)
     assert sys.getsizeof(text) + peak <= max(MAX_GROWTH * len(text.encode()), ALWAYS)
 
@@ -84,7 +84,7 @@ def refused(text: str) -> bool:
 @pytest.mark.parametrize(
     "shape", ["lists", "lists in lists", "objects", "objects in objects", "objects with names of their own"]
 )
-def test_what_would_take_far_more_is_refused(shape: str) -> None:
+def test_a_text_that_takes_far_more_is_rejected(shape: str) -> None:
     with pytest.raises(MalformedMessage, match="times their size in memory"):
         parse(structured(SHAPES[shape](MIB)))
 
@@ -107,14 +107,14 @@ HONEST: Dict[str, Callable[[int], str]] = {
 
 
 @pytest.mark.parametrize("shape", HONEST)
-def test_what_runtimes_send_passes_at_any_size(shape: str) -> None:
+def test_messages_of_runtimes_pass_at_any_size(shape: str) -> None:
     text = HONEST[shape](2 * MIB)
     check_density(text)
     assert json.loads(text) == parse(text)
 
 
 def naive(value: Any, counts: Dict[str, int], names: Set[str]) -> None:
-    """Counts the values of a tree as the module counts them in its text."""
+    """Counts the values of a tree as the module counts them in the JSON text."""
     if isinstance(value, str):
         counts["strings"] += 1
         counts["characters"] += len(value)
@@ -142,7 +142,7 @@ TREES = st.recursive(
 
 
 @given(tree=st.lists(TREES, min_size=1, max_size=5), blanks=st.booleans())
-def test_what_stands_in_strings_is_not_counted(tree: List[Any], blanks: bool) -> None:
+def test_characters_inside_strings_are_not_counted(tree: List[Any], blanks: bool) -> None:
     text = json.dumps(tree, indent=1 if blanks else None)
     counts = dict.fromkeys(("strings", "lists", "dicts", "commas", "colons", "characters"), 0)
     names: Set[str] = set()
@@ -151,7 +151,7 @@ def test_what_stands_in_strings_is_not_counted(tree: List[Any], blanks: bool) ->
     expected.commas, expected.colons = counts["commas"], counts["colons"]
     expected.lists, expected.dicts = counts["lists"], counts["dicts"]
     expected.quotes = 2 * (counts["strings"] + counts["colons"])
-    # Of a name, what is escaped is left out, so two may look like one.
+    # Escaped characters of a key are left out, so two keys may look equal.
     plain_names = {json.dumps(name)[1:-1].replace("\\\\", "").replace('\\"', "") for name in names}
     taken = json_size._precise_upper_bound(text, json_size._DICT, sys.maxsize)
     least = expected.upper_bound(json_size._DICT, len(plain_names))
@@ -159,7 +159,7 @@ def test_what_stands_in_strings_is_not_counted(tree: List[Any], blanks: bool) ->
 
 
 @given(tree=st.lists(TREES, min_size=1, max_size=5), window=st.integers(1, 40))
-def test_strings_may_lie_across_the_pieces_that_are_looked_at(tree: List[Any], window: int) -> None:
+def test_strings_may_span_windows(tree: List[Any], window: int) -> None:
     text = json.dumps(tree)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_size._Counts, "upper_bound", lambda self, per_dict, keys: self.commas + self.quotes)
@@ -168,7 +168,7 @@ def test_strings_may_lie_across_the_pieces_that_are_looked_at(tree: List[Any], w
         assert json_size._precise_upper_bound(text, 0, sys.maxsize) == whole_taken
 
 
-def test_a_text_that_never_ends_a_string_is_left_to_the_parser() -> None:
+def test_an_unterminated_string_is_left_to_the_parser() -> None:
     with pytest.raises(MalformedMessage, match="not JSON"):
         parse('{"message_type":"' + "x" * MIB)
 
@@ -180,7 +180,7 @@ def test_every_message_may_take_64_mib(monkeypatch: pytest.MonkeyPatch) -> None:
         check_density(many("[[]]", 3 * MIB))
 
 
-def test_the_refusal_says_how_long_the_text_is() -> None:
+def test_the_error_gives_the_length_of_the_text() -> None:
     text = many("[[]]", MIB)
     with pytest.raises(TooDense, match=f"its {len(text)} characters"):
         check_density(text)

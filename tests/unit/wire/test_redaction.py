@@ -1,4 +1,4 @@
-"""Masking secrets in texts and JSON values."""
+"""Masking secrets in text and in JSON values."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def test_scrub() -> None:
 
 
 @pytest.mark.parametrize("colour", ["\x1b[01;31m\x1b[K", "\x1b[m", "\x1b]8;;\x07"])
-def test_a_secret_with_colours_in_it(colour: str) -> None:
-    """As `grep --color` prints what it has found; who shows the text takes the colours off."""
+def test_a_secret_interrupted_by_colours(colour: str) -> None:
+    """As `grep --color` prints its matches. A viewer may strip the colours."""
     coloured = f"{colour}see {SECRET[:4]}{colour}{SECRET[4:]}"
     assert scrub(coloured, [SECRET]) == f"see {MASK}"
     assert scrub(f"{colour}see {SECRET}", [SECRET]) == f"{colour}see {MASK}"
     assert scrub(f"{colour}see", [SECRET]) == f"{colour}see"
 
 
-def test_the_longest_secret_is_masked_first() -> None:
+def test_overlapping_secrets_are_masked_as_one() -> None:
     assert scrub("password123", ["password", "password123", "123"]) == MASK
 
 
@@ -62,7 +62,7 @@ def test_json_values_are_masked_everywhere(value: Any) -> None:
 
 @pytest.mark.parametrize("depth", [100, 400, 900, 5000, 50_000])
 def test_deeply_nested_values_are_masked(depth: int) -> None:
-    # Whatever the codec lets through must not fail here: the call would end by a RecursionError.
+    # Masking must not fail for a value that the codec accepts: the call would raise a RecursionError.
     nested = '{"a":' * depth + json.dumps(SECRET) + "}" * depth
     try:
         value = parse('{"message_type": "error_message", "error": "e", "metadata": ' + nested + "}")["metadata"]
@@ -73,7 +73,7 @@ def test_deeply_nested_values_are_masked(depth: int) -> None:
     try:
         masked = scrub_value(value, [SECRET])
     except RecursionError:
-        pass  # Told below: in here its traceback would come with it, whose values are too deep for pytest.
+        pass  # Reported below: pytest cannot format this traceback, whose values are nested too deeply.
     assert masked is not None, "RecursionError"
     for _ in range(depth):
         masked = masked["a"]

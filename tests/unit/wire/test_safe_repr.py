@@ -53,7 +53,7 @@ def test_reprs_show_no_secret(holder: Any) -> None:
 
 
 @pytest.mark.parametrize("holder", _holders(), ids=lambda each: type(each).__name__)
-def test_what_holds_a_secret_knows_it(holder: Any) -> None:
+def test_secret_values_contain_the_secret(holder: Any) -> None:
     assert any(SECRET in secret for secret in holder.secret_values())
 
 
@@ -71,7 +71,7 @@ _AWKWARD = st.text(st.sampled_from("abc'\"\\\n\r\t\0é€\u2028"), min_size=6, m
 
 @hypothesis.given(_AWKWARD)
 @hypothesis.example("-----BEGIN KEY-----\nMIIEvQ\n-----END KEY-----")
-def test_reprs_show_no_secret_in_disguise_either(secret: str) -> None:
+def test_reprs_show_no_escaped_secret(secret: str) -> None:
     disguised = repr(secret)[1:-1]
     for holder in (
         CommandInterface(f"printf '{secret}'", env={"KEY": secret.replace("\0", "0")})

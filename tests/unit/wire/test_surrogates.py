@@ -1,4 +1,4 @@
-"""Half characters (lone surrogates) in what a runtime sends: no text that is handed to the user has any."""
+"""Lone surrogates in what a runtime sends: no text that the user gets contains one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ...support.transports import make_client
 
 HIGH, LOW, GRIN = "\ud83d", "\ude00", "\U0001f600"
 
-#: As it comes, and as it is to be handed over.
+#: The text that is received, and the text that the user gets.
 TEXTS = [
     (f"a{HIGH}", "a\ufffd"),
     (f"{LOW}b", "\ufffdb"),
@@ -38,7 +38,7 @@ TEXTS = [
     ("", ""),
 ]
 
-#: How a custom transport may hand a message over: as a dict, as JSON text with escapes, and with the halves themselves.
+#: How a custom transport may return a message: a dict, JSON text with escapes, or JSON text with surrogates in it.
 FORMS: Dict[str, Any] = {
     "dict": lambda message: message,
     "escaped": json.dumps,
@@ -79,18 +79,18 @@ def test_texts(text: str, whole: str) -> None:
     assert mended_value(value) == {whole: [whole, {"n": 1, "t": whole}], "more": None}
 
 
-def test_of_names_that_become_one_the_last_counts() -> None:
+def test_the_last_of_keys_that_become_equal_wins() -> None:
     assert mended_value({"a" + HIGH: [1], "a" + LOW: [2]}) == {"a\ufffd": [2]}
 
 
-def test_what_has_none_is_left_as_it_is() -> None:
+def test_text_without_surrogates_is_unchanged() -> None:
     value = {"a": ["é", GRIN, 1]}
     assert mended_value(value) is value
     assert not may_have_half(json.dumps({"a": "plain\n"}))
     assert not may_have_half(json.dumps({"a": GRIN}, ensure_ascii=False))
 
 
-def test_long_texts_are_looked_at_to_their_ends() -> None:
+def test_long_texts_are_checked_to_the_end() -> None:
     assert mended("é" * (1 << 20) + HIGH)[-1] == "\ufffd"
     assert mended(HIGH + LOW + "é" * (1 << 20))[0] == GRIN
 
@@ -180,14 +180,14 @@ def test_a_pair_in_two_chunks_is_joined(form: Any, chunks: List[str], whole: Lis
     assert [text for _, _, text in streamed(form, *map(chunk, chunks), DONE)] == whole
 
 
-def test_each_stream_of_each_command_is_joined_by_itself(form: Any) -> None:
+def test_each_stream_of_each_command_is_joined_separately(form: Any) -> None:
     parts = [(stream, command) for command in ("one", "two") for stream in ("stdout", "stderr")]
     firsts = [chunk("a" + HIGH, *part) for part in parts]
     seconds = [chunk(LOW, *part) for part in parts]
     assert streamed(form, *firsts, *seconds, DONE) == [(*p, "a") for p in parts] + [(*p, GRIN) for p in parts]
 
 
-def test_what_is_left_alone_comes_before_the_end() -> None:
+def test_a_half_that_stays_alone_comes_before_the_result() -> None:
     heard: List[str] = []
     error = {"message_type": "error_message", "error": "failed"}
     client = client_of(FORMS["escaped"], chunk("a" + HIGH), chunk("b" + HIGH, "stderr"), error)
@@ -197,7 +197,7 @@ def test_what_is_left_alone_comes_before_the_end() -> None:
 
 
 def test_a_half_is_not_kept_for_the_next_call() -> None:
-    # The first call leaves before its second chunk; nothing of it may come up in the second call.
+    # The first call leaves before its second chunk. The second call must not get any of it.
     said = {"message_type": "assistant_message", "text_blocks": ["x"]}
     fake = FakeRuntime([[chunk(HIGH), said], [chunk(LOW), DONE]])
     heard: List[str] = []
@@ -208,7 +208,7 @@ def test_a_half_is_not_kept_for_the_next_call() -> None:
     assert heard == ["\ufffd"]
 
 
-def test_file_names_go_back_as_they_came(form: Any) -> None:
+def test_file_names_are_sent_back_as_received(form: Any) -> None:
     names = {"filename": "caf\udce9.txt", "filepath": "/out/caf\udce9.txt"}
     request: Message = {"message_type": "artifact_upload_request_message", **names}
     sent: List[Any] = []
@@ -225,7 +225,7 @@ def test_file_names_go_back_as_they_came(form: Any) -> None:
     assert {name: sent[0][name] for name in names} == names
 
 
-def test_a_directory_has_files_under_the_bytes_of_their_names(tmp_path: Any) -> None:
+def test_an_upload_directory_keeps_the_bytes_of_file_names(tmp_path: Any) -> None:
     def url_for(name: str) -> str:
         message = {"message_type": "artifact_upload_request_message", "filename": name, "filepath": "/out/" + name}
         return uploads.callback(decode(message)).presigned_url

@@ -1,4 +1,4 @@
-"""Options that cannot be: each raises a TypeError or ValueError that names it, before anything is sent."""
+"""Invalid options: each raises a TypeError or ValueError that names it, before anything is sent."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def values(*each: Any) -> Tuple[Any, ...]:
     return each
 
 
-#: Option, wrong type of value.
+#: Options, each with a value of a wrong type.
 WRONG_TYPES: List[Any] = [
     *((name, value) for name in TIMES for value in values("1", True, False, [1], 1j, object())),
     *(
@@ -136,7 +136,7 @@ def _names(cases: List[Any]) -> List[str]:
 
 
 def check_raises(client: RuntimeUseClient, error: type, name: str, value: Any, *, commands: bool) -> None:
-    """Tries the option as a keyword of every call, and in an options object."""
+    """Passes the option as a keyword to every call, and to an options object."""
     calls: List[Callable[[], Any]] = [
         lambda: client.query("p", **{name: value}),
         lambda: client.stream("p", **{name: value}),
@@ -168,26 +168,26 @@ def test_wrong_types_of_a_query(client: RuntimeUseClient, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _names(WRONG_VALUES))
-def test_values_that_cannot_be(client: RuntimeUseClient, name: str) -> None:
+def test_invalid_values(client: RuntimeUseClient, name: str) -> None:
     for value in [value for each, value in WRONG_VALUES if each == name]:
         check_raises(client, ValueError, name, value, commands=True)
 
 
 @pytest.mark.parametrize("name", _names(WRONG_QUERY_VALUES))
-def test_values_that_cannot_be_of_a_query(client: RuntimeUseClient, name: str) -> None:
+def test_invalid_values_of_a_query(client: RuntimeUseClient, name: str) -> None:
     for value in [value for each, value in WRONG_QUERY_VALUES if each == name]:
         check_raises(client, ValueError, name, value, commands=False)
 
 
 @pytest.mark.parametrize("kind", CALLBACK_KINDS)
-def test_callbacks_that_cannot_be_called(client: RuntimeUseClient, kind: str) -> None:
+def test_invalid_callbacks(client: RuntimeUseClient, kind: str) -> None:
     for name in CALLBACKS:
         check_raises(client, TypeError, name, make_callback(kind), commands=True)
 
 
 @pytest.mark.parametrize("name", TIMES)
-def test_times_that_no_clock_can_hold(name: str) -> None:
-    # More than a float holds: no OverflowError, neither now nor when the call is made.
+def test_times_beyond_the_range_of_a_float(name: str) -> None:
+    # No OverflowError, neither now nor in the call.
     keywords: Dict[str, Any] = {name: 10**400}
     try:
         options = QueryOptions(**keywords)
@@ -199,7 +199,7 @@ def test_times_that_no_clock_can_hold(name: str) -> None:
     assert name in refused
 
 
-def test_what_is_allowed() -> None:
+def test_valid_options() -> None:
     class Callable_:
         def __call__(self, message: Any) -> None: ...
 
@@ -217,7 +217,7 @@ def test_what_is_allowed() -> None:
         logger=logging.getLogger("x"),
         system_prompt="",
     )
-    # An adapter does whatever a logger does.
+    # An adapter has all methods of a logger.
     ExecuteCommandsOptions(logger=logging.LoggerAdapter(logging.getLogger("x"), {}))
 
 
@@ -238,7 +238,7 @@ def test_any_json_is_a_schema(schema: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["debug", "info", "warning"])
-def test_what_lacks_a_method_is_no_logger(method: str) -> None:
+def test_a_logger_needs_all_three_methods(method: str) -> None:
     methods = {name: print for name in ("debug", "info", "warning") if name != method}
     with pytest.raises(TypeError, match="its methods debug, info, warning; Incomplete does not"):
         QueryOptions(logger=type("Incomplete", (), methods)())

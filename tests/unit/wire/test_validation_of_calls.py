@@ -1,4 +1,4 @@
-"""Bad arguments of calls: each raises a TypeError or ValueError that names the argument, before anything is sent."""
+"""Invalid arguments of calls: each raises a TypeError or ValueError that names it, before anything is sent."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_unknown_keywords(client: Any) -> None:
     for call in calls:
         with pytest.raises(TypeError, match="tiemout"):
             call()
-    # Options of the other kind of call.
+    # Options of the other method.
     with pytest.raises(TypeError, match="model"):
         client.execute_commands(["ls"], model="m")
     with pytest.raises(TypeError, match="check"):

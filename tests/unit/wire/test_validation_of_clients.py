@@ -1,4 +1,4 @@
-"""Bad arguments of the client itself, and of its transport; no secret in them is repeated."""
+"""Invalid arguments of the client and of its transport. Error messages repeat no secret."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_unknown_settings() -> None:
     make: Any = RuntimeUseClient
     with pytest.raises(TypeError, match="conect_timeout"):
         make("ws://host", conect_timeout=3)
-    # A custom transport has no settings of a WebSocket, but a slip of the pen is one there, too.
+    # A custom transport takes no settings of a WebSocket, but a typo is reported as such.
     with pytest.raises(TypeError, match="modell"):
         make(transport=NeverOpened(), modell="m")
 
@@ -163,7 +163,7 @@ def test_unknown_settings() -> None:
     ],
     ids=["queries", "commands", "connections"],
 )
-def test_the_keywords_known_to_type_checkers_are_those_there_are(typed: Any, real: Any) -> None:
+def test_typed_keywords_match_the_real_ones(typed: Any, real: Any) -> None:
     hints = typing.get_type_hints(real)
     for name in ("ws_url", "return"):
         hints.pop(name, None)
