@@ -69,9 +69,7 @@ def check_str_list(name: str, value: Any) -> None:
 
 
 def check_list_of(name: str, value: Any, wanted: Type[Any]) -> None:
-    """Raises unless `value` is a list or tuple of instances of `wanted`, or `None`."""
-    if value is None:
-        return
+    """Raises `TypeError` unless `value` is a list or tuple of instances of `wanted`."""
     check_type(name, value, (list, tuple), f"a list of {wanted.__name__}")
     for index, item in enumerate(value):
         check_type(f"{name}[{index}]", item, wanted, f"a {wanted.__name__}")
@@ -92,9 +90,7 @@ def check_env(name: str, value: Any) -> None:
 
 
 def check_callback(name: str, value: Any) -> None:
-    """Raises `TypeError` unless `value` is `None` or a callable that is not a coroutine function."""
-    if value is None:
-        return
+    """Raises `TypeError` unless `value` is callable and not a coroutine function."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
     function = value
@@ -106,9 +102,7 @@ def check_callback(name: str, value: Any) -> None:
 
 
 def check_schema_text(name: str, value: Any) -> None:
-    """Raises unless `value` is `None` or JSON text. What the JSON means is up to the agent."""
-    if value is None:
-        return
+    """Raises unless `value` is JSON text. What the JSON means is up to the agent."""
     check_type(name, value, str, "JSON text as a str")
     try:
         # Numbers stay text: JSON does not limit their digits, Python does.
