@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Dict
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from ._cleanup import cleaned_up
+from ._interrupts import cleaned_up
 from ._threads import join_thread, new_thread, start_thread
 from .artifacts import relative_path
 

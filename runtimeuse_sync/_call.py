@@ -1,23 +1,105 @@
-"""One call of the user: its deadline, its cancel flag, and the wake-up of the thread that waits for it.
+"""One call of the user: its deadline, its flags, and the wake-up of the thread that waits for it.
 
-A `Call` is what threads share. Any thread, signal handler or finalizer sets flags on it (`abort`); the connection's
-thread reads them to tell the runtime, and notes what it has sent; the calling thread looks at them whenever it has
-control. No locks: every flag goes from False to True once, and is set before the wake-up that announces it.
+`Call` is what threads share of a call. Each flag goes from False to True once, and is set before the wake-up that
+announces it; so no lock is needed. `Deadline` is the one deadline of a call. `Wakeup` is the one primitive that threads
+wait on: a binary semaphore on a bare lock. `threading.Event` and `Condition` are unfit here: both hold a Python-level
+lock for a moment in `set()` and `wait()`, so a signal handler or finalizer that interrupts `wait()` and calls `set()`
+can deadlock on itself. Releasing a bare lock is one C call: it is safe in any thread, signal handler and finalizer, and
+Ctrl-C ends a blocked acquire.
+
+How to use a `Wakeup`: change the state first, then call `wake()`. The waiter looks at the state again after every
+`wait()`: a wake-up is a hint, and carries no meaning of its own. Only one thread waits on a `Wakeup`.
+
+No wait may be one long C call in a user's thread. Only between two bytecodes does CPython look for an exception that
+another thread has set (`PyThreadState_SetAsyncExc`, which dramatiq and others use for time limits), and for a signal
+that arrived just before the wait for the lock. So a user's thread waits in slices: here, and for the end of a thread in
+`_threads.join_thread`; it waits nowhere else. The client's own threads, which nobody interrupts, wait without slices.
+
+Threads: the calling thread waits, and checks the flags whenever it has control. Any thread, signal handler or finalizer
+may `abort`. The connection's thread reads the flags to tell the runtime, and notes what it has sent.
 """
 
 import math
+import threading
 import time
-from typing import TYPE_CHECKING, Callable, List, Optional, TypeVar
+from typing import Callable, List, Optional, Protocol, TypeVar
 
-from ._session.printed import so_far
-from ._wakeup import Clock, Deadline, Wakeup
 from .errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
 
-if TYPE_CHECKING:
-    from ._connection.base import Connection
-    from ._session.output import Output
-
 _Error = TypeVar("_Error", bound=BaseException)
+
+Clock = Callable[[], float]
+
+#: For how many seconds a signal, or an exception that another thread sets, may go unnoticed by a thread that waits.
+SLICE = 0.25
+
+
+class Wakeup:
+    """Wakes one waiting thread; a wake-up that comes before the wait is not lost.
+
+    Args:
+        sliced: Whether long waits are made of slices; only a thread of our own can do without, and rest undisturbed.
+    """
+
+    __slots__ = ("_lock", "_sliced")
+
+    def __init__(self, *, sliced: bool = True) -> None:
+        self._sliced = sliced
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """Lets the current or the next `wait` return; never blocks."""
+        try:
+            self._lock.release()
+        except RuntimeError as error:
+            # Already released: a wake-up is pending, and one is enough. An interrupt may be of this class, too.
+            if "release" not in str(error):
+                raise
+
+    def wait(self, seconds: float) -> None:
+        """Blocks until woken, or for `seconds` at most (`math.inf`: no limit); it may return earlier."""
+        if seconds > 0:
+            self._lock.acquire(timeout=min(seconds, SLICE if self._sliced else threading.TIMEOUT_MAX))
+        else:
+            self._lock.acquire(blocking=False)
+
+
+class Deadline:
+    """A point on the monotonic clock; made once, where a call begins, and handed down.
+
+    Attributes:
+        at: The point, in the clock's seconds; `math.inf` for none.
+        seconds: The time that it was made with; `None` for no limit.
+    """
+
+    __slots__ = ("_clock", "at", "seconds")
+
+    def __init__(self, seconds: Optional[float], clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self.seconds = seconds
+        self.at = math.inf if seconds is None else clock() + seconds
+
+    def remaining(self) -> float:
+        """Returns the seconds left; 0 when it has passed, `math.inf` where there is none."""
+        return max(0.0, self.at - self._clock())
+
+    def passed(self) -> bool:
+        """Returns whether the time is over."""
+        return self._clock() >= self.at
+
+
+class CallConnection(Protocol):
+    """What a call and its run need of their connection: methods of `_connection.base.Connection`."""
+
+    def poke(self) -> None:
+        """Has the connection's thread look at the call's flags; never blocks, safe from anywhere."""
+
+    def close(self) -> None:
+        """Has the connection closed; never blocks."""
+
+    def join(self, patience: float) -> None:
+        """Waits for the connection's thread to end."""
 
 
 class Call:
@@ -35,20 +117,20 @@ class Call:
         secrets: What must not appear in the text of its exceptions.
         own_error: The last exception that was `owned`.
         source_id: What the user calls it, without secrets.
-        output: What has come, which its exceptions take along.
+        add_output: Adds what has been received to an exception of the call; `None` where it receives nothing.
         on_sent: Called by the connection's thread when it sends the request.
     """
 
     __slots__ = (
         "_clock",
         "aborted",
+        "add_output",
         "cancel_sent",
         "cancel_wanted",
         "connection",
         "deadline",
         "kind",
         "on_sent",
-        "output",
         "own_error",
         "secrets",
         "sent",
@@ -64,10 +146,10 @@ class Call:
         self.cancel_wanted = False
         self.sent = False
         self.cancel_sent = False
-        self.connection: Optional[Connection] = None
+        self.connection: Optional[CallConnection] = None
         self.secrets: List[str] = []
         self.source_id: Optional[str] = None
-        self.output: Optional[Output] = None
+        self.add_output: Optional[Callable[[RuntimeUseError, Call], None]] = None
         self.on_sent: Optional[Callable[[], None]] = None
         self.own_error: Optional[BaseException] = None
         self._clock = clock
@@ -91,12 +173,10 @@ class Call:
 
     def told(self, error: _Error) -> _Error:
         """Returns an error, `owned`; one of ours tells of the call: its `source_id`, and what had come."""
-        output = self.output
         if isinstance(error, RuntimeUseError):
             carry(error, source_id=self.source_id)
-        if isinstance(error, RuntimeUseError) and output is not None:
-            results = getattr(error, "results", None) or so_far(output, self.secrets, sent=self.sent)
-            carry(error, results=results, assistant_texts=output.texts(self.secrets))
+            if self.add_output is not None:
+                self.add_output(error, self)
         return self.owned(error)
 
     def check(self) -> None:

@@ -3,7 +3,7 @@
 import abc
 from typing import Any, Optional, Sequence, Union
 
-from ._cleanup import cleaned_up
+from ._interrupts import cleaned_up
 from ._wire.request import Defaults, Request, commands_request, query_request
 from .keywords import CommandsKeywords, QueryKeywords, Unpack
 from .messages import CommandInterface

@@ -1,18 +1,69 @@
-"""Telling what has interrupted a piece of code from what that code raises by itself. No threads run here.
+"""Interrupts: cleaning up in spite of them, and telling them from what a piece of code raises by itself.
 
-A signal handler and another thread may raise an exception of any class between any two steps. Where an `except` is
-meant for what was tried, and no more, it asks here.
+An interrupt is an exception that a signal handler raises, or that another thread sets (`PyThreadState_SetAsyncExc`). It
+may have any class, and may come between any two steps: also on the way into a `finally`, and inside it. Two rules
+follow. Code that gives something back can be repeated, never blocks for long, and runs through `surely`, `cleaned_up`
+or `undone_on_failure`, which repeat it if it was interrupted. And an `except` that is meant only for the code in its
+`try` asks `raised_by_a_signal_handler` or `failed_here`.
 
-What cannot be told: an exception that another thread has set (`PyThreadState_SetAsyncExc`) while the user's own code
-runs, a callback say, looks like one of that code. And where CPython has nobody to raise it to, it only prints an
-exception and goes on: in `__del__`, in callbacks of weak references, and in what the garbage collector calls. (The
-handlers of `logging` do the same with whatever hits them: so as little as possible is logged in a user's thread.)
+What cannot be told apart: an exception that another thread sets while the user's own code runs (a callback, say) looks
+like one of that code. And where CPython has no caller to raise an exception to, it prints it and goes on: in `__del__`,
+in callbacks of weak references, and in whatever the garbage collector calls. The handlers of `logging` also print
+whatever is raised in them, so the client logs as little as possible in a user's thread.
+
+Threads: none of its own; these functions run in whichever thread calls them.
 """
 
 import functools
 import signal
 from types import CodeType
-from typing import Any, Optional, Set
+from typing import Any, Callable, Optional, Set, TypeVar
+
+_T = TypeVar("_T")
+
+
+def surely(clean_up: Callable[[], None]) -> None:
+    """Cleans up; again where that is interrupted, or fails."""
+    try:
+        try:
+            clean_up()
+        except BaseException:
+            clean_up()
+            raise
+    except BaseException:
+        clean_up()
+        raise
+
+
+def cleaned_up(body: Callable[[], _T], clean_up: Callable[[], None]) -> _T:
+    """Returns what `body` returns, and raises what it raises; whatever happens, `clean_up` has run to its end."""
+    try:
+        try:
+            try:
+                return body()
+            finally:
+                clean_up()
+        except BaseException:
+            # The interrupt may have come before the first line of `clean_up`, so even that is not enough to know.
+            clean_up()
+            raise
+    except BaseException:
+        # Two signals at once are two interrupts in a row: the second hits the very first step after the first.
+        surely(clean_up)
+        raise
+
+
+def undone_on_failure(body: Callable[[], _T], undo: Callable[[], None]) -> _T:
+    """Returns what `body` returns, and raises what it raises; if it raises, `undo` has run to its end."""
+    try:
+        try:
+            return body()
+        except BaseException:
+            undo()
+            raise
+    except BaseException:
+        surely(undo)
+        raise
 
 
 def raised_by_a_signal_handler(error: BaseException) -> bool:

@@ -18,11 +18,11 @@ import threading
 import time
 from typing import Any, Callable, Generator, List, Type
 
+from ._call import Wakeup
 from ._interrupts import failed_here
-from ._wakeup import Wakeup
 from .errors import RuntimeConnectionError, RuntimeUseError, SessionStateError
 
-#: For how many seconds a wait for the end of a thread does not look at interrupts, as other waits (`_wakeup.SLICE`).
+#: For how many seconds a wait for the end of a thread does not look at interrupts, as other waits (`_call.SLICE`).
 _SLICE = 0.1
 
 #: Whether this Python may raise what is set for a thread in one that it is starting.

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Type, Union
 from urllib.parse import quote
 
-from ._cleanup import undone_on_failure
+from ._interrupts import undone_on_failure
 from ._wire.urls import host_in_url
 from .messages import ArtifactUploadRequestMessageInterface, announced_as
 from .options import OnArtifactUploadRequestCallback

@@ -9,14 +9,13 @@ import logging
 import os
 from typing import Any, List, Optional, Set, Union
 
-from ._call import Call
+from ._call import Call, Deadline
 from ._call_methods import Calls
-from ._cleanup import cleaned_up
 from ._connection.base import Connection
 from ._connection.custom import BlockingConnection, connector, is_persistent
+from ._interrupts import cleaned_up
 from ._session.channel import Channel
 from ._session.line import Line
-from ._wakeup import Deadline
 from ._wire import validation as check
 from ._wire.request import DEFAULT_KEEP_OUTPUT, Defaults, Request
 from .keywords import Unpack, WebSocketKeywords

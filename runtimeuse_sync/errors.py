@@ -25,8 +25,17 @@ Threads: nothing is shared; each function runs in its caller's thread.
 import copy
 from typing import Any, ClassVar, Dict, List, Optional, Tuple, Type
 
-from ._error_args import MAX_DEPTH, deeper_than, items_of, plain, result_of, texts_of
-from ._error_text import beginning_of, details_of, end_of
+from ._wire.error_format import (
+    MAX_DEPTH,
+    beginning_of,
+    deeper_than,
+    details_of,
+    end_of,
+    items_of,
+    plain,
+    result_of,
+    texts_of,
+)
 from .results import CommandResultItem
 
 

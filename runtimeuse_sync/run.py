@@ -9,6 +9,7 @@ States: new → started → ended (with a result or an error) or left (early, wh
 state.
 """
 
+import functools
 import logging
 import math
 import threading
@@ -17,14 +18,13 @@ from types import TracebackType
 from typing import Any, Generic, Iterator, Optional, Type, TypeVar
 
 from ._call import Call
-from ._call_log import CallLog, Records
-from ._cleanup import surely, undone_on_failure
-from ._logs import logger_for
+from ._interrupts import surely, undone_on_failure
+from ._logs import CallLog, Records, logger_for
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel, Received
 from ._session.ending import end_one_shot
 from ._session.line import Line, leave
-from ._session.outcome import idle_error, outcome
+from ._session.outcome import add_output, idle_error, outcome
 from ._session.output import Output
 from ._session.protocol import Event
 from ._session.turns import Ticket
@@ -51,7 +51,8 @@ class Run(Generic[ResultType]):
         self._call.secrets = request.secrets
         if request.options.source_id is not None:
             self._call.source_id = scrub(request.options.source_id, request.secrets)
-        self._output = self._call.output = Output(request.commands, keep_output, request.secrets)
+        self._output = Output(request.commands, keep_output, request.secrets)
+        self._call.add_output = functools.partial(add_output, self._output)
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
         self._logger = logger_for(request.options.logger)

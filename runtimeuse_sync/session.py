@@ -1,7 +1,7 @@
 """A session: many calls over one connection.
 
 Threads: a session may be used from many threads; its calls take turns, first come, first served
-(`_session/channel.py`). It starts one thread, the connection's. `abort` and `close` are for any thread.
+(`_session/turns.py`). It starts one thread, the connection's. `abort` and `close` are for any thread.
 
 States: new → open → closed. A session that is collected while open closes its connection and warns.
 """
@@ -16,8 +16,8 @@ from typing import Any, Callable, List, Optional, Type
 
 from ._call import Call
 from ._call_methods import Calls
-from ._cleanup import cleaned_up, undone_on_failure
 from ._connection.base import Connection
+from ._interrupts import cleaned_up, undone_on_failure
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel
 from ._session.ending import end_session, listed, not_waited_for

@@ -27,11 +27,9 @@ import time
 from collections import deque
 from typing import Callable, Deque, List, Optional
 
-from .._call import Call
-from .._call_log import Records
-from .._logs import logger_for
+from .._call import Call, Clock, Wakeup
+from .._logs import Records, logger_for
 from .._threads import Start, join_thread, new_thread
-from .._wakeup import Clock, Wakeup
 from .._wire import codec
 from ..errors import RuntimeUseError, SessionStateError
 from .inbox import Batch, Inbox

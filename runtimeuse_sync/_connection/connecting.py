@@ -13,7 +13,7 @@ import socket
 import time
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from .._wakeup import Clock, Deadline
+from .._call import Clock, Deadline
 from .._websocket.http import OpeningFailed, OpeningInterrupted
 from .._websocket.lookup import look_up
 from .._websocket.opener import Addresses

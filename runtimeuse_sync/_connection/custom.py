@@ -18,8 +18,8 @@ import threading
 import time
 from typing import Any, Callable, Iterator, Optional
 
+from .._call import Clock, Wakeup
 from .._threads import new_thread, start_directly
-from .._wakeup import Clock, Wakeup
 from ..errors import RuntimeUseError
 from ..transports.base import ConnectedTransport, Message, PersistentTransport, Transport
 from .base import Connection, ConnectionClosed, NotATransport

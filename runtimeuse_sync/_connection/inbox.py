@@ -15,8 +15,8 @@ import sys
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Union
 
+from .._call import Wakeup
 from .._interrupts import failed_here
-from .._wakeup import Wakeup
 
 Item = Union[str, Dict[str, Any]]
 

@@ -8,10 +8,9 @@ import socket
 import ssl
 from typing import Callable, List, Optional
 
-from .._call import Call
-from .._cleanup import cleaned_up
+from .._call import Call, Deadline
+from .._interrupts import cleaned_up
 from .._session.outcome import connection_error
-from .._wakeup import Deadline
 from .._websocket.http import RETRYABLE_ERRNO, RETRYABLE_STATUS
 from ..errors import RunTimeoutError
 from .base import Connection

@@ -17,7 +17,7 @@ import ssl
 import time
 from typing import NamedTuple, Optional
 
-from .._wakeup import Clock
+from .._call import Clock
 from .._websocket.http import OpeningFailed, OpeningInterrupted
 from .._websocket.opening import Target
 from .._websocket.poller import Waiter

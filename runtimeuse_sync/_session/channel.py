@@ -22,11 +22,10 @@ import math
 import threading
 from typing import Any, List, NamedTuple, Optional
 
-from .._call import Call
+from .._call import Call, Wakeup
 from .._connection.base import Connection, ConnectionClosed, Outgoing
 from .._connection.inbox import Batch, Item
 from .._logs import Logger
-from .._wakeup import Wakeup
 from .._wire import codec
 from .._wire.redaction import scrub
 from .._wire.surrogates import Halves

@@ -5,8 +5,9 @@ Pure functions; no threads run here. This is where secrets are masked in what th
 
 from typing import Any, List, Optional
 
+from .._call import Call
 from .._connection.base import ConnectionClosed, NotATransport
-from .._error_text import MAX_CHARACTERS, beginning_of
+from .._wire.error_format import MAX_CHARACTERS, beginning_of
 from .._wire.redaction import in_any_form, scrub, scrub_value
 from .._wire.request import Request
 from ..errors import (
@@ -16,12 +17,13 @@ from ..errors import (
     ProtocolError,
     RuntimeConnectionError,
     RuntimeUseError,
+    carry,
 )
 from ..messages import ErrorMessageInterface
 from ..options import ExecuteCommandsOptions
 from ..results import CommandExecutionResult, CommandResultItem, QueryResult, TextResult
 from .output import Output
-from .printed import failed_command, stdout_seen, with_output
+from .printed import failed_command, so_far, stdout_seen, with_output
 
 #: The real runtime kills a command that prints more than this to stdout, in bytes: its exit code is -1 then.
 _KILLED_OVER = 1024 * 1024
@@ -54,6 +56,12 @@ def outcome(request: Request, terminal: Any, secrets: List[str], output: Output)
     output.results = terminal.results
     _check_exit_codes(request, terminal.results, secrets, output)
     return CommandExecutionResult(results=with_output(terminal.results, output))
+
+
+def add_output(output: Output, error: RuntimeUseError, call: Call) -> None:
+    """Adds to an error of a call what its run has received: the commands' results, and what the agent has said."""
+    results = getattr(error, "results", None) or so_far(output, call.secrets, sent=call.sent)
+    carry(error, results=results, assistant_texts=output.texts(call.secrets))
 
 
 def _error(message: ErrorMessageInterface, secrets: List[str], output: Output) -> AgentRuntimeError:

@@ -10,7 +10,7 @@ Threads: callers queue here. A connection's thread takes the turn only if it is 
 import threading
 from typing import Dict, Iterable, List, Optional, Set, Tuple
 
-from .._wakeup import Wakeup
+from .._call import Wakeup
 
 #: One reading of a run: the reading thread's identifier, and an object that makes the reading unique.
 Reading = Tuple[int, object]

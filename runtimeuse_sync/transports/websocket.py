@@ -12,14 +12,13 @@ import threading
 from typing import Dict, Iterator, List, Mapping, Optional
 from urllib.parse import urlsplit
 
-from .._call import Call
-from .._cleanup import surely, undone_on_failure
+from .._call import Call, Deadline
 from .._connection.base import ConnectionClosed
 from .._connection.connecting import Limits
 from .._connection.websocket import SocketConnection, SocketSettings
+from .._interrupts import surely, undone_on_failure
 from .._session.outcome import connection_error
 from .._threads import join_thread, new_thread, start_thread
-from .._wakeup import Deadline
 from .._websocket.http import basic_authorization
 from .._websocket.opening import USER_AGENT, Target
 from .._wire import codec

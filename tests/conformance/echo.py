@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Iterator, List, Optional, Tuple
 
+from runtimeuse_sync._call import Deadline, Wakeup
 from runtimeuse_sync._connection.connecting import Limits
 from runtimeuse_sync._connection.websocket import SocketConnection, SocketSettings
-from runtimeuse_sync._wakeup import Deadline, Wakeup
 from runtimeuse_sync._websocket import frames
 from runtimeuse_sync._websocket.opening import Target
 from runtimeuse_sync._websocket.stream import WebSocketLink

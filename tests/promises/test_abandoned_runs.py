@@ -19,7 +19,7 @@ from runtimeuse_sync import (
     RuntimeUseSession,
     SessionStateError,
 )
-from runtimeuse_sync._call_log import CallLog
+from runtimeuse_sync._logs import CallLog
 from runtimeuse_sync.testing import FakeRuntime, assistant_message, text_result
 
 from ..support.builders import (

@@ -10,7 +10,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-from runtimeuse_sync import CancelledException, RuntimeUseClient, _wakeup
+from runtimeuse_sync import CancelledException, RuntimeUseClient, _call
 
 from ..support.builders import (
     LATE,
@@ -85,7 +85,7 @@ def soon(abort: Clock) -> None:
 @pytest.mark.parametrize("kind", ["client", "session", "run", "session run"])
 def test_from_another_thread(serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     # Else the main thread, which waits in slices, would notice an abort that does not wake it.
-    monkeypatch.setattr(_wakeup, "SLICE", PATIENCE)
+    monkeypatch.setattr(_call, "SLICE", PATIENCE)
     runtime = Stubborn(in_session="session" in kind)
     client = client_of(serve(runtime))
     if kind == "client":

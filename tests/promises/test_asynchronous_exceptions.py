@@ -24,8 +24,8 @@ from runtimeuse_sync import (
     RuntimeUseClient,
     WebSocketTransport,
 )
+from runtimeuse_sync._call import Wakeup
 from runtimeuse_sync._threads import join_thread
-from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.artifacts import UploadDirectory
 
 from ..support.builders import Serve, Stopwatch, answer_all, assistant, client_of, text, upload

@@ -23,7 +23,7 @@ from runtimeuse_sync import (
     RunTimeoutError,
     RuntimeUseSession,
 )
-from runtimeuse_sync._wakeup import Wakeup
+from runtimeuse_sync._call import Wakeup
 
 from ..support.builders import CONFIRM, Serve, client_of, error, on_alarm, ring, text, upload
 from ..support.servers import PATIENCE, Peer

@@ -7,7 +7,7 @@ from typing import Iterator
 
 import pytest
 
-from runtimeuse_sync import RuntimeUseClient, _wakeup
+from runtimeuse_sync import RuntimeUseClient, _call
 from runtimeuse_sync._websocket.stream import WebSocketLink
 
 from ..support.doubles import NeverOpened
@@ -18,7 +18,7 @@ from ..support.servers import PATIENCE
 @pytest.fixture(autouse=True)
 def no_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has no wait end by itself: one whose wake-up is lost takes longer than a test has patience."""
-    monkeypatch.setattr(_wakeup, "SLICE", 10 * PATIENCE)
+    monkeypatch.setattr(_call, "SLICE", 10 * PATIENCE)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import List
 
 import pytest
 
-from runtimeuse_sync._cleanup import cleaned_up, surely, undone_on_failure
+from runtimeuse_sync._interrupts import cleaned_up, surely, undone_on_failure
 
 from ..support.doubles import Interrupt, at_every_step, interrupt
 

@@ -10,10 +10,9 @@ from typing import Callable, List, Optional
 
 import pytest
 
-from runtimeuse_sync._call import Call
+from runtimeuse_sync._call import Call, Wakeup
 from runtimeuse_sync._connection.base import Connection, ConnectionClosed
 from runtimeuse_sync._session.outcome import connection_error
-from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.errors import ConnectionLostError, ProtocolError, RuntimeConnectionError, SessionStateError
 
 from ...support.doubles import FakeClock, IdleConnection

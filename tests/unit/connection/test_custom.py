@@ -10,9 +10,9 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 
 from runtimeuse_sync import client as client_module
+from runtimeuse_sync._call import Wakeup
 from runtimeuse_sync._connection import custom as blocking_connection
 from runtimeuse_sync._connection.custom import BlockingConnection, connector, is_persistent
-from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError
 
 from ...support.doubles import MemoryTransport, MemoryTransports, Message

@@ -11,8 +11,8 @@ from typing import Any, Dict, Optional
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient
+from runtimeuse_sync._call import Wakeup
 from runtimeuse_sync._connection.base import Connection
-from runtimeuse_sync._wakeup import Wakeup
 from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError
 
 from ...support.doubles import MemoryTransport, MemoryTransports, Message

@@ -11,8 +11,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from runtimeuse_sync._call import Wakeup
 from runtimeuse_sync._connection.inbox import Batch, Inbox, size
-from runtimeuse_sync._wakeup import Wakeup
 
 from ...support.doubles import Interrupt, at_every_step, interrupt
 from ...support.servers import PATIENCE

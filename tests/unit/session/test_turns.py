@@ -8,8 +8,8 @@ from typing import List
 
 import pytest
 
+from runtimeuse_sync._call import Wakeup
 from runtimeuse_sync._session.turns import Readers, Reading, Ticket, Turn
-from runtimeuse_sync._wakeup import Wakeup
 
 from ...support.doubles import Interrupt, at_every_step
 from ...support.servers import PATIENCE

@@ -12,8 +12,8 @@ from typing import Any, Iterator, List, Optional
 
 import pytest
 
-from runtimeuse_sync import _wakeup
-from runtimeuse_sync._wakeup import SLICE, Deadline, Wakeup
+from runtimeuse_sync import _call
+from runtimeuse_sync._call import SLICE, Deadline, Wakeup
 
 from ..support.doubles import FakeClock
 from ..support.servers import PATIENCE
@@ -92,7 +92,7 @@ def test_a_signal_handler_wakes_the_main_thread_while_that_waits(
 def test_no_thread_waits_long_without_a_look_at_interrupts(thread: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A signal that came just before the wait did not end it, so its handler would run after it only. What another
     # thread sets never ends it.
-    monkeypatch.setattr(_wakeup, "SLICE", SLICE)
+    monkeypatch.setattr(_call, "SLICE", SLICE)
     start = time.monotonic()
     if thread == "main":
         Wakeup().wait(math.inf)
@@ -103,7 +103,7 @@ def test_no_thread_waits_long_without_a_look_at_interrupts(thread: str, monkeypa
 
 
 def test_a_thread_of_ours_rests_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_wakeup, "SLICE", 0.001)
+    monkeypatch.setattr(_call, "SLICE", 0.001)
     wakeup = Wakeup(sliced=False)
     start = time.monotonic()
     wakeup.wait(0.1)
@@ -135,7 +135,7 @@ def test_what_a_signal_handler_raises_in_a_wake_up_comes_out() -> None:
 
 
 def test_an_interrupt_leaves_a_wait(main_thread_signal: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_wakeup, "SLICE", SLICE)
+    monkeypatch.setattr(_call, "SLICE", SLICE)
     wakeup = Wakeup()
     signal.signal(signal.SIGUSR1, signal.default_int_handler)
     sender = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1))

@@ -9,7 +9,7 @@ from typing import Any, Callable, List, Tuple
 
 import pytest
 
-from runtimeuse_sync import AgentRuntimeError, QueryOptions, RuntimeUseClient, _call_log
+from runtimeuse_sync import AgentRuntimeError, QueryOptions, RuntimeUseClient, _logs
 from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError, RunTimeoutError
 from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, error, text_result
 
@@ -280,11 +280,11 @@ def test_a_lost_connection_is_told_where_calls_are_not() -> None:
 def test_an_end_that_is_repeated_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     logger = logger_with(Handler(lambda: go_on.wait(10 * PATIENCE)), logging.INFO)
-    log = _call_log.CallLog(_call_log.Records(logger), "query", "mine")
-    monkeypatch.setattr(_call_log, "_PATIENCE", 0.01)
+    log = _logs.CallLog(_logs.Records(logger), "query", "mine")
+    monkeypatch.setattr(_logs, "_PATIENCE", 0.01)
     log.end(None, 0)
     waits: List[float] = []
-    monkeypatch.setattr(_call_log, "join_thread", lambda _, seconds: waits.append(seconds))
+    monkeypatch.setattr(_logs, "join_thread", lambda _, seconds: waits.append(seconds))
     log.end(None, 0)
     go_on.set()
     until_all_is_written()
@@ -296,7 +296,7 @@ def test_a_record_whose_start_was_interrupted_keeps_no_other_from_being_written(
 ) -> None:
     handler = Handler(lambda: None)
     logger = logger_with(handler, logging.INFO)
-    records = _call_log.Records(logger)
+    records = _logs.Records(logger)
     # As far as an interrupted `Thread.start` comes: it has a number, and has not run.
     monkeypatch.setattr(records.thread(lambda: logger.info("the first")), "_ident", 1)
     records.write(logger.info, "the second")
