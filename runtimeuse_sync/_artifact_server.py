@@ -15,12 +15,11 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from ._interrupts import cleaned_up
 from ._threads import join_thread, new_thread, start_thread
-from .artifacts import relative_path
 
 _CHUNK = 64 * 1024
 
@@ -44,7 +43,7 @@ class UploadServer(ThreadingHTTPServer):
 
     Args:
         host: The address to listen on, IPv4 or IPv6, at a port that is free.
-        directory: Where the files are put.
+        place: Returns where a file goes, given its path as announced; raises `ValueError` for an invalid path.
         token: What the query string of each upload must hold.
 
     Raises:
@@ -55,8 +54,8 @@ class UploadServer(ThreadingHTTPServer):
     #: A runtime has 32 connections opened at once, or more: who finds no place waits for a second or longer.
     request_queue_size = 256
 
-    def __init__(self, host: str, directory: Path, token: str) -> None:
-        self.directory = directory
+    def __init__(self, host: str, place: Callable[[str], Path], token: str) -> None:
+        self.place = place
         self.token = token
         self._uploads: Dict[threading.Thread, socket.socket] = {}
         self._closing = False
@@ -168,7 +167,7 @@ class _Upload(BaseHTTPRequestHandler):
             filepath = filepath.replace(os.sep, "/")
         partial = None
         try:
-            path = self.server.directory / relative_path(filepath)
+            path = self.server.place(filepath)
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not made of the file's own name, which may be as long as names can be.
             partial = path.with_name(f".{secrets.token_hex(8)}.part")

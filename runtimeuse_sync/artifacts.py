@@ -4,7 +4,7 @@
 loopback interface, for a runtime on the same machine. Both name a file by its whole path inside the sandbox, so that
 two files of one name in different directories do not overwrite each other.
 
-Threads: `UploadDirectory` runs an HTTP server (`_upload_server.py`) with one thread that listens and one for each
+Threads: `UploadDirectory` runs an HTTP server (`_artifact_server.py`) with one thread that listens and one for each
 upload; the callbacks themselves run where the client calls them.
 """
 
@@ -92,7 +92,8 @@ class UploadDirectory:
         from ._artifact_server import UploadServer
 
         self.directory.mkdir(parents=True, exist_ok=True)
-        server = UploadServer(self._host, self.directory, self._token)
+        directory = self.directory
+        server = UploadServer(self._host, lambda filepath: directory / relative_path(filepath), self._token)
         undone_on_failure(server.start, server.abandon)
         self._server = server
         return self
