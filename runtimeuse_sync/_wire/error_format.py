@@ -1,9 +1,9 @@
 """The two forms of an exception: its `args` as plain JSON, for machines, and its text, for people.
 
-Job queues and the like send an exception's `args` as JSON, and make it again by `type(error)(*args)`. The text is
-short: it shows the end of a command's output, and what the runtime says of the cause.
+Job queues send an exception's `args` as JSON and recreate it with `type(error)(*args)`. The text is short: it shows the
+end of a command's output, and the cause that the runtime reports.
 
-Threads: none; these are pure functions.
+Threads: pure functions; each runs in its caller's thread.
 """
 
 import dataclasses
@@ -13,21 +13,22 @@ from typing import Any, List, Mapping, Optional, Tuple
 from ..results import CommandExecutionResult, CommandResultItem, QueryResult, data_from_json
 from .redaction import ESCAPES
 
-#: Values nested deeper than this are left out: pickle, copy and JSON would overflow the stack.
+#: How many levels of nested values to keep: with many more, pickle, copy and JSON would overflow the stack.
 MAX_DEPTH = 100
 
+#: Replaces values that are nested deeper, and values that contain themselves.
 TOO_DEEP = "(nested too deeply)"
 
-#: How much of a command's output is shown: its last lines, and of these the last characters.
+#: How much of a command's output to show: its last lines, and of these the last characters.
 MAX_LINES = 10
 MAX_CHARACTERS = 2000
 
-#: How much of a command, or of another single line, is shown.
+#: How many characters of a command, or of another single line, to show.
 MAX_COMMAND = 200
 
 
 def plain(value: Any, _above: Tuple[int, ...] = ()) -> Any:
-    """Returns a value as JSON values only: dataclasses as dicts, what JSON does not know as its text."""
+    """Converts a value to plain JSON values: a dataclass to a dict, any other type that JSON lacks to its text."""
     if value is None or type(value) in (str, bool, int):
         return value
     if isinstance(value, str):
@@ -52,12 +53,12 @@ def plain(value: Any, _above: Tuple[int, ...] = ()) -> Any:
 def _text(value: Any) -> str:
     try:
         return str.__str__(value) if isinstance(value, str) else str(value)
-    except Exception:  # What cannot say what it is must not break the error that carries it.
+    except Exception:  # A broken `__str__` must not break the error that carries the value.
         return f"<{type(value).__name__}>"
 
 
 def deeper_than(depth: int, value: Any) -> bool:
-    """Returns whether a value has lists and dicts inside each other at more levels than that; at any depth."""
+    """Returns whether lists and dicts are nested in a value on more than `depth` levels. Does not recurse."""
     level = [value]
     while level and depth:
         depth -= 1
@@ -72,7 +73,7 @@ def deeper_than(depth: int, value: Any) -> bool:
 
 
 def items_of(results: Any) -> List[CommandResultItem]:
-    """Returns command results, each of which may be a dict of its fields; `[]` for `None`."""
+    """Returns a list of command results, converting those that are dicts of their fields; `[]` for `None`."""
     if not isinstance(results, (list, tuple)):
         return []
     return [_item_of(each) for each in results]
@@ -86,12 +87,12 @@ def _item_of(value: Any) -> Any:
 
 
 def texts_of(texts: Any) -> List[str]:
-    """Returns a list of texts as one of its own; `[]` for `None`."""
+    """Returns a copy of a list of texts; `[]` for `None`."""
     return list(texts) if isinstance(texts, (list, tuple)) else []
 
 
 def result_of(value: Any) -> Any:
-    """Returns the result of a call that may have become a dict of its fields; anything else as it is."""
+    """Returns the result of a call, converted if it is a dict of its fields; any other value unchanged."""
     if not isinstance(value, Mapping):
         return value
     if set(value) == {"results"} and isinstance(value["results"], (list, tuple)):
@@ -103,29 +104,34 @@ def result_of(value: Any) -> Any:
 
 
 def beginning_of(text: str, limit: int = MAX_COMMAND) -> str:
-    """Returns the first characters of a text, `…` for the rest."""
+    """Returns a text cut to `limit` characters, with `…` at the end if it is longer."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def end_of(output: Any, *, lines: int = MAX_LINES) -> str:
-    """Returns the last lines of an output as a terminal would show them; `""` where there is nothing to show."""
+    """Returns the last lines of an output as a terminal would show them; `""` if there are none."""
     if not isinstance(output, str):
         return ""
-    # What is far from the end cannot be among its last lines: an output may have a MiB.
+    # An output may have a MiB. Process only the end of it, which is enough for the last lines.
     near = ESCAPES.sub("", output.rstrip()[-20 * MAX_CHARACTERS :])
-    # A carriage return begins a line anew: progress bars.
+    # A carriage return overwrites the line, as progress bars do.
     shown = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in near.split("\n")[-lines:]]
     text = "\n".join(shown).strip("\n")
     return text if len(text) <= MAX_CHARACTERS else "…" + text[1 - MAX_CHARACTERS :]
 
 
 def details_of(metadata: Any, said: str) -> str:
-    """Returns what metadata tell a person beyond what has been said: `error_details`, or else the `cause`."""
+    """Returns what an error text does not say yet: the `error_details` in the metadata, or else the `cause`.
+
+    Args:
+        metadata: The error's metadata.
+        said: The error text.
+    """
     if not isinstance(metadata, dict):
         return ""
     details, cause = metadata.get("error_details"), metadata.get("cause")
     if isinstance(details, dict):
-        # A stack is for machines, and stays in the metadata.
+        # The stack stays in the metadata: it is not for people.
         details = {name: value for name, value in details.items() if name != "stack"}
     if isinstance(details, (dict, list)):
         details = _json(details) if details else ""
