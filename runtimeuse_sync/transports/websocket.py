@@ -1,7 +1,7 @@
 """The built-in transport: where and how to connect to a runtime by WebSocket.
 
-`WebSocketTransport` holds the settings; the client makes its connections of them (`_socket_connection.py`: one thread
-each, which owns the socket). `connect` and the call operator offer such a connection to whoever wants to use or wrap
+`WebSocketTransport` holds the settings, from which the client creates its connections (`_connection/websocket.py`: one
+thread each, which owns the socket). `connect` and the call operator offer such a connection to code that uses or wraps
 the transport without the client.
 """
 
