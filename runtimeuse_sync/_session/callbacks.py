@@ -1,9 +1,9 @@
-"""Calling the user's callbacks: in the calling thread, or, where a callback has a timeout, in a helper thread.
+"""Calls the user's callbacks: in the caller's thread or, if a callback has a timeout, in a helper thread.
 
-Threads: everything here runs in the calling thread. A callback with a timeout runs in a thread of its own, named
-`runtimeuse-callback-N`, with the caller's context variables copied; the caller waits for it, and can be aborted and
-timed out meanwhile. A callback that outlives its time cannot be ended: its (daemon) thread goes on until it returns,
-and what it returns or raises then is dropped.
+Threads: the caller's. A callback with a timeout runs in a helper thread of its own, named `runtimeuse-callback-N`, with
+a copy of the caller's context variables. The caller waits for it; meanwhile the call may be aborted or pass its
+deadline. A callback that exceeds its timeout cannot be stopped: its daemon thread goes on until the callback returns,
+and its result or exception is dropped.
 """
 
 import contextvars
@@ -26,7 +26,7 @@ from .turns import Ticket
 
 _numbers = itertools.count(1)
 
-#: How many secrets of a call's upload URLs are masked. A runtime may announce files without end.
+#: The most secrets of a call's upload URLs that are masked. A runtime may announce any number of files.
 MAX_URL_SECRETS = 10_000
 
 _T = TypeVar("_T")
@@ -39,22 +39,23 @@ class Callbacks:
         self._options = options
         self._call = call
         self._ticket = ticket
-        # The secrets of upload URLs, the oldest first; and those of the call itself, before the first of these.
-        self._of_urls: Dict[str, None] = {}
-        self._of_the_call: Optional[List[str]] = None
+        # The secrets of upload URLs, oldest first, and the call's own secrets, noted before the first of these.
+        self._url_secrets: Dict[str, None] = {}
+        self._call_secrets: Optional[List[str]] = None
 
     def deliver(self, message: Any, message_count: int) -> None:
-        """Calls the callback for a streamed message, if there is one; its exceptions come out unchanged.
+        """Calls the callback for a streamed message, if there is one.
 
         Args:
             message: The message.
-            message_count: How many the call has got, this one included.
+            message_count: The number of messages that the call has received, including this one.
 
         Raises:
-            AgentRuntimeError: it did not return within its own timeout, or there is no thread for it.
-            CancelledException: the call was aborted meanwhile (only noticed where the callback has a timeout).
-            RunTimeoutError: the call's deadline passed meanwhile (likewise).
-            TypeError: it returned a coroutine.
+            AgentRuntimeError: The callback did not return within its timeout, or its thread could not be started.
+            CancelledException: The call was aborted meanwhile. Only noticed if the callback has a timeout.
+            RunTimeoutError: The call's deadline passed meanwhile. Only noticed if the callback has a timeout.
+            TypeError: The callback returned a coroutine.
+            BaseException: Whatever the callback raises, unchanged.
         """
         options = self._options
         if type(message) is CommandOutputMessageInterface:
@@ -80,11 +81,19 @@ class Callbacks:
             _check_nothing_to_await("on_heartbeat", options.on_heartbeat(message))
 
     def upload(self, request: ArtifactUploadRequestMessageInterface, options: Optional[Options]) -> bytes:
-        """Asks the upload callback of `options` where a file shall go; returns the answer for the runtime.
+        """Asks an upload callback where to upload a file; returns the encoded answer for the runtime.
 
-        Raises: as `deliver`, and:
-            ArtifactUploadError: there are no `options`, as no call has had an upload callback.
-            TypeError: it returned something else than an `ArtifactUploadResult`, or an object like one.
+        Args:
+            request: The runtime's upload request.
+            options: The options that have the upload callback; `None` if no call had one.
+
+        Raises:
+            ArtifactUploadError: There is no upload callback.
+            AgentRuntimeError: The callback did not return within its timeout, or its thread could not be started.
+            CancelledException: The call was aborted meanwhile. Only noticed if the callback has a timeout.
+            RunTimeoutError: The call's deadline passed meanwhile. Only noticed if the callback has a timeout.
+            TypeError: The callback returned neither an `ArtifactUploadResult` nor an object like one.
+            BaseException: Whatever the callback raises, unchanged.
         """
         if options is None:
             raise self._call.told(ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath]))
@@ -95,7 +104,7 @@ class Callbacks:
             try:
                 return _checked_upload_result(callback(request))
             except BaseException as error:
-                # What interrupts it is not its own. Of an exception that another thread sets, nothing can tell.
+                # An interrupt is not the callback's own. An exception that another thread sets cannot be recognized.
                 if not raised_by_a_signal_handler(error):
                     self._call.owned(error)
                 raise
@@ -108,25 +117,34 @@ class Callbacks:
             {"filename": request.filename, "filepath": request.filepath},
         )
         # The runtime may repeat the URL in an error.
-        self._remember(url_secrets(url))
+        self._mask(url_secrets(url))
         return codec.encode(codec.encode_artifact_response(request, url, content_type))
 
-    def _remember(self, secrets: List[str]) -> None:
-        """Has secrets of upload URLs masked from now on; of very many, the latest."""
-        known = self._of_urls
+    def _mask(self, secrets: List[str]) -> None:
+        """Masks secrets of upload URLs from now on; if there are too many, only the latest."""
+        known = self._url_secrets
         new = [secret for secret in dict.fromkeys(secrets) if secret not in known]
         if not new:
             return
-        if self._of_the_call is None:
-            self._of_the_call = self._call.secrets
+        if self._call_secrets is None:
+            self._call_secrets = self._call.secrets
         known.update(dict.fromkeys(new))
         for secret in list(itertools.islice(known, max(0, len(known) - MAX_URL_SECRETS))):
             del known[secret]
-        self._call.secrets = [*self._of_the_call, *known]
+        self._call.secrets = [*self._call_secrets, *known]
 
     def _within(
         self, name: str, option: str, seconds: Optional[float], callback: Callable[[], _T], metadata: Dict[str, Any]
     ) -> _T:
+        """Returns what a callback returns.
+
+        Args:
+            name: The callback's name, for errors.
+            option: The name of the option that sets its timeout, for errors.
+            seconds: The timeout in seconds; `None` calls it in this thread.
+            callback: The callback.
+            metadata: The metadata of the error for a timeout.
+        """
         if seconds is None:
             return callback()
         until = self._call.now() + seconds
@@ -141,7 +159,7 @@ class Callbacks:
 
 
 class _Helper(Generic[_T]):
-    """A callback that runs in a thread of its own."""
+    """A callback that runs in a helper thread."""
 
     def __init__(self, name: str, callback: Callable[[], _T], call: Call, ticket: Ticket) -> None:
         self.done = False
@@ -161,7 +179,7 @@ class _Helper(Generic[_T]):
         try:
             self._returned = callback()
         except BaseException as error:
-            self._error = error  # Raised again in the calling thread.
+            self._error = error  # Raised again in the caller's thread.
         finally:
             ticket.threads.discard(ident)
             self._end(call, self._error)
@@ -178,13 +196,13 @@ class _Helper(Generic[_T]):
 
 
 def _checked_upload_result(result: Any) -> Tuple[str, str]:
-    """Returns URL and content type of what an upload callback returned: whatever looks like an `ArtifactUploadResult`.
+    """Returns the URL and the content type that an upload callback returned.
 
     Raises:
-        TypeError: it does not.
+        TypeError: The result is neither an `ArtifactUploadResult` nor an object with its attributes.
     """
     _check_nothing_to_await("on_artifact_upload_request", result)
-    # Each is read once: it may be a property.
+    # Read each only once: it may be a property.
     url: Any = getattr(result, "presigned_url", None)
     content_type: Any = getattr(result, "content_type", None)
     if url is None and content_type is None:

@@ -1,6 +1,6 @@
-"""What a call comes to: the result or the exception for what the runtime, or the connection, did last.
+"""The outcome of a call: the result or the error for a terminal message. Secrets are masked in errors.
 
-Pure functions; no threads run here. This is where secrets are masked in what the runtime says.
+Threads: none; pure functions.
 """
 
 from typing import Any, List, Optional
@@ -25,23 +25,24 @@ from ..results import CommandExecutionResult, CommandResultItem, QueryResult, Te
 from .output import Output
 from .printed import failed_command, so_far, stdout_seen, with_output
 
-#: The real runtime kills a command that prints more than this to stdout, in bytes: its exit code is -1 then.
-_KILLED_OVER = 1024 * 1024
+#: The real runtime kills a command that prints more bytes than this to stdout. The exit code is -1 then.
+_MAX_STDOUT = 1024 * 1024
 
 
 def outcome(request: Request, terminal: Any, secrets: List[str], output: Output) -> Any:
-    """Returns the result that a terminal message stands for.
+    """Returns the result for a terminal message.
 
     Args:
-        request: What was asked.
-        terminal: The message; or an exception, in the place of one that was malformed.
-        secrets: What must not appear in an exception.
-        output: What the run has received, which completes the result; it learns how the run has ended.
+        request: The request that the message ends.
+        terminal: The terminal message; an exception in place of a malformed one.
+        secrets: The secrets to mask in exceptions.
+        output: What the run has received. It completes the result; how the run ended is noted in it.
 
     Raises:
-        AgentRuntimeError: it is an error.
-        CommandFailedError: a command exited non-zero, and that is to be checked.
-        ProtocolError: it is malformed, or the end of another kind of request, or text where a schema was given.
+        AgentRuntimeError: The message is an error.
+        CommandFailedError: A command exited non-zero, and the request checks exit codes.
+        ProtocolError: The message is malformed, ends another kind of request, or is text although the request has a
+            JSON schema.
     """
     if isinstance(terminal, Exception):
         raise terminal
@@ -88,23 +89,23 @@ def _check_data(request: Request, data: Any, secrets: List[str]) -> None:
 def _check_exit_codes(request: Request, results: List[CommandResultItem], secrets: List[str], output: Output) -> None:
     if not isinstance(request.options, ExecuteCommandsOptions) or not request.options.check:
         return
-    for place, item in enumerate(results):
+    for index, item in enumerate(results):
         if item.exit_code:
             command = scrub(item.command, secrets)
             why = ""
-            if item.exit_code == -1 and stdout_seen(results, place, output) >= _KILLED_OVER:
+            if item.exit_code == -1 and stdout_seen(results, index, output) >= _MAX_STDOUT:
                 why = " (it had printed over 1 MiB to stdout, for which the real runtime kills a command)"
             raise CommandFailedError(
                 f"command failed with exit code {item.exit_code}{why}: {beginning_of(command)}",
                 {"command": command, "exit_code": item.exit_code},
-                with_output(results, output, place, secrets),
+                with_output(results, output, index, secrets),
                 command,
                 item.exit_code,
             )
 
 
 def idle_error(seconds: Optional[float], message_count: int, last_message_type: Optional[str]) -> AgentRuntimeError:
-    """Returns the exception for a runtime that sent nothing for `idle_timeout` seconds."""
+    """Returns the error for a runtime that sent no message for `seconds`, the `idle_timeout`."""
     return AgentRuntimeError(
         f"No message received from agent runtime for {seconds:g}s",
         {

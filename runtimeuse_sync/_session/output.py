@@ -1,11 +1,13 @@
-"""What a run has received, kept for its result and its errors: output of commands, and what the agent has said.
+"""What a run has received, kept for its result and its errors: the output of commands and the agent's texts.
 
-The protocol sends no stderr with a command's result, some runtimes no stdout of a command that fails, and a call that
-is aborted gets no result at all: what was streamed is all that is left of it. Kept are the last `keep_output` bytes of
-each command and stream, and of what the agent has said; of all commands together 16 times as much, the oldest go first.
+Streamed messages are all that a client can know of some output: a command's result has no stderr, some runtimes send no
+stdout of a command that fails, and an aborted call gets no result at all. This keeps the last `keep_output` bytes of
+each stream of each command, and of the agent's texts. For all commands together it keeps 16 times as much and drops the
+oldest first.
 
-Of each stream a little more is kept than is shown, so that a secret at the cut is still whole when it is masked. Only
-the thread that reads the run comes here.
+It keeps a little more of each stream than it returns, so that a secret at the cut is still whole when it is masked.
+
+Threads: only the thread that reads the run.
 """
 
 from collections import deque
@@ -17,24 +19,24 @@ from .._wire.request import RequestedCommands
 from ..messages import AssistantMessageInterface, CommandOutputMessageInterface, StreamedMessage
 from ..results import CommandResultItem
 
-#: How many times as much is kept of all commands together.
-_IN_ALL = 16
+#: All commands together may keep this many times `keep_output`.
+_TOTAL_FACTOR = 16
 
-#: How much may come before it is joined, in bytes of memory.
-_ROOM = 64 * 1024
+#: The most bytes (in memory) that may be received before chunks are joined.
+_MAX_UNJOINED = 64 * 1024
 
-#: From how many characters on a chunk is not joined with others.
+#: A chunk of more characters than this is not joined with others.
 _LARGE = 8 * 1024
 
-#: How many pieces there may be of a stream before they are made one.
-_MOST_BLOCKS = 1024
+#: The most blocks of a stream. More are joined into one.
+_MAX_BLOCKS = 1024
 
-#: What each text of the agent counts at least, in bytes, so that empty ones fill up, too.
-_LEAST = 64
+#: The least size that a text of the agent counts for, in bytes, so that the number of empty texts is bounded, too.
+_MIN_TEXT_SIZE = 64
 
 
 def last_bytes(text: str, size: int) -> str:
-    """Returns the last characters of a text that are no more than so many bytes in UTF-8."""
+    """Returns the longest end of a text that is at most `size` bytes of UTF-8."""
     if size <= 0:
         return ""
     if text.isascii():
@@ -47,10 +49,10 @@ def last_bytes(text: str, size: int) -> str:
 
 
 class Tail:
-    """The end of one stream, of which the last `keep` bytes are kept.
+    """The last `keep` bytes of one stream.
 
     Attributes:
-        chunks: What has come since it was last joined.
+        chunks: The chunks received since the last `join`.
     """
 
     __slots__ = ("_blocks", "_bytes", "_characters", "_keep", "_kept", "chunks")
@@ -62,9 +64,9 @@ class Tail:
         self._blocks: Deque[Tuple[str, int]] = deque()
 
     def join(self) -> None:
-        """Makes one text of what has come, and drops what is too far from the end."""
+        """Joins the new chunks and drops what is too far from the end."""
         chunks, self.chunks[:] = self.chunks[:], []
-        # Large ones stay as they are: to copy them costs more than it saves.
+        # Large chunks stay separate: copying them costs more than it saves.
         for text in chunks if max(map(len, chunks), default=0) > _LARGE else ["".join(chunks)]:
             if text:
                 self._add(text)
@@ -76,7 +78,7 @@ class Tail:
         if size > self._keep:
             text = last_bytes(text, self._keep)
             size = size_of(text)
-        if len(self._blocks) == _MOST_BLOCKS:
+        if len(self._blocks) == _MAX_BLOCKS:
             text = "".join(block for block, _ in self._blocks) + text
             size += self._kept
             self._blocks.clear()
@@ -88,36 +90,36 @@ class Tail:
 
     @property
     def kept(self) -> int:
-        """How many bytes are kept."""
+        """The number of bytes kept."""
         self.join()
         return self._kept
 
     @property
     def seen(self) -> int:
-        """How many bytes have come in all."""
+        """The number of bytes received in total."""
         self.join()
         return self._bytes
 
     def text(self, after: int = 0) -> str:
-        """Returns what has been kept of it, without the first so many characters of all that has come."""
+        """Returns the kept text that comes after the first `after` characters received."""
         self.join()
         text = "".join(block for block, _ in self._blocks)
         wanted = self._characters - after
         return text if wanted >= len(text) else text[len(text) - wanted :] if wanted > 0 else ""
 
 
-def _nowhere(_: str) -> None:
+def _no_command(_: str) -> None:
     raise AssertionError("no command has printed anything")
 
 
 class Printed:
-    """What one command has printed, or several of the same text in a row.
+    """The output of one command, or of several commands with the same text in a row.
 
     Attributes:
-        command: Its text, as the runtime shows it.
-        after_agent: Whether the agent had spoken before.
-        stdout: The end of its stdout.
-        stderr: The end of its stderr.
+        command: The command's text, as the runtime shows it.
+        after_agent: Whether the agent had sent a text before.
+        stdout: The end of stdout.
+        stderr: The end of stderr.
     """
 
     __slots__ = ("after_agent", "command", "stderr", "stdout")
@@ -130,7 +132,7 @@ class Printed:
 
     @property
     def kept(self) -> int:
-        """How many bytes are kept of it, its command included."""
+        """The number of bytes kept, including the command's text."""
         return self.stdout.kept + self.stderr.kept + len(self.command)
 
 
@@ -138,19 +140,19 @@ class Output:
     """What one run has received.
 
     Args:
-        asked: What the runtime was asked to run.
-        keep: How much to keep, in bytes; 0 for nothing.
-        secrets: What will be masked in it.
+        asked: The commands that the runtime was asked to run.
+        keep: How many bytes to keep of each stream; 0 keeps nothing.
+        secrets: The secrets that will be masked in it.
 
     Attributes:
         asked: As given.
         keep: As given.
-        printed: What commands have printed, in order.
-        due: When `settle` is due, on the connection's count of bytes.
-        agent_spoke: Whether the agent has said anything.
-        ended: Whether the request has ended well, and all its commands with it.
-        answered: Whether it has ended by an error of the runtime.
-        results: The results that the runtime has sent, where it was asked for commands only.
+        printed: The output of commands, in order.
+        due: `settle` is due once the connection has received more bytes than this.
+        agent_spoke: Whether the agent has sent a text.
+        ended: Whether the request, and so each of its commands, has succeeded.
+        answered: Whether the runtime ended the request with an error.
+        results: The results that the runtime sent; only for a request of commands.
     """
 
     def __init__(self, asked: RequestedCommands, keep: int, secrets: Iterable[str]) -> None:
@@ -162,20 +164,22 @@ class Output:
         self.ended = False
         self.answered = False
         self.results: Optional[List[CommandResultItem]] = None
-        # Four bytes for each character, and twice as many characters where it was escaped.
+        # A secret's character takes up to four bytes, and an escaped secret has up to twice as many characters.
         self._margin = 8 * max(map(len, secrets), default=0) if keep else 0
-        # A runtime that shows more commands than it was given, by turns, must not fill the memory.
-        self._most = len(asked.commands) + 64
-        self._before = 0
-        self._said: Deque[Tuple[List[str], int]] = deque()
-        self._said_size = 0
+        # A runtime that alternates between commands that it was not given must not fill the memory.
+        self._max_printed = len(asked.commands) + 64
+        # The bytes kept of all commands but the latest.
+        self._earlier_bytes = 0
+        # The agent's texts that were received together, and their size.
+        self._agent_texts: Deque[Tuple[List[str], int]] = deque()
+        self._agent_texts_size = 0
         self._command: Optional[str] = None
         self._stream: Optional[str] = None
-        self._append: Callable[[str], None] = _nowhere
-        self._texts: List[str] = []
+        self._append: Callable[[str], None] = _no_command
+        self._new_texts: List[str] = []
 
     def add(self, message: StreamedMessage) -> None:
-        """Keeps what a message has. The hot path: all but an append waits for `settle`."""
+        """Keeps a message's text. This is the hot path: it only appends, and `settle` does the rest."""
         if type(message) is CommandOutputMessageInterface:
             if message.stream != self._stream or message.command != self._command:
                 self._switch(message.command, message.stream)
@@ -184,16 +188,16 @@ class Output:
             if self._stream is not None or not self.agent_spoke:
                 self.agent_spoke = True
                 self._command = self._stream = None
-            self._texts += message.text_blocks
+            self._new_texts += message.text_blocks
 
     def settle(self, received: int) -> None:
-        """Joins what has come, and drops what is too much; to be called at a batch of messages that ends after `due`.
+        """Joins new chunks and drops what exceeds the limits. Call it before a batch of messages that ends after `due`.
 
         Args:
-            received: Where the batch ends, of all that the connection has brought, in bytes of memory.
+            received: The number of bytes (in memory) that the connection has received up to the end of the batch.
         """
-        self.due = received + _ROOM
-        self._drop_said()
+        self.due = received + _MAX_UNJOINED
+        self._drop_old_texts()
         if self.printed:
             self.printed[-1].stdout.join()
             self.printed[-1].stderr.join()
@@ -207,35 +211,36 @@ class Output:
 
     def _begin(self, command: str) -> None:
         if self.printed:
-            self._before += self.printed[-1].kept
+            self._earlier_bytes += self.printed[-1].kept
         self.printed.append(Printed(command, self.agent_spoke, self.keep + self._margin))
         self._command = command
-        while len(self.printed) > self._most or (self._before > _IN_ALL * self.keep and len(self.printed) > 1):
-            self._before -= self.printed.pop(0).kept
+        most = _TOTAL_FACTOR * self.keep
+        while len(self.printed) > self._max_printed or (self._earlier_bytes > most and len(self.printed) > 1):
+            self._earlier_bytes -= self.printed.pop(0).kept
 
-    def _drop_said(self) -> None:
-        """Drops what the agent has said too long ago, as many texts at once as came together."""
-        texts = self._texts
+    def _drop_old_texts(self) -> None:
+        """Drops the agent's oldest texts; those that were received together are dropped together."""
+        texts = self._new_texts
         if not texts:
             return
-        self._texts = []
+        self._new_texts = []
         most = self.keep + self._margin
         if max(map(len, texts)) > most:
             texts = [text[-most:] for text in texts]
-        size = sum(map(len, texts)) + _LEAST * len(texts)
-        self._said.append((texts, size))
-        self._said_size += size
-        while self._said_size - self._said[0][1] >= most:
-            self._said_size -= self._said.popleft()[1]
+        size = sum(map(len, texts)) + _MIN_TEXT_SIZE * len(texts)
+        self._agent_texts.append((texts, size))
+        self._agent_texts_size += size
+        while self._agent_texts_size - self._agent_texts[0][1] >= most:
+            self._agent_texts_size -= self._agent_texts.popleft()[1]
 
     def texts(self, secrets: List[str]) -> List[str]:
-        """Returns what the agent has said, as far as it is kept, without secrets."""
-        self._drop_said()
+        """Returns the last `keep` bytes of the agent's texts, without secrets."""
+        self._drop_old_texts()
         left = self.keep
         texts: List[str] = []
-        for text in reversed([text for together, _ in self._said for text in together]):
+        for text in reversed([text for together, _ in self._agent_texts for text in together]):
             masked = scrub(text, secrets)
-            size = max(size_of(masked), _LEAST)
+            size = max(size_of(masked), _MIN_TEXT_SIZE)
             if size > left:
                 end = last_bytes(masked, left)
                 texts += [end] if end else []
@@ -245,5 +250,5 @@ class Output:
         return texts[::-1]
 
     def shown(self, text: str, secrets: Iterable[str] = ()) -> Optional[str]:
-        """Returns what is kept of a stream as it is handed out: no longer than was asked for, without secrets."""
+        """Returns the last `keep` bytes of a stream's text, without secrets; `None` if it is empty."""
         return last_bytes(scrub(text, secrets), self.keep) or None

@@ -1,12 +1,13 @@
-"""Which command has printed what, and which commands have ended: the results of a run, as far as they can be known.
+"""The commands' results as far as they can be known: which command printed what, and which commands have ended.
 
-A chunk of output names its command by nothing but its text, in which the runtime has masked secrets, and there is no
-sign of a command's end. But commands run in order, and the first that fails is the last. So each output belongs to the
-first command of its text that is not before the owner of the output before; what is before a command that prints has
-ended well. Commands of equal text with no output of another between them are one to the stream: the runtime's results
-tell what each of them printed to stdout, if it ended well; the rest stands with the last of them.
+A chunk of output names its command only by the command's text, in which the runtime has masked secrets. No message says
+that a command has ended. But commands run in order, and none runs after one that fails. So
+    - an output belongs to the first command with that text that is not before the owner of the previous output;
+    - all commands before one that prints have succeeded.
+Commands with the same text and no other command's output in between look like one. The runtime's results then say what
+each successful one printed to stdout; the rest is attributed to the last of them.
 
-Pure functions; no threads run here.
+Threads: none; pure functions.
 """
 
 import re
@@ -17,31 +18,31 @@ from .._wire.redaction import redacted_forms, scrub
 from ..results import CommandResultItem
 from .output import Output, Printed
 
-#: As runtimes word it that a command of a query has failed.
+#: The text of a runtime's error for a failed command of a query.
 _FAILED = re.compile(r"(pre|post)-agent command failed with exit code: (-?\d{1,10})")
 
 
 class _Owned(NamedTuple):
-    """What has been printed, and the places of the commands that may have printed it: none, if it was not asked for."""
+    """An output, and the indexes of the commands that may have printed it: none if its command was not requested."""
 
     printed: Printed
-    places: List[int]
+    owners: List[int]
 
 
 def _owned(output: Output, texts: Sequence[AbstractSet[str]], before_agent: int = 0) -> List[_Owned]:
-    """Returns what was printed by which of the commands, each of which is given as the texts that may name it."""
+    """Returns which output belongs to which commands. `texts` has, for each command, the texts that may name it."""
     starts: List[Optional[int]] = []
     at = 0
     for printed in output.printed:
         least = max(at, before_agent) if printed.after_agent else at
-        start = next((place for place in range(least, len(texts)) if printed.command in texts[place]), None)
+        start = next((index for index in range(least, len(texts)) if printed.command in texts[index]), None)
         starts.append(start)
         at = at if start is None else start + 1
     owned: List[_Owned] = []
     end = len(texts)
     for printed, start in zip(reversed(output.printed), reversed(starts)):
-        places = [] if start is None else [each for each in range(start, end) if printed.command in texts[each]]
-        owned.append(_Owned(printed, places))
+        owners = [] if start is None else [each for each in range(start, end) if printed.command in texts[each]]
+        owned.append(_Owned(printed, owners))
         end = end if start is None else start
     return owned[::-1]
 
@@ -49,22 +50,22 @@ def _owned(output: Output, texts: Sequence[AbstractSet[str]], before_agent: int 
 def with_output(
     results: Sequence[CommandResultItem], output: Output, failed: Optional[int] = None, secrets: Sequence[str] = ()
 ) -> List[CommandResultItem]:
-    """Returns the results that the runtime has sent, completed by what was streamed.
+    """Returns the runtime's results, completed by the streamed output.
 
     Args:
-        results: The results.
-        output: What was streamed.
-        failed: The place of the command that has failed, if one has, which an exception's text shows.
-        secrets: What is masked there.
+        results: The results that the runtime sent.
+        output: The streamed output.
+        failed: The index of the failed command, if any. The error's text shows its result.
+        secrets: The secrets to mask in the failed command's result.
     """
     completed = [CommandResultItem(item.command, item.exit_code, item.stdout) for item in results]
-    for printed, places in _owned(output, [{item.command} for item in results]):
-        if not places:
+    for printed, owners in _owned(output, [{item.command} for item in results]):
+        if not owners:
             continue
-        item = completed[places[-1]]
-        masked = secrets if places[-1] == failed else ()
+        item = completed[owners[-1]]
+        masked = secrets if owners[-1] == failed else ()
         if item.stdout is None and item.exit_code != 0:
-            known = sum(len(results[place].stdout or "") for place in places[:-1])
+            known = sum(len(results[index].stdout or "") for index in owners[:-1])
             item.stdout = output.shown(printed.stdout.text(known), masked)
         item.stderr = output.shown(printed.stderr.text(), masked)
     if failed is not None:
@@ -74,20 +75,20 @@ def with_output(
     return completed
 
 
-def stdout_seen(results: Sequence[CommandResultItem], place: int, output: Output) -> int:
-    """Returns how many bytes of stdout have been streamed of one of the commands that the runtime has sent."""
-    for printed, places in _owned(output, [{item.command} for item in results]):
-        if places and places[-1] == place:
-            return printed.stdout.seen - sum(size_of(results[each].stdout or "") for each in places[:-1])
+def stdout_seen(results: Sequence[CommandResultItem], index: int, output: Output) -> int:
+    """Returns how many bytes of stdout were streamed for the command of `results[index]`."""
+    for printed, owners in _owned(output, [{item.command} for item in results]):
+        if owners and owners[-1] == index:
+            return printed.stdout.seen - sum(size_of(results[each].stdout or "") for each in owners[:-1])
     return 0
 
 
 def so_far(output: Output, secrets: Sequence[str], *, sent: bool) -> List[CommandResultItem]:
-    """Returns the commands that have ended well, then the one that may be under way, whose exit code is `None`.
+    """Returns the commands that have succeeded, then the one that may be running, with `None` for its exit code.
 
     Args:
-        output: What has come.
-        secrets: What is to be masked.
+        output: The streamed output.
+        secrets: The secrets to mask.
         sent: Whether the request has been sent.
     """
     if output.results is not None:
@@ -97,26 +98,34 @@ def so_far(output: Output, secrets: Sequence[str], *, sent: bool) -> List[Comman
     asked = output.asked
     owned = _owned_by_asked(output)
     before_agent = asked.before_agent
-    starts = [places[0] for _, places in owned if places]
+    starts = [owners[0] for _, owners in owned if owners]
     if output.ended:
         return _items(output, owned, len(asked.commands), secrets)
     if before_agent is not None and output.agent_spoke and not any(start >= before_agent for start in starts):
         return _items(output, owned, before_agent, secrets)
-    under_way = starts[-1] if starts else 0
-    first_runs = under_way < (len(asked.commands) if before_agent is None else before_agent) and not output.answered
+    running = starts[-1] if starts else 0
+    first_runs = running < (len(asked.commands) if before_agent is None else before_agent) and not output.answered
     if not starts and not first_runs:
         return _items(output, owned, 0, secrets)
-    return _items(output, owned, under_way, secrets, (None,))
+    return _items(output, owned, running, secrets, (None,))
 
 
 def failed_command(
     error: str, output: Output, secrets: Sequence[str]
 ) -> Optional[Tuple[List[CommandResultItem], str, int]]:
-    """Returns what a runtime means that says that a command of a query has failed.
+    """Interprets a runtime's error for a failed command of a query.
+
+    The error does not say which command failed. It is the only possible one or the last that printed something;
+    otherwise it is unknown.
+
+    Args:
+        error: The text of the error.
+        output: The streamed output.
+        secrets: The secrets to mask.
 
     Returns:
-        What ran, the failing command last; its text; its exit code. Or `None`, if it says something else. The runtime
-        does not say which command it was: it is the last that printed something, or the only one; else there is none.
+        The results of the commands that ran, the failed one last if it is known; its text, or ""; its exit code.
+        `None` for any other error.
     """
     asked = output.asked
     said = _FAILED.fullmatch(error)
@@ -128,16 +137,16 @@ def failed_command(
     if exit_code == 0 or not candidates:
         return None
     owned = _owned_by_asked(output)
-    found = [next(each for each in places if each in candidates) for _, places in owned if _overlap(places, candidates)]
+    found = [next(each for each in owners if each in candidates) for _, owners in owned if _overlap(owners, candidates)]
     if not found and len(candidates) > 1:
         return _items(output, owned, candidates[0], secrets), "", exit_code
-    place = found[-1] if found else candidates[0]
-    items = _items(output, owned, place, secrets, (exit_code,))
-    return items, scrub(asked.commands[place], secrets), exit_code
+    index = found[-1] if found else candidates[0]
+    items = _items(output, owned, index, secrets, (exit_code,))
+    return items, scrub(asked.commands[index], secrets), exit_code
 
 
-def _overlap(places: Sequence[int], candidates: range) -> bool:
-    return any(each in candidates for each in places)
+def _overlap(owners: Sequence[int], candidates: range) -> bool:
+    return any(each in candidates for each in owners)
 
 
 def _owned_by_asked(output: Output) -> List[_Owned]:
@@ -153,27 +162,30 @@ def _items(
     secrets: Sequence[str],
     then: Tuple[Optional[int], ...] = (),
 ) -> List[CommandResultItem]:
-    """Returns the first commands, which have ended well, and the one after them with that exit code, if there is."""
+    """Returns the results of the first `ended` commands, which have succeeded, then one for the exit code in `then`.
+
+    The output of a command that was not requested is inserted where it came, with `None` for its exit code.
+    """
     exit_codes = [*([0] * ended), *then]
     items = [
-        CommandResultItem(scrub(output.asked.commands[place], secrets), code) for place, code in enumerate(exit_codes)
+        CommandResultItem(scrub(output.asked.commands[index], secrets), code) for index, code in enumerate(exit_codes)
     ]
     others: Dict[int, List[CommandResultItem]] = {}
     before = 0
-    for printed, places in owned:
-        owners = [place for place in places if place < len(items)]
+    for printed, owners in owned:
+        owners = [index for index in owners if index < len(items)]
         if owners:
             item = items[owners[-1]]
             before = owners[-1] + 1
-        elif places:
+        elif owners:
             continue
         else:
-            # It was not asked for; so nothing is known of its end.
+            # Its command was not requested, so nothing is known about its end.
             item = CommandResultItem(scrub(printed.command, secrets), None)
             others.setdefault(before, []).append(item)
         item.stdout = output.shown(printed.stdout.text(), secrets)
         item.stderr = output.shown(printed.stderr.text(), secrets)
     ordered = list(others.get(0, []))
-    for place, item in enumerate(items):
-        ordered += [item, *others.get(place + 1, [])]
+    for index, item in enumerate(items):
+        ordered += [item, *others.get(index + 1, [])]
     return ordered
