@@ -223,10 +223,10 @@ class Channel:
             self.connection.poke()
 
     def close(self) -> None:
-        """Closes the connection; cancels a request that has not ended before. Never blocks; may be repeated."""
+        """Cancels a request that has not ended, then closes the connection. Never blocks; may be repeated."""
         call = self.active
         if call is not None and self.protocol.state is State.ACTIVE:
-            # The end of the session waited for it in vain, say. First, because nothing is sent after the close.
+            # Another thread's, say, for which the end of the session waited in vain. After the close nothing is sent.
             call.cancel_on_runtime()
         self.connection.close()
 
