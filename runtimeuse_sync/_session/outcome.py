@@ -22,8 +22,8 @@ from ..errors import (
 from ..messages import ErrorMessageInterface
 from ..options import ExecuteCommandsOptions
 from ..results import CommandExecutionResult, CommandResultItem, QueryResult, TextResult
+from .command_results import failed_command, so_far, stdout_seen, with_output
 from .output import Output
-from .printed import failed_command, so_far, stdout_seen, with_output
 
 #: The real runtime kills a command that prints more bytes than this to stdout. The exit code is -1 then.
 _MAX_STDOUT = 1024 * 1024

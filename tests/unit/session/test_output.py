@@ -8,8 +8,8 @@ from typing import Any, Iterable, List, Optional, Sequence, Tuple
 import pytest
 
 from runtimeuse_sync import CommandResultItem
+from runtimeuse_sync._session.command_results import failed_command, so_far, stdout_seen, with_output
 from runtimeuse_sync._session.output import Output, last_bytes
-from runtimeuse_sync._session.printed import failed_command, so_far, stdout_seen, with_output
 from runtimeuse_sync._wire.request import RequestedCommands
 from runtimeuse_sync.messages import AssistantMessageInterface, CommandOutputMessageInterface
 
