@@ -1,4 +1,4 @@
-"""Callbacks that have a timeout: helper threads, and what ends the wait for them."""
+"""Callbacks with a timeout: helper threads, and what ends the wait for them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_only_the_callbacks_that_have_a_timeout_run_in_helper_threads() -> None:
 
 
 class Stuck:
-    """A callback that does not return before the test is over."""
+    """A callback that does not return before the test ends."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -138,7 +138,7 @@ def test_an_abort_ends_the_wait_for_a_callback() -> None:
 
 
 def test_the_time_is_the_calls_clock() -> None:
-    # The clock stands still, so the time never comes; the callback's return does.
+    # The clock stands still, so only the callback's return ends the wait.
     make(with_timeout(lambda message: None, 0.001), Call("query", None, FakeClock())).deliver(ASSISTANT, 7)
 
 

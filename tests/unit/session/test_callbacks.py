@@ -1,4 +1,4 @@
-"""Calling callbacks: in which thread and context, and what comes out of them."""
+"""Calling callbacks: in which thread and context, and what they return and raise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ...support.callbacks import (
 )
 from ...support.servers import PATIENCE
 
-#: Option, what is delivered.
+#: The callback's option and the message that it receives.
 STREAMED = [("on_assistant_message", ASSISTANT), ("on_command_output", OUTPUT), ("on_heartbeat", HEARTBEAT)]
 
 
@@ -143,7 +143,7 @@ def test_an_upload_callback_that_returns_something_else(returned: Any, text: str
 
 
 class Answer(NamedTuple):
-    """What looks like an `ArtifactUploadResult`, and is none."""
+    """An object with the attributes of an `ArtifactUploadResult`, but of another class."""
 
     presigned_url: str
     content_type: str

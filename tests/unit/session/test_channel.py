@@ -1,4 +1,4 @@
-"""Requests on one connection, step by step, where their order matters most (P5)."""
+"""Requests on one connection, step by step, where order matters most: no answers are mixed up."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def _start_commands(connection: IdleConnection, channel: Channel) -> Tuple[Call,
 
 
 def test_no_cancel_follows_the_barrier() -> None:
-    # An error that arrives at the same time as the abort: a cancel behind the barrier would end that, and its answer
-    # would never come.
+    # An error arrives together with the abort. A cancellation after the barrier would cancel the barrier, which would
+    # then never be answered.
     connection, channel = _channel()
     call, ticket = _start_commands(connection, channel)
     channel.leave(call, ticket)  # aborted, or its deadline has passed
@@ -114,7 +114,7 @@ def test_a_refusal_used_twice_does_not_make_the_session_free_too_early() -> None
     assert _types(connection.take_outgoing())[0] == "command_execution_message"
     connection.hand_in([_error("the agent's own, again")])
     assert channel.protocol.state is State.DOUBTFUL
-    # The refusal of the first barrier is used by a next call, and a Ctrl-C comes before that is noted down.
+    # The next call uses the refusal of the first barrier. Ctrl-C comes before the position in the batch moves on.
     next_call = Call("query", None)
     next_ticket = Ticket(next_call.wakeup)
     channel.take_turn(next_call, next_ticket)
@@ -126,7 +126,7 @@ def test_a_refusal_used_twice_does_not_make_the_session_free_too_early() -> None
         channel.use_next(batch)
     channel.leave(next_call, next_ticket)
     connection.look_after()
-    # The old request, which was still running, ends; the second barrier is not answered yet.
+    # The old request, which still ran, ends. The second barrier is not answered yet.
     barriers = _types(connection.take_outgoing()).count("command_execution_message")
     result = {"message_type": "command_execution_result_message", "results": [{"command": "old", "exit_code": 0}]}
     connection.hand_in([json.dumps(result)])

@@ -1,4 +1,4 @@
-"""No answer is ever mixed up (P5): the real client against a model runtime in every order of events, and in threads."""
+"""No answers are mixed up: the real client against a model runtime, in all orders of events and in threads."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SETTINGS = hypothesis.settings(
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
 )
 
-# Seeds, and not one draw for each step, which would take most of the time. A failure tells them.
+# One seed for each example: a draw for each step would take most of the time. A failure reports the seed.
 _SEEDS = st.integers(0, 2**32 - 1)
 
 
 class RequestsAndRuntime(RuleBasedStateMachine):
-    """Calls that end in every way, over a runtime that does everything PROTOCOL.md lists."""
+    """Calls that end in every way, on a runtime that does everything that PROTOCOL.md allows."""
 
     cancel_ends_barriers = False
     interrupt_between = False
@@ -95,13 +95,13 @@ class RequestsAndRuntime(RuleBasedStateMachine):
 
 
 class CancelEndsTheBarrier(RequestsAndRuntime):
-    """The barrier takes its time, and a cancel ends what is in flight: also the barrier (PROTOCOL.md, "Cancel")."""
+    """The barrier takes some time, and a cancellation ends whatever runs, even the barrier (PROTOCOL.md, "Cancel")."""
 
     cancel_ends_barriers = True
 
 
 class InterruptsBetweenSteps(RequestsAndRuntime):
-    """A Ctrl-C may come after a message has been used and before that is noted down, so that it is used twice."""
+    """Ctrl-C may come after a message was used and before the position moves on, so that it is used twice."""
 
     interrupt_between = True
 
@@ -116,11 +116,11 @@ TestNoAnswerIsMixedUpByInterrupts = InterruptsBetweenSteps.TestCase
 TestNoAnswerIsMixedUpByInterrupts.settings = _SETTINGS
 
 
-# The same with real threads, which find fewer orders of events but those of real life.
+# The same with real threads: fewer orders of events, but realistic ones.
 
 
 class _RuntimeThread:
-    """Plays the model runtime on a transport in memory, in a thread, in an order that a seed decides."""
+    """Runs the model runtime on an in-memory transport, in a thread, in an order that a seed determines."""
 
     def __init__(self, transport: MemoryTransport, seed: int) -> None:
         self.model = ModelRuntime(cancel_ends_barriers=False)
@@ -153,7 +153,7 @@ class _RuntimeThread:
 @hypothesis.settings(max_examples=8)
 @hypothesis.given(seed=_SEEDS)
 def test_no_answer_is_mixed_up_between_threads(seed: int) -> None:
-    # A runtime that is still busy for a moment is asked again after a second: too long for a test of many calls.
+    # The barrier is repeated after a second if the runtime is still busy: too long for a test with many calls.
     with mock.patch.object(channel, "PROBE_INTERVAL", 0.01):
         _calls_in_threads(seed)
 

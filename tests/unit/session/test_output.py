@@ -1,4 +1,4 @@
-"""What a run keeps of what it has received: how much, and whose it is."""
+"""What a run keeps of the output it received: how much, and which command printed it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEEP = 1000
 
 
 def received(asked: RequestedCommands, *chunks: Any, keep: int = KEEP, secrets: Sequence[str] = ()) -> Output:
-    """Returns the output of a run that received chunks: `(command, text, stream)`, or what the agent says."""
+    """Returns the output of a run that received chunks: `(command, text, stream)`, or a text of the agent."""
     output = Output(asked, keep, secrets)
     for number, chunk in enumerate(chunks):
         if isinstance(chunk, str):
@@ -126,11 +126,11 @@ A, B = "echo a", "echo b"
             [(A, "1"), (B, "b"), (A, "2", "stderr")],
             [(A, 0, "1", None), (B, 0, "b", None), (A, None, None, "2")],
         ),
-        # Equal ones in a row are one to the stream: what they print stands with the last that must have run.
+        # Equal commands in a row look like one: their output belongs to the last one that must have run.
         ([A, A], [(A, "1"), (A, "2")], [(A, None, "12", None)]),
         ([A, A, B], [(A, "1"), (A, "2"), (B, "b")], [(A, 0, None, None), (A, 0, "12", None), (B, None, "b", None)]),
         ([A, B, A], [(B, "b"), (A, "2")], [(A, 0, None, None), (B, 0, "b", None), (A, None, "2", None)]),
-        # Not one of those that were asked for.
+        # A command that was not requested.
         ([A], [("other", "?"), (A, "a")], [("other", None, "?", None), (A, None, "a", None)]),
     ],
 )
@@ -157,14 +157,14 @@ def test_commands_are_known_by_their_redacted_text(shown: str) -> None:
     [
         # The real runtime sends no stdout of a command that fails.
         ([(A, 3, None)], [(A, "a"), (A, "e", "stderr")], [(A, 3, "a", "e")]),
-        # Where it sends it, that is whole.
+        # A runtime that sends it sends all of it.
         ([(A, 3, "whole")], [(A, "le")], [(A, 3, "whole", None)]),
         ([(A, 0, None)], [(A, "e", "stderr")], [(A, 0, None, "e")]),
-        # What equal ones before it have printed is known.
+        # The output of equal commands before it is known.
         ([(A, 0, "a"), (A, 3, None)], [(A, "a"), (A, "b")], [(A, 0, "a", None), (A, 3, "b", None)]),
         ([(A, 0, "a"), (A, 3, None)], [(A, "ab"), (A, "e", "stderr")], [(A, 0, "a", None), (A, 3, "b", "e")]),
         ([(A, 0, "a"), (A, 3, None)], [(A, "a")], [(A, 0, "a", None), (A, 3, None, None)]),
-        # One that is silent does not part two of equal text.
+        # A silent command does not separate two with the same text.
         (
             [(A, 0, "a"), (B, 0, None), (A, 3, None)],
             [(A, "ab")],
@@ -217,7 +217,7 @@ PRE, POST = "make", "make install"
             [(PRE, "m"), "said", (PRE, "n")],
             ([(PRE, 0, "m", None), (PRE, 2, "n", None)], PRE, 2),
         ),
-        # Nobody knows which.
+        # Unknown which one failed.
         ("post-agent command failed with exit code: 2", ([PRE, A, B], 1), [(PRE, "m")], ([(PRE, 0, "m", None)], "", 2)),
     ],
 )

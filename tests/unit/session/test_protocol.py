@@ -1,4 +1,4 @@
-"""The state machine of requests on one connection: its table, and what each message means to it (P5)."""
+"""The state machine of requests on one connection: its table, and what each message means (no mixed answers)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_each_cell_of_the_table(before: State) -> None:
 
 
 def _documented(name: str) -> str:
-    """Returns what the docstring says besides the table about one of the other transitions."""
+    """Returns what the module's docstring says about a transition that is not in the table."""
     text = (protocol.__doc__ or "").split("Besides messages:")[1].split("\n\n")[0]
     found = re.search(rf"^ +{name} +((?:.*\n?)(?: {{10,}}.*\n?)*)", text, re.MULTILINE)
     assert found is not None, name
@@ -118,7 +118,7 @@ def test_results_by_kind_and_state(own: str, came: str, empty: bool) -> None:
         protocol.begin(own, [])
         protocol.state = state
         barrier_asked = state in (State.PROBING, State.DOUBTFUL, State.REFUSED)
-        # Only the barrier is answered by an empty command result, and only it by a command result where a query ran.
+        # An empty command result only answers the barrier; so does any command result if the request was a query.
         if came == "command_execution_result_message" and (empty or own != came) and barrier_asked:
             wanted = Event.EMPTY
         else:

@@ -98,7 +98,7 @@ def test_used_by_this_thread() -> None:
     assert not turn.used_by_this_thread()
     turn.join(other)
     turn.join(mine)
-    # Only queued, and yet: a signal handler that waited behind it would hold it up for ever.
+    # Also while it is only queued: a signal handler that queued behind it would wait for its own thread.
     assert turn.used_by_this_thread()
     turn.leave(other)
     assert turn.used_by_this_thread()
@@ -157,7 +157,7 @@ def test_who_reads_last_closes_a_run_that_was_left() -> None:
     readers.left = True
     assert not readers.exit(inner)
     assert readers.exit(outer)
-    # As for a reading that an interrupt kept from being added.
+    # The same for a reading that was not added because of an interrupt.
     assert readers.exit(new_reading())
 
 
@@ -175,7 +175,7 @@ def test_a_thread_that_reads_a_run_counts_as_the_holders() -> None:
 def wait_for(turn: Turn, ticket: Ticket) -> None:
     turn.join(ticket)
     while not turn.has(ticket):
-        # If a wake-up is lost, this takes longer than the test has patience.
+        # If a wake-up is lost, this exceeds the test's patience.
         ticket.wakeup.wait(10 * PATIENCE)
 
 
@@ -219,7 +219,7 @@ def test_a_caller_that_gives_up_wakes_the_next() -> None:
     turn.join(holder)
     turn.join(impatient)
     waiter = InThread(lambda: wait_for(turn, patient))
-    # The holder leaves, and so wakes the impatient one, which leaves without a look.
+    # The holder leaves and wakes the impatient one, which leaves without checking whether it has the turn.
     turn.leave(holder)
     turn.leave(impatient)
     waiter.result()
@@ -240,7 +240,7 @@ def test_an_interrupt_at_any_step_can_be_cleaned_up(operation: str) -> None:
             run(functools.partial(getattr(turn, operation), mine))
         except Interrupt:
             pass
-        # As a call's cleaning up does.
+        # A call cleans up like this.
         turn.leave(mine)
         if operation == "leave":
             assert was_woken(next_one)

@@ -1,4 +1,4 @@
-"""The upload requests of a connection: none gets lost, wherever an interrupt comes."""
+"""The upload requests of a connection: none is lost, wherever an interrupt comes."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def test_a_request_is_answered_or_known_whenever_an_interrupt_comes(function: An
         answered = len(connection.take_outgoing())
         assert answered + len(uploads.kept) + len(uploads.failed) >= 1, outcomes
         if not runner.reached:
-            # Nothing came in between: it is in one place only.
+            # Without an interrupt the request is in one place only.
             expected = (1, 0, 0) if callback is upload else (0, 0, 1)
             assert (answered, len(uploads.kept), len(uploads.failed)) == expected
