@@ -32,6 +32,7 @@ from .._logs import Records, logger_for
 from .._threads import Start, join_thread, new_thread
 from .._wire import codec
 from ..errors import RuntimeUseError, SessionStateError
+from .closed import ConnectionClosed, Ending
 from .inbox import Batch, Inbox
 
 _numbers = itertools.count(1)
@@ -39,44 +40,6 @@ _numbers = itertools.count(1)
 _FINALIZING = "the interpreter is shutting down"
 
 _CANCEL = codec.encode(codec.CANCEL)
-
-
-class ConnectionClosed(Exception):
-    """Why a connection is closed, from the connection's side; callers get one of the public errors instead.
-
-    Attributes:
-        opening: Whether it never was open.
-        protocol_error: Whether the peer broke the rules.
-        lost: Whether it was open, and nobody has closed it.
-        status: The HTTP status of a refused handshake.
-        retry_after: For how many seconds it asks to leave the server alone.
-        cause: The exception of a custom transport.
-        failure: What the runtime said as it closed it for an error of its own; `None` where it has not.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        opening: bool = False,
-        protocol_error: bool = False,
-        lost: bool = False,
-        status: Optional[int] = None,
-        retry_after: Optional[float] = None,
-        cause: Optional[BaseException] = None,
-    ) -> None:
-        super().__init__(reason)
-        self.cause = cause
-        self.failure: Optional[str] = None
-        self.opening = opening
-        self.protocol_error = protocol_error
-        self.lost = lost
-        self.status = status
-        self.retry_after = retry_after
-
-
-class NotATransport(TypeError):
-    """What a custom transport has made is no connection; callers get its text as a plain `TypeError`."""
 
 
 class Outgoing:
@@ -225,7 +188,7 @@ class Connection:
         self._closing = True
         self.poke()
 
-    def fail(self, reason: "ConnectionClosed") -> None:
+    def fail(self, reason: ConnectionClosed) -> None:
         """Has the connection closed; what it has brought, and is not used up, counts no more. For who takes from it."""
         self.inbox.fail(reason)
         self.close()
@@ -282,22 +245,22 @@ class Connection:
             )
 
     def _not_started(self, error: RuntimeUseError) -> None:
-        self.inbox.close(ConnectionClosed(str(error), opening=True, cause=error.__cause__))
+        self.inbox.close(ConnectionClosed(str(error), Ending.NEVER_OPENED, cause=error.__cause__))
 
     # For the connection's thread.
 
     def _main(self) -> None:
-        reason: BaseException = ConnectionClosed("the connection's thread ended")
+        reason = ConnectionClosed("its thread ended", Ending.LOST)
         try:
             reason = self._run()
         except BaseException as error:
             # A defect of ours or of a custom transport: the waiting caller gets it, so that nothing hangs.
-            reason = error
+            reason = ConnectionClosed(f"its thread failed: {type(error).__name__}", Ending.LOST, cause=error)
         finally:
             self.on_unused = None
             self.inbox.close(reason)
 
-    def _run(self) -> BaseException:
+    def _run(self) -> ConnectionClosed:
         """Opens the connection, serves it until it is over, closes it; returns why it is over."""
         raise NotImplementedError
 

@@ -22,7 +22,8 @@ from .._call import Clock, Wakeup
 from .._threads import new_thread, start_directly
 from ..errors import RuntimeUseError
 from ..transports.base import ConnectedTransport, Message, PersistentTransport, Transport
-from .base import Connection, ConnectionClosed, NotATransport
+from .base import Connection
+from .closed import ConnectionClosed, Ending, NotATransport
 
 #: Seconds after which a sender that was asked to close is taken to be stuck inside the transport.
 _STUCK_AFTER = 0.5
@@ -56,12 +57,12 @@ class BlockingConnection(Connection):
         self._room.wake()
         self._ending.wake()
 
-    def _run(self) -> BaseException:
+    def _run(self) -> ConnectionClosed:
         self.held_up = True
         try:
             transport = _checked(self._connect())
         except BaseException as error:
-            return _closed("", error, opening=True)
+            return _failed("", error, Ending.NEVER_OPENED)
         finally:
             self.held_up = False
         sender = new_thread(self._send_until_over, f"{self._thread.name}-sender", transport)
@@ -73,7 +74,7 @@ class BlockingConnection(Connection):
             self._both_started = True
         except RuntimeUseError as error:
             # The system cannot start another thread. Callers first, as below.
-            failure = ConnectionClosed(str(error), opening=True, cause=error.__cause__)
+            failure = ConnectionClosed(str(error), Ending.NEVER_OPENED, cause=error.__cause__)
             self.inbox.close(failure)
             self._over = True
             self.poke()
@@ -99,19 +100,20 @@ class BlockingConnection(Connection):
             sender.join(_STUCK_AFTER)
         _close(transport)
 
-    def _receive(self, transport: ConnectedTransport) -> BaseException:
+    def _receive(self, transport: ConnectedTransport) -> ConnectionClosed:
         while not self._over:
             try:
                 message: Any = transport.receive()
             except BaseException as error:
-                return _closed("receiving failed: ", error)
+                return _failed("receiving failed: ", error)
             if message is None:
-                return ConnectionClosed("the connection was closed" if self._closing else "the runtime closed it")
+                text = "the connection was closed" if self._closing else "the runtime closed it"
+                return ConnectionClosed(text, Ending.CLOSED)
             if not isinstance(message, (dict, str)):
                 try:
                     message = _text_of(message)
                 except ValueError as problem:
-                    return ConnectionClosed(str(problem), protocol_error=True)
+                    return ConnectionClosed(str(problem), Ending.PROTOCOL_ERROR)
             self.inbox.put([message])
             self._offer_unused()
             self.paused = True
@@ -119,7 +121,7 @@ class BlockingConnection(Connection):
                 self._room.wait(threading.TIMEOUT_MAX)
                 self._offer_unused()
             self.paused = False
-        return ConnectionClosed("sending failed")
+        return ConnectionClosed("sending failed", Ending.LOST)
 
     def _send_until_over(self, transport: ConnectedTransport) -> None:
         try:
@@ -132,7 +134,7 @@ class BlockingConnection(Connection):
                     return
                 self._wakeup.wait(self._next_alarm() - self._clock())
         except BaseException as error:
-            self.inbox.close(_closed("sending failed: ", error))
+            self.inbox.close(_failed("sending failed: ", error))
         finally:
             self._over = True
             self.poke()
@@ -184,9 +186,9 @@ def _close(transport: ConnectedTransport) -> None:
         _logger.warning("closing the transport failed: %s", type(error).__name__)
 
 
-def _closed(what: str, error: BaseException, *, opening: bool = False) -> ConnectionClosed:
+def _failed(what: str, error: BaseException, ending: Ending = Ending.LOST) -> ConnectionClosed:
     text = f"{what}{type(error).__name__}: {error}" if str(error) else f"{what}{type(error).__name__}"
-    return ConnectionClosed(text, opening=opening, cause=error)
+    return ConnectionClosed(text, ending, cause=error)
 
 
 class QueueTransport:

@@ -17,6 +17,7 @@ from typing import Any, Deque, Dict, List, Optional, Union
 
 from .._call import Wakeup
 from .._interrupts import failed_here
+from .closed import ConnectionClosed
 
 Item = Union[str, Dict[str, Any]]
 
@@ -48,7 +49,7 @@ class Inbox:
 
     def __init__(self, max_bytes: int) -> None:
         self.listener: Optional[Wakeup] = None
-        self.closed: Optional[BaseException] = None
+        self.closed: Optional[ConnectionClosed] = None
         self._batches: Deque[Batch] = deque()
         self.max_bytes = max_bytes
         self._put_bytes = 0
@@ -64,13 +65,13 @@ class Inbox:
         if tell:
             self.tell()
 
-    def close(self, reason: BaseException) -> None:
+    def close(self, reason: ConnectionClosed) -> None:
         """Says that no more will come, and why; only the first reason counts."""
         if self.closed is None:
             self.closed = reason
         self.tell()
 
-    def fail(self, reason: BaseException) -> None:
+    def fail(self, reason: ConnectionClosed) -> None:
         """Says that no more will come, and that what was put before is not to be taken; for the taker."""
         self.closed = reason
         self._failed = True

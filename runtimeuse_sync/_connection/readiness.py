@@ -10,10 +10,10 @@ from typing import Callable, List, Optional
 
 from .._call import Call, Deadline
 from .._interrupts import cleaned_up
-from .._session.outcome import connection_error
 from .._websocket.http import RETRYABLE_ERRNO, RETRYABLE_STATUS
 from ..errors import RunTimeoutError
 from .base import Connection
+from .closed import ConnectionClosed, connection_error
 from .late_imports import load
 from .retry import try_again
 
@@ -33,10 +33,10 @@ _NOT_UP = (
 
 
 class _AttemptFailed(Exception):
-    def __init__(self, closed: BaseException) -> None:
+    def __init__(self, closed: ConnectionClosed) -> None:
         super().__init__()
         self.closed = closed
-        self.status = getattr(getattr(closed, "cause", None), "status", None)
+        self.status = getattr(closed.cause, "status", None)
         self.unheard = self.status is None
 
 
@@ -83,7 +83,7 @@ class Readiness:
             failed = self._further_attempts(failed)
         if failed is not None:
             assert self._failure is not None
-            asked_for = getattr(failed.closed, "retry_after", None)
+            asked_for = failed.closed.retry_after
             if self._deadline.passed() or (asked_for is not None and asked_for >= self._deadline.remaining()):
                 raise self._too_late() from self._failure
             raise self._failure
@@ -143,12 +143,12 @@ class Readiness:
         return RunTimeoutError(f"the runtime {ready} within {self._deadline.seconds:g} s{why}")
 
 
-def _may_be_up_later(closed: BaseException) -> bool:
+def _may_be_up_later(closed: ConnectionClosed) -> bool:
     """Returns whether a custom transport failed as it does while its runtime is not up yet.
 
     It may be a `WebSocketTransport` that it wraps which failed: for good, if it has a status, or on a bad certificate.
     """
-    error = getattr(closed, "cause", None)
+    error = closed.cause
     not_up = isinstance(error, _NOT_UP) or (isinstance(error, OSError) and error.errno in RETRYABLE_ERRNO)
     for_good = isinstance(getattr(error, "__cause__", None), ssl.SSLCertVerificationError)
     return not_up and not for_good and getattr(error, "status", None) in (None, *RETRYABLE_STATUS)

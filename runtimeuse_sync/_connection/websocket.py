@@ -21,10 +21,11 @@ from .._call import Clock
 from .._websocket.http import OpeningFailed, OpeningInterrupted
 from .._websocket.opening import Target
 from .._websocket.poller import Waiter
-from .._websocket.stream import WebSocketLink
+from .._websocket.stream import Disconnected, WebSocketLink
 from .._wire.redaction import in_any_form, scrub
 from .._wire.urls import url_origin
-from .base import Connection, ConnectionClosed
+from .base import Connection
+from .closed import ConnectionClosed, Ending
 from .connecting import Connecting, Limits
 
 #: The close code of a runtime that could not do what was asked for (RFC 6455 §7.4.1).
@@ -73,11 +74,11 @@ class SocketConnection(Connection):
         if waiter is not None and self.belongs_to_this_process:
             waiter.wake()
 
-    def _run(self) -> BaseException:
+    def _run(self) -> ConnectionClosed:
         try:
             waiter = self._waiter = Waiter()
         except OSError as error:
-            return ConnectionClosed(error.strerror or type(error).__name__, opening=True, cause=error)
+            return ConnectionClosed(error.strerror or type(error).__name__, Ending.NEVER_OPENED, cause=error)
         link: Optional[WebSocketLink] = None
         try:
             link = self._make_link(*self._connecting(waiter).open())
@@ -87,10 +88,10 @@ class SocketConnection(Connection):
             # What a certificate lacks is worth a look; other causes say no more than the text.
             cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else None
             return ConnectionClosed(
-                str(error), opening=True, status=error.status, cause=cause, retry_after=error.retry_after
+                str(error), Ending.NEVER_OPENED, status=error.status, retry_after=error.retry_after, cause=cause
             )
         except OpeningInterrupted as error:
-            return ConnectionClosed(str(error), opening=True)
+            return ConnectionClosed(str(error), Ending.NEVER_OPENED)
         finally:
             if link is not None:
                 link.finish()
@@ -118,7 +119,7 @@ class SocketConnection(Connection):
 
     # Serving.
 
-    def _serve(self, link: WebSocketLink) -> BaseException:
+    def _serve(self, link: WebSocketLink) -> ConnectionClosed:
         self._last_sign = self._clock()
         if link.has_pending:
             self._read(link)
@@ -132,7 +133,7 @@ class SocketConnection(Connection):
                 self._note_sign_of_life()
             self._unsent_bytes = link.unsent
             if closing:
-                return ConnectionClosed("the connection was closed")
+                return ConnectionClosed("the connection was closed", Ending.CLOSED)
             self._keep_alive(link)
             if link.disconnected is None:
                 self._wait_and_read(link)
@@ -140,11 +141,7 @@ class SocketConnection(Connection):
         received = True
         while received:
             received = self._read(link)
-        ended = link.disconnected
-        reason = ConnectionClosed(str(ended), protocol_error=ended.protocol_error, lost=ended.lost)
-        if ended.close is not None and ended.close.code == _INTERNAL_ERROR:
-            reason.failure = ended.close.reason
-        return reason
+        return _why_closed(link.disconnected)
 
     def _wait_and_read(self, link: WebSocketLink) -> None:
         self._offer_unused()
@@ -197,3 +194,13 @@ class SocketConnection(Connection):
             self._ping_sent_at = now
             link.queue_ping()
             link.flush()
+
+
+def _why_closed(disconnected: Disconnected) -> ConnectionClosed:
+    close = disconnected.close
+    if disconnected.violation is not None:
+        ending = Ending.PROTOCOL_ERROR
+    else:
+        ending = Ending.LOST if close is None else Ending.CLOSED
+    failure = close.reason if close is not None and close.code == _INTERNAL_ERROR else None
+    return ConnectionClosed(str(disconnected), ending, failure=failure)

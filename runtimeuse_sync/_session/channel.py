@@ -23,7 +23,8 @@ import threading
 from typing import Any, List, NamedTuple, Optional
 
 from .._call import Call, Wakeup
-from .._connection.base import Connection, ConnectionClosed, Outgoing
+from .._connection.base import Connection, Outgoing
+from .._connection.closed import ConnectionClosed, Ending, connection_error
 from .._connection.inbox import Batch, Item
 from .._logs import Logger
 from .._wire import codec
@@ -31,7 +32,6 @@ from .._wire.redaction import scrub
 from .._wire.surrogates import Halves
 from ..errors import ProtocolError, RunTimeoutError, SessionStateError
 from ..messages import ArtifactUploadRequestMessageInterface
-from .outcome import connection_error
 from .protocol import STREAMED, Event, Protocol, State
 from .turns import Ticket, Turn
 from .uploads import Uploads
@@ -327,7 +327,7 @@ class Channel:
             return
         limit = self.connection.inbox.max_bytes
         problem = f"the runtime announced more artifacts than may wait for answers (max_buffered: {limit} bytes)"
-        self.connection.fail(ConnectionClosed(problem, protocol_error=True))
+        self.connection.fail(ConnectionClosed(problem, Ending.PROTOCOL_ERROR))
         if self.active is not None:
             self.check_connection(self.active)
 
@@ -373,7 +373,7 @@ class Channel:
     def check_connection(self, call: Call) -> None:
         """Raises the public error for a connection that is closed once all its messages are used."""
         inbox = self.connection.inbox
-        if inbox.exhausted:
+        if inbox.closed is not None and inbox.exhausted:
             raise call.told(connection_error(inbox.closed, self._origin, call.kind, call.secrets))
 
     def _wait(self, call: Call, until: float = math.inf) -> None:

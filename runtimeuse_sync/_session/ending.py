@@ -16,7 +16,6 @@ from collections import deque
 from typing import Any, Deque, List, Optional, Sequence, Tuple
 
 from .._call import Call
-from .._connection.base import ConnectionClosed
 from .._logs import Logger
 from .._wire import codec
 from .._wire.redaction import in_any_form, scrub
@@ -69,7 +68,7 @@ def end_session(
         return _until_confirmed(channel, call, until, callbacks, failures)
     except ConnectionLostError as lost:
         closed = channel.connection.inbox.closed
-        failure = closed.failure if isinstance(closed, ConnectionClosed) else None
+        failure = None if closed is None else closed.failure
         if failure is None or not call.is_own(lost):
             raise
         raise call.told(_given_up(channel, call, failure)) from lost

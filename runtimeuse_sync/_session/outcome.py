@@ -6,16 +6,13 @@ Threads: none; pure functions.
 from typing import Any, List, Optional
 
 from .._call import Call
-from .._connection.base import ConnectionClosed, NotATransport
 from .._wire.error_format import MAX_CHARACTERS, beginning_of
-from .._wire.redaction import in_any_form, scrub, scrub_value
+from .._wire.redaction import scrub, scrub_value
 from .._wire.request import Request
 from ..errors import (
     AgentRuntimeError,
     CommandFailedError,
-    ConnectionLostError,
     ProtocolError,
-    RuntimeConnectionError,
     RuntimeUseError,
     carry,
 )
@@ -116,51 +113,3 @@ def idle_error(seconds: Optional[float], message_count: int, last_message_type: 
             "phase": "waiting_for_message",
         },
     )
-
-
-def connection_error(closed: Optional[BaseException], origin: str, kind: str, secrets: List[str]) -> Exception:
-    """Returns the public error for a connection that is closed: a `RuntimeUseError`, or a `TypeError` for no transport.
-
-    Args:
-        closed: Why.
-        origin: Where it led to, without secrets.
-        kind: What it was needed for.
-        secrets: What must not appear in its text.
-    """
-    if not isinstance(closed, ConnectionClosed):
-        error = ConnectionLostError(f"the connection failed: {type(closed).__name__}", {"in_flight": kind})
-        error.__cause__ = _presentable(closed, secrets)
-        return error
-    if isinstance(closed.cause, NotATransport):
-        return TypeError(str(closed.cause))
-    reason = scrub(str(closed), in_any_form(secrets))
-    public: RuntimeUseError
-    if closed.opening:
-        public = RuntimeConnectionError(f"could not connect to {origin}: {reason}", status=closed.status)
-    elif closed.protocol_error:
-        public = ProtocolError(reason, {"in_flight": kind})
-    else:
-        public = ConnectionLostError(f"the connection to {origin} was lost ({kind}): {reason}", {"in_flight": kind})
-    public.__cause__ = _presentable(closed.cause, secrets)
-    return public
-
-
-def _presentable(cause: Optional[BaseException], secrets: List[str]) -> Optional[BaseException]:
-    """Returns the cause of an error, unless a traceback of it would show a secret: then `None`."""
-    forms = in_any_form(secrets)
-    seen: List[BaseException] = []
-    waiting = [cause]
-    while waiting:
-        error = waiting.pop()
-        if error is None or any(error is known for known in seen):
-            continue
-        seen.append(error)
-        try:
-            texts = [str(error), repr(error), *getattr(error, "__notes__", ())]
-            inner = [each for each in getattr(error, "exceptions", ()) if isinstance(each, BaseException)]
-        except Exception:
-            return None  # What cannot be looked at is not shown.
-        if any(scrub(str(text), forms) != text for text in texts):
-            return None
-        waiting += [error.__cause__, error.__context__, *inner]
-    return cause

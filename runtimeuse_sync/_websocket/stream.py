@@ -29,23 +29,16 @@ class Disconnected(Exception):
     """The connection is over; the text says why.
 
     Attributes:
-        protocol_error: Whether the peer broke the rules (rather than closed, or vanished).
-        lost: Whether it ended without a close frame of either side.
         close: The peer's close frame, if that ended it.
+        violation: How the peer broke the rules, if that ended it.
     """
 
     def __init__(
-        self,
-        reason: str,
-        *,
-        protocol_error: bool = False,
-        lost: bool = False,
-        close: Optional[frames.Close] = None,
+        self, reason: str, close: Optional[frames.Close] = None, violation: Optional[frames.FrameError] = None
     ) -> None:
         super().__init__(reason)
-        self.protocol_error = protocol_error
-        self.lost = lost
         self.close = close
+        self.violation = violation
 
 
 class WebSocketLink:
@@ -120,7 +113,7 @@ class WebSocketLink:
             except OSError as error:
                 # What had arrived before can still be read: it may be the result.
                 self._out.clear()
-                self.disconnected = Disconnected(f"sending failed: {error.strerror or type(error).__name__}", lost=True)
+                self.disconnected = Disconnected(f"sending failed: {error.strerror or type(error).__name__}")
                 break
             progress = True
             left -= sent
@@ -169,10 +162,10 @@ class WebSocketLink:
             self.wants_write = True
             return b""
         except OSError as error:
-            self._no_more(f"receiving failed: {error.strerror or type(error).__name__}", lost=True)
+            self._no_more(f"receiving failed: {error.strerror or type(error).__name__}")
             return b""
         if not data:
-            self._no_more("the runtime closed the connection without a closing handshake", lost=True)
+            self._no_more("the runtime closed the connection without a closing handshake")
         return data
 
     def _parse(self, data: bytes, messages: List[str]) -> None:
@@ -190,7 +183,7 @@ class WebSocketLink:
             self._queue_close(frames.close_frame(error.code, str(error)))
             self.flush()
             broke = "" if error.code == frames.TOO_BIG else "the runtime broke the WebSocket protocol: "
-            self._no_more(f"{broke}{error}", protocol_error=True)
+            self._no_more(f"{broke}{error}", violation=error)
 
     def _closed_by_peer(self, close: frames.Close) -> None:
         # RFC 6455 §5.5.1: answered with a close frame of the same code; 1005 stands for a frame without any.
@@ -200,15 +193,15 @@ class WebSocketLink:
         self._no_more(f"the runtime closed the connection (close code {close.code}{why})", close=close)
 
     def _no_more(
-        self, reason: str, *, protocol_error: bool = False, lost: bool = False, close: Optional[frames.Close] = None
+        self, reason: str, close: Optional[frames.Close] = None, violation: Optional[frames.FrameError] = None
     ) -> None:
         self._read_all = True
         if self.disconnected is None:
-            self.disconnected = Disconnected(reason, protocol_error=protocol_error, lost=lost, close=close)
+            self.disconnected = Disconnected(reason, close, violation)
 
     def lose(self, reason: str) -> None:
         """Takes the connection for lost, without a word to the peer."""
-        self._no_more(reason, lost=True)
+        self._no_more(reason)
 
     def finish(self) -> None:
         """Sends what the socket still takes, a close frame last, and closes the socket; never waits for the peer."""

@@ -13,11 +13,10 @@ from typing import Dict, Iterator, List, Mapping, Optional
 from urllib.parse import urlsplit
 
 from .._call import Call, Deadline
-from .._connection.base import ConnectionClosed
+from .._connection.closed import Ending, connection_error
 from .._connection.connecting import Limits
 from .._connection.websocket import SocketConnection, SocketSettings
 from .._interrupts import surely, undone_on_failure
-from .._session.outcome import connection_error
 from .._threads import join_thread, new_thread, start_thread
 from .._websocket.http import basic_authorization
 from .._websocket.opening import USER_AGENT, Target
@@ -231,7 +230,7 @@ class ConnectedWebSocketTransport:
             if batch is None:
                 closed = inbox.closed
                 if closed is not None and inbox.exhausted:
-                    if not isinstance(closed, ConnectionClosed) or closed.protocol_error or closed.lost:
+                    if closed.ending in (Ending.PROTOCOL_ERROR, Ending.LOST):
                         raise connection_error(closed, self._origin, self._call.kind, self._call.secrets)
                     return None
                 self._call.wakeup.wait(math.inf)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from runtimeuse_sync._call import Wakeup
+from runtimeuse_sync._connection.closed import ConnectionClosed, Ending
 from runtimeuse_sync._connection.inbox import Batch, Inbox, size
 
 from ...support.doubles import Interrupt, at_every_step, interrupt
@@ -21,6 +22,10 @@ from ...support.threads import InThread
 
 def is_full(inbox: Inbox) -> bool:
     return inbox.full
+
+
+def closed(reason: str) -> ConnectionClosed:
+    return ConnectionClosed(reason, Ending.CLOSED)
 
 
 def take_all(inbox: Inbox) -> List[Any]:
@@ -143,24 +148,24 @@ def test_the_listener_is_woken() -> None:
     inbox.put(["a"])
     assert waiter.result() is inbox.first()
     closer = InThread(lambda: wakeup.wait(10 * PATIENCE))
-    inbox.close(ValueError())
+    inbox.close(closed("the end"))
     closer.result()
 
 
 def test_it_works_without_a_listener() -> None:
     inbox = Inbox(1000)
     inbox.put(["a"])
-    inbox.close(ValueError())
+    inbox.close(closed("the end"))
     assert take_all(inbox) == ["a"]
 
 
 def test_closing_is_final_and_keeps_what_was_put_before() -> None:
     inbox = Inbox(1000)
     inbox.put(["a"])
-    reason = ValueError("first")
+    reason = closed("first")
     assert not inbox.exhausted
     inbox.close(reason)
-    inbox.close(ValueError("second"))
+    inbox.close(closed("second"))
     assert inbox.closed is reason
     assert not inbox.exhausted
     assert take_all(inbox) == ["a"]
@@ -182,7 +187,7 @@ def test_one_thread_puts_and_one_takes() -> None:
             while inbox.full:
                 # Longer than the test has patience: a lost wake-up would show, here and below.
                 room.wait(10 * PATIENCE)
-        inbox.close(EOFError())
+        inbox.close(closed("the end"))
 
     taken: List[int] = []
 

@@ -28,7 +28,8 @@ def test_a_close_is_answered_with_the_same_code(linked: Linked, payload: bytes, 
     assert link.read() == (["last"], True)
     assert sent(theirs) == [(CLOSE, answer)]
     assert link.disconnected is not None
-    assert not link.disconnected.protocol_error
+    assert link.disconnected.close is not None
+    assert link.disconnected.violation is None
     if payload:
         assert "1001" in reason(link)
         assert "bye" in reason(link)
@@ -57,7 +58,7 @@ def test_a_violation_fails_the_connection(linked: Linked, data: bytes, code: int
     theirs.send(server_frame(TEXT, b"good") + data)
     assert link.read() == (["good"], True)
     assert link.disconnected is not None
-    assert link.disconnected.protocol_error
+    assert link.disconnected.violation is not None
     [(opcode, payload)] = sent(theirs)
     assert opcode == CLOSE
     assert struct.unpack_from("!H", payload) == (code,)
