@@ -15,11 +15,11 @@ from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._call import Clock, Deadline
 from .._websocket.http import OpeningFailed, OpeningInterrupted
+from .._websocket.late_imports import load
 from .._websocket.lookup import look_up
 from .._websocket.opener import Addresses
 from .._websocket.opening import Target, open_websocket
 from .._websocket.poller import Waiter
-from .late_imports import load
 from .retry import try_again
 
 

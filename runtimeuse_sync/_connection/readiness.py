@@ -11,10 +11,10 @@ from typing import Callable, List, Optional
 from .._call import Call, Deadline
 from .._interrupts import cleaned_up
 from .._websocket.http import RETRYABLE_ERRNO, RETRYABLE_STATUS
+from .._websocket.late_imports import load
 from ..errors import RunTimeoutError
 from .base import Connection
 from .closed import ConnectionClosed, connection_error
-from .late_imports import load
 from .retry import try_again
 
 #: Seconds after which a WebSocket, which ends at its deadline and says how the last attempt failed, is given up.

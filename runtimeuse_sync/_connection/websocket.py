@@ -8,7 +8,7 @@ Keepalive: a ping after `ping_interval` seconds without any sign of life, and if
 seconds later the connection is lost. A sign of life is anything received, or a blocked send that goes on.
 """
 
-# What looking up a host name imports otherwise, in a thread where that is best not done (`_late_imports.py`).
+# What looking up a host name imports otherwise, in a thread where that is best not done (`late_imports.py`).
 import encodings.idna
 import encodings.punycode  # noqa: F401
 import math

@@ -9,8 +9,8 @@ import socket
 from typing import Any
 from urllib.parse import unquote
 
-from .._connection.late_imports import load
 from .http import OpeningFailed, OpeningInterrupted, closed_early, receive, send_all
+from .late_imports import load
 from .opener import Opener
 from .proxy import Proxy
 

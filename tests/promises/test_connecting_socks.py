@@ -194,7 +194,7 @@ def test_what_is_no_socks(answer: bytes) -> None:
 
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the proxy is not there: at once, for trying again cannot help."""
-    from runtimeuse_sync._connection import late_imports
+    from runtimeuse_sync._websocket import late_imports
 
     missing: Dict[str, Optional[Any]] = dict.fromkeys(
         ("python_socks", "python_socks._protocols", "python_socks._protocols.socks5"), None
