@@ -195,7 +195,7 @@ class Run(Generic[ResultType]):
             self._begin(channel)
             # The time until it is open is nobody's idleness.
             waits = until_open or options.idle_timeout is not None
-            channel.connection.start(self._call.wakeup, tell_opening=waits)
+            channel.connection.start(self._call.wakeup, wake_on_open=waits)
             if waits:
                 channel.wait_until_open(self._call)
         else:

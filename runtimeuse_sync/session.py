@@ -196,7 +196,7 @@ class RuntimeUseSession(Calls):
         if not connection.belongs_to_this_process:
             self._mark_closed()
             return None
-        if connection.runs_this:
+        if connection.is_current_thread:
             # Collected as garbage here, of all threads: it cannot wait for itself.
             connection.close()
             self._mark_closed()

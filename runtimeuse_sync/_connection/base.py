@@ -1,21 +1,22 @@
-"""A connection to a runtime and the thread that owns it: what all kinds of connection share.
+"""What all kinds of connection share: the thread that owns the connection, the outbox, and the order of cancellations.
 
 Threads:
-    the connection's thread   opens it, reads from it into the inbox, sends what is in the outbox, watches the clock for
-                              the call in flight, and closes it. It alone touches the transport.
-    callers                   put messages into the outbox (`submit`), take from the inbox, and ask for the close. They
-                              never touch the transport, so an interrupt in a caller cannot leave a frame half sent.
-    anybody                   `poke`: wakes the connection's thread; never blocks.
+    the connection's thread   opens the connection, reads from it into the inbox, sends what is in the outbox, watches
+                              the deadline of the call in flight, and closes the connection. Only it uses the transport.
+    callers                   put messages into the outbox (`submit`), take messages from the inbox, and ask for the
+                              close. They never use the transport, so no interrupt of a caller leaves a frame half sent.
+    any thread                may `poke` the connection's thread, which never blocks.
 
-Which request a cancellation hits is decided by order alone, so only the connection's thread sends one. In each round it
-looks whether the call in flight is to be cancelled, if its request has been sent; then takes the outbox, which marks a
-request as sent; then looks again. A caller makes its call the one in flight before it puts the request into the outbox.
-So a cancellation follows the request it is meant for, and never follows a later one. While the answer to a barrier is
-awaited (`barrier_out`, set before the barrier is put into the outbox) no cancellation is sent, or it might end the
-barrier instead. Whoever reads the answer says so: `barrier_refused` or `settled`.
+A `cancel_message` names no request: the runtime cancels whatever it works on. So the order of what is sent decides, and
+only the connection's thread sends cancellations. In each round it cancels the call in flight, if that is wanted and its
+request has been sent; then it takes the outbox, and marks each request as sent; then it looks for a cancellation again.
+A caller makes its call the one in flight before it puts the request into the outbox. So a cancellation follows the
+request that it is meant for, and never follows a later one. While a barrier awaits its answer (`barrier_out`, set
+before the barrier goes into the outbox), no cancellation is sent: it might cancel the barrier. Whoever reads the answer
+says so: `barrier_refused` or `settled`.
 
-States: opening → open → closed; or opening → closed. `inbox.closed` holds the reason of the last. Closing is asked for
-by `close` at any time and done by the connection's thread.
+States: opening → open → closed, or opening → closed. `inbox.closed` says why it is closed. `close` may be called at any
+time; the connection's thread does the closing.
 """
 
 import itertools
@@ -43,11 +44,11 @@ _CANCEL = codec.encode(codec.CANCEL)
 
 
 class Outgoing:
-    """A message that is to be sent.
+    """A message to send.
 
     Attributes:
-        payload: JSON text in UTF-8.
-        request_of: The call whose request it is; `None` for one that is no request.
+        payload: The message, as JSON text in UTF-8.
+        request_of: The call whose request this is; `None` for other messages.
         taken: Whether the connection's thread has taken it out of the outbox.
     """
 
@@ -60,22 +61,22 @@ class Outgoing:
 
 
 class Connection:
-    """Base of the connections; a subclass has `_run`, which does the work of the thread, and `poke`.
+    """Base class of connections. A subclass implements `_run`, the work of the thread, and `poke`.
 
     Attributes:
-        inbox: What has been received.
+        inbox: The received messages.
         is_open: Whether the connection has been opened.
-        in_flight: The call whose request is in flight, as far as the runtime may have to be told of it.
-        barrier_out: Whether the answer to a barrier is awaited.
-        paused: Whether its thread waits for room in the inbox.
-        last_failure: How the last attempt to connect failed, while it is tried again.
-        held_up: Whether its thread is inside something that cannot be ended from outside, such as a custom transport.
-        records: Where it says that it tries again to connect.
-        on_unused: Called in the connection's thread, every now and then while there are messages in the inbox.
+        in_flight: The call whose request is in flight, while the runtime may have to be told to cancel it.
+        barrier_out: Whether a barrier awaits its answer.
+        paused: Whether the thread waits for room in the inbox.
+        last_failure: How the last attempt to connect failed; the thread tries again.
+        in_user_code: Whether the thread is inside a custom transport's `connect`, which nobody can interrupt.
+        records: Where the thread logs that it tries again to connect.
+        on_unused: Called in the connection's thread, from time to time while messages are in the inbox.
     """
 
-    #: How long a caller waits for the thread to end, in seconds: it is on its way out then, and needs no more than a
-    #: turn of the processor, which a busy machine may keep it waiting for.
+    #: For how many seconds at most a caller waits for the thread to end. The thread is about to end then, and needs no
+    #: more than to be scheduled, which may take long on a busy machine.
     join_timeout = 10.0
 
     #: The same for a caller that has no time left.
@@ -86,57 +87,57 @@ class Connection:
         self.is_open = False
         self.in_flight: Optional[Call] = None
         self.barrier_out = False
-        self.held_up = False
+        self.in_user_code = False
         self.paused = False
         self.last_failure = ""
         self.records = Records(logger_for(None))
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False
-        self._tell_opening = True
+        self._wake_on_open = True
         self._outbox: Deque[Outgoing] = deque()
-        # Each written by one side only. The last: what was taken, and the transport has not sent.
+        # Bytes that were put into the outbox, taken out of it, and not sent after that. One thread writes each of them.
         self._submitted_bytes = 0
         self._taken_bytes = 0
         self._unsent_bytes = 0
         self._pid = os.getpid()
         self._thread = new_thread(self._main, f"runtimeuse-connection-{next(_numbers)}")
-        self._start_over = Wakeup()
-        self._start = Start(self._thread, self._not_started, over=self._start_over.wake)
+        self._start_ended = Wakeup()
+        self._start = Start(self._thread, self._not_started, over=self._start_ended.wake)
 
     # For callers.
 
-    def start(self, listener: Wakeup, *, tell_opening: bool = True) -> None:
-        """Starts the thread, which opens the connection; whoever calls this must `close`, also if it raises.
+    def start(self, listener: Wakeup, *, wake_on_open: bool = True) -> None:
+        """Starts the thread, which opens the connection. The caller must `close` afterwards, also if this raises.
 
-        That comes second: what else the thread must know, such as that a request is cancelled, it must know before.
+        The caller must set whatever else the thread has to know, such as that a request is cancelled, before that.
 
         Args:
-            listener: Woken when there is something in the inbox, and when the connection cannot be opened.
-            tell_opening: Whether it is woken also when the connection is open.
+            listener: Woken when messages have come, and when the connection is closed or could not be opened.
+            wake_on_open: Whether to wake it also when the connection is open.
 
         Raises:
             RuntimeConnectionError: the system cannot start another thread.
             SessionStateError: the interpreter is shutting down.
         """
         self.inbox.listener = listener
-        self._tell_opening = tell_opening
+        self._wake_on_open = wake_on_open
         if sys.is_finalizing():
-            # No thread runs any more, and waiting for one never ends.
+            # No other thread runs any more, so waiting for one would never end.
             raise SessionStateError(_FINALIZING)
         self._start.begin()
 
     def submit(self, payload: bytes, request_of: Optional[Call] = None) -> None:
-        """Has a message sent; never blocks.
+        """Puts a message into the outbox; never blocks.
 
         Args:
             payload: The message, as JSON text in UTF-8.
-            request_of: The call whose request this is.
+            request_of: The call whose request this is; `None` (default) for other messages.
         """
         self.submit_once(Outgoing(payload, request_of))
 
-    def submit_once(self, outgoing: "Outgoing") -> None:
-        """Has a message sent, unless it is waiting to be, or has been; never blocks."""
+    def submit_once(self, outgoing: Outgoing) -> None:
+        """Puts a message into the outbox unless it is there, or was; never blocks, and may be repeated."""
         if outgoing.request_of is not None:
             self.in_flight = outgoing.request_of
         if not self.has_got(outgoing):
@@ -144,15 +145,15 @@ class Connection:
             self._outbox.append(outgoing)
         self.poke()
 
-    def submit_barrier(self, barrier: "Outgoing") -> None:
-        """Has the barrier sent, once; until it is answered, no cancellation is sent. Never blocks; may be repeated."""
+    def submit_barrier(self, barrier: Outgoing) -> None:
+        """Submits the barrier once; no cancellation is sent until its answer. Never blocks; may be repeated."""
         self.barrier_out = True
         self.submit_once(barrier)
 
     def barrier_refused(self) -> None:
         """Cancels the call in flight: the runtime has refused the barrier, so it still works for that call.
 
-        Without effect if no barrier is awaited, as when this is repeated.
+        Has no effect if no barrier awaits its answer, so it may be repeated.
         """
         if self.barrier_out:
             self.barrier_out = False
@@ -160,80 +161,86 @@ class Connection:
                 self.in_flight.cancel_on_runtime()
 
     def settled(self) -> None:
-        """Notes that the runtime owes nothing: no call is in flight, and no barrier is awaited. May be repeated."""
+        """Notes that the runtime owes nothing: no call is in flight, no barrier awaits its answer. May be repeated."""
         self.in_flight = None
         self.barrier_out = False
 
-    def has_got(self, outgoing: "Outgoing") -> bool:
-        """Returns whether a message is waiting to be sent, or has been."""
-        # In this order: it is marked as taken before it leaves the outbox.
+    def has_got(self, outgoing: Outgoing) -> bool:
+        """Returns whether a message is in the outbox, or was."""
+        # In this order, because the thread marks it as taken before it removes it.
         return outgoing in self._outbox or outgoing.taken
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait until the peer takes them, about."""
+        """About how many bytes have been submitted that the transport has not sent."""
         return self._submitted_bytes - self._taken_bytes + self._unsent_bytes
 
     def used_up(self, batch: Batch) -> None:
-        """Takes a used-up batch out of the inbox, and has reading go on if that made room."""
+        """Takes a used-up batch out of the inbox; if that made room, the thread reads on."""
         if self.inbox.done(batch):
             self.poke()
 
     def poke(self) -> None:
-        """Has the connection's thread look at what has changed; never blocks, safe from anywhere."""
+        """Wakes the connection's thread, which then looks at what has changed. Never blocks; safe from anywhere."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Has the connection closed, after what is in the outbox has been sent as far as that is possible at once."""
+        """Asks the thread to close the connection, after it has sent what the transport takes at once of the outbox.
+
+        Never blocks; may be repeated.
+        """
         self._closing = True
         self.poke()
 
     def fail(self, reason: ConnectionClosed) -> None:
-        """Has the connection closed; what it has brought, and is not used up, counts no more. For who takes from it."""
+        """Closes the connection and discards what is left in the inbox; only for the thread that takes from it."""
         self.inbox.fail(reason)
         self.close()
 
     def join(self, patience: float = math.inf) -> None:
-        """Waits for the connection's thread to end, unless it is held up where nobody can reach it, or is this one.
+        """Waits for the connection's thread to end, unless it is the current thread, or is inside of user code.
 
         Args:
-            patience: The seconds that the caller has for it; it waits for `join_timeout` at most, and for
-                `shortest_join` in any case.
+            patience: For how many seconds to wait; at most `join_timeout`, and at least `shortest_join` seconds.
         """
-        if self.runs_this:
+        if self.is_current_thread:
             return
         until = time.monotonic() + min(self.join_timeout, max(patience, self.shortest_join))
-        while self._may_run and self.belongs_to_this_process and not self.held_up:
+        while self._may_run and self.belongs_to_this_process and not self.in_user_code:
             left = until - time.monotonic()
-            # At the interpreter's end, daemons do not run any more.
+            # Daemon threads stop when the interpreter shuts down.
             if left <= 0 or sys.is_finalizing():
                 return
             if self._thread.is_alive():
                 if join_thread(self._thread, min(left, 0.3)):
                     return
             else:
-                self._start_over.wait(min(left, 0.1))
+                self._start_ended.wait(min(left, 0.1))
 
     @property
     def _may_run(self) -> bool:
-        # In this order: it is alive before its start is over.
+        # In this order: the thread is alive before its start is over.
         return self._start.under_way or self._thread.is_alive()
 
     @property
-    def runs_this(self) -> bool:
-        """Whether the connection's own thread asks: one that collects garbage finalizes whatever it finds."""
-        # Of a thread that has ended, another may have the number.
+    def is_current_thread(self) -> bool:
+        """Whether the connection's thread asks, as it may in a finalizer that the garbage collector runs there."""
+        # A thread that has ended leaves its number to others.
         return threading.get_ident() == self._thread.ident and self._thread.is_alive()
 
     @property
     def belongs_to_this_process(self) -> bool:
-        """Whether this is the process that opened it: a child process must leave an inherited connection alone."""
+        """Whether this process opened the connection. A forked child must not use the one that it inherited."""
         return os.getpid() == self._pid
 
     def check_process(self, call: Call) -> None:
-        """Raises `SessionStateError`, as the call's own, where the connection's thread does not run.
+        """Checks that the connection's thread can run.
 
-        That is in a process that only inherited the connection by `fork`, and at the interpreter's end.
+        Args:
+            call: The call that asks; the error is its own (`Call.told`).
+
+        Raises:
+            SessionStateError: this process inherited the connection by `fork`, or the interpreter is shutting down.
         """
         if sys.is_finalizing():
             raise call.told(SessionStateError(_FINALIZING))
@@ -254,29 +261,29 @@ class Connection:
         try:
             reason = self._run()
         except BaseException as error:
-            # A defect of ours or of a custom transport: the waiting caller gets it, so that nothing hangs.
+            # A defect, of this package or a custom transport. The waiting caller gets it, so that it does not hang.
             reason = ConnectionClosed(f"its thread failed: {type(error).__name__}", Ending.LOST, cause=error)
         finally:
             self.on_unused = None
             self.inbox.close(reason)
 
     def _run(self) -> ConnectionClosed:
-        """Opens the connection, serves it until it is over, closes it; returns why it is over."""
+        """Opens the connection, serves it until it ends, closes it, and returns why it ended."""
         raise NotImplementedError
 
     def _opened(self) -> None:
         self.is_open = True
         listener = self.inbox.listener
-        if listener is not None and self._tell_opening:
+        if listener is not None and self._wake_on_open:
             listener.wake()
 
     def _offer_unused(self) -> None:
-        """Has the inbox looked after, in case no caller is there to do it."""
+        """Calls `on_unused` if there are messages in the inbox, in case no caller is there to take them."""
         if self.on_unused is not None and self.inbox.first() is not None:
             self.on_unused()
 
     def _take_outgoing(self) -> List[bytes]:
-        """Returns what is to be sent now, in order; what it returns must be sent, or the connection closed."""
+        """Returns the payloads to send now, in order. The thread must send them all, or close the connection."""
         outgoing: List[bytes] = []
         self._add_cancellation(outgoing)
         while self._outbox:
@@ -287,7 +294,7 @@ class Connection:
             call = next_one.request_of
             if call is not None:
                 if self._closing and call.cancel_wanted:
-                    continue  # Nobody wants its answer any more, and the connection ends here.
+                    continue  # Nobody waits for its answer, and the connection ends.
                 call.sent = True
                 if call.on_sent is not None:
                     call.on_sent()
@@ -306,12 +313,12 @@ class Connection:
             outgoing.append(_CANCEL)
 
     def _next_alarm(self) -> float:
-        """Returns when the call in flight must be cancelled, on the clock; `math.inf` for never."""
+        """Returns the deadline of the call in flight, on the clock in seconds; `math.inf` if there is none."""
         call = self._call_to_watch()
         return math.inf if call is None else call.deadline.at
 
     def _call_to_watch(self) -> Optional[Call]:
-        """Returns the call in flight if the runtime can be told to cancel it."""
+        """Returns the call in flight if a cancellation for it may be sent; else `None`."""
         call = self.in_flight
         if call is None or not call.sent or call.cancel_sent or self.barrier_out:
             return None

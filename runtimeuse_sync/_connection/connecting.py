@@ -1,11 +1,15 @@
-"""Opening one WebSocket connection: attempts, the pauses between them, and the two times that limit them.
+"""The way to one open WebSocket: attempts, the pauses between them, and the two timeouts that limit them.
 
-`connect_timeout` limits what it takes until a peer has accepted the connection: name look-up, TCP, a proxy's answer,
-and all retries. A connection that was accepted then has `handshake_timeout` for TLS and the WebSocket handshake, beyond
-`connect_timeout` if need be: who wakes a sandbox holds it for as long as that takes. No attempt begins after
-`connect_timeout`. Where the limits are `joint`, it limits the handshake as well.
+This module drives the opening, and ends with an open socket; `websocket.py` owns the thread, and serves that socket.
+What one attempt does is in `_websocket/opening.py`: it waits and looks up host names by the methods of `Connecting`,
+which stop it when the time is over or the connection is not wanted any more.
 
-Everything runs in the connection's thread; the name look-up has one of its own (`transports/_lookup.py`).
+`connect_timeout` limits all until a peer accepts the connection: name look-up, TCP, a proxy's answer, and all retries.
+An accepted connection then has `handshake_timeout` for TLS and the WebSocket handshake, beyond `connect_timeout` if
+need be: a sandbox that is being woken holds the connection for as long as that takes. No attempt begins after
+`connect_timeout`. If the limits are `joint`, `connect_timeout` limits the handshake as well.
+
+Threads: all runs in the connection's thread, but for the name look-up, which has its own (`_websocket/lookup.py`).
 """
 
 import math
@@ -27,9 +31,9 @@ class Limits(NamedTuple):
     """How long connecting may take.
 
     Attributes:
-        connect: Until when a peer must have accepted the connection.
-        handshake: Seconds for the handshake of a connection that was accepted; `None` for no limit.
-        joint: Whether `connect` limits the handshake, too.
+        connect: When a peer must have accepted the connection.
+        handshake: Seconds for the handshake, from when the connection was accepted; `None` (default) for no limit.
+        joint: Whether `connect` limits the handshake, too (default).
     """
 
     connect: Deadline
@@ -38,15 +42,15 @@ class Limits(NamedTuple):
 
 
 class Connecting:
-    """Opens a connection; the `Opener` of its attempts.
+    """Opens one WebSocket; the `Opener` of all its attempts.
 
     Args:
         target: Where to connect, and how.
         waiter: What the connection's thread waits with.
         limits: How long it may take.
-        is_closing: Whether nobody wants the connection any more.
-        note_failure: Told how an attempt has failed that is followed by another.
-        clock: The time.
+        is_closing: Returns whether the connection is not wanted any more.
+        note_failure: Called with the failure of each attempt that another may follow.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -64,15 +68,15 @@ class Connecting:
         self._is_closing = is_closing
         self._note_failure = note_failure
         self._clock = clock
-        #: Until when the handshake must have been answered, once a peer has accepted the connection.
+        #: When the handshake must have been answered; `None` until a peer has accepted the connection.
         self._handshake_until: Optional[float] = None
 
     def open(self) -> Tuple[socket.socket, bytes]:
-        """Returns the open socket, and what the peer sent after its handshake.
+        """Returns the open socket, and the bytes that the peer sent after its handshake.
 
         Raises:
             OpeningFailed: it could not be opened.
-            OpeningInterrupted: the time is over, or nobody wants it any more.
+            OpeningInterrupted: the time is over, or the connection is not wanted any more.
         """
         try:
             return self._attempt()
@@ -88,7 +92,7 @@ class Connecting:
             self._handshake_until = None
 
     def _is_worth_another(self, failure: BaseException) -> bool:
-        """Returns whether to try again: not if there is no time left for it, or the server asks for more than that."""
+        """Returns whether to try again: not if no time is left, or the server asks for a longer pause than that."""
         if not isinstance(failure, OpeningFailed) or not failure.retryable or self._limits.connect.passed():
             return False
         return failure.retry_after is None or failure.retry_after < self._limits.connect.remaining()
@@ -118,10 +122,10 @@ class Connecting:
         while self._check() < until:
             self._waiter.wait(None, False, False, self._seconds_to(until))
 
-    # The opener.
+    # Methods of `Opener`.
 
     def __call__(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
-        """Waits until the socket is ready, for `seconds` at most; returns whether it is."""
+        """Waits until the socket can be read from or written to, for `seconds` at most; returns whether it can."""
         until = self._clock() + seconds
         while self._check() < until:
             if True in self._waiter.wait(sock, read, write, self._seconds_to(until)):
@@ -138,11 +142,16 @@ class Connecting:
         return []
 
     def now(self) -> float:
-        """Returns the time, on the clock that the waits go by."""
+        """Returns the time in seconds, on the clock of the waits."""
         return self._clock()
 
     def look_up(self, host: str, port: int) -> Addresses:
-        """Returns the addresses of a host; raises `OpeningFailed` if there are none."""
+        """Returns the addresses of a host.
+
+        Raises:
+            OpeningFailed: it has none, or the look-up failed.
+            OpeningInterrupted: the time is over, or the connection is not wanted any more.
+        """
 
         def wait() -> None:
             try:
@@ -154,17 +163,17 @@ class Connecting:
         return look_up(host, port, self._waiter.wake, wait)
 
     def accepted(self) -> None:
-        """Has what follows limited as the handshake."""
+        """Starts the time for the handshake: a peer has accepted the connection."""
         seconds = self._limits.handshake
         self._handshake_until = math.inf if seconds is None else self._clock() + seconds
 
     # Time.
 
     def _check(self) -> float:
-        """Returns the time.
+        """Returns the time, after checking that the attempt may go on.
 
         Raises:
-            OpeningInterrupted: the opening must not go on.
+            OpeningInterrupted: `connect_timeout` is over, or the connection is not wanted any more.
             OpeningFailed: the handshake takes too long.
         """
         if self._is_closing():
@@ -179,7 +188,7 @@ class Connecting:
         return now
 
     def _seconds_to(self, until: float) -> float:
-        """Returns how long to wait: to `until`, or to the limit that comes before."""
+        """Returns the seconds to `until`, or to a limit that comes before."""
         if self._handshake_until is not None:
             until = min(until, self._handshake_until)
         if self._limits.joint or self._handshake_until is None:

@@ -1,14 +1,16 @@
-"""The closable, bounded queue between a connection's thread and the caller.
+"""The received messages of one connection: a bounded queue that can be closed.
 
-One thread puts (the connection's), one thread at a time takes (whoever has the session's turn). No locks: a deque whose
-`append` and `popleft` are atomic, and two byte counts, each written by one side only. The putter learns from `full`
-that it must stop reading, so that TCP pushes back (the bound is soft by one batch: a message that has been received is
-never dropped). The taker learns from `done` that there is room again, and wakes the putter.
+Threads: one thread puts, the connection's; one thread at a time takes, the one that has the session's turn. There are
+no locks: `append` and `popleft` of a deque are atomic, and each of the two byte counts is written by one thread only.
 
-Taking is interruptible at any instant without losing or skipping a message: a batch stays first in the queue until all
-of it is used, it carries its own position, and giving it up (`done`) may be repeated.
+The connection's thread stops reading while the inbox is `full`, so that TCP pushes back on the runtime. The bound is
+soft by one batch, since a message that has been received is never dropped. `done` tells the taker that it has made room
+again; the taker then wakes the connection's thread.
 
-Closing is final: what was put before is still taken, then `closed` holds the reason.
+An interrupt may hit the taker between any two steps, and no message is lost or skipped: a batch stays first in the
+queue until all of it is used, it holds its own position, and removing it (`done`) may be repeated.
+
+Closing is final. What was put before can still be taken; `closed` says why no more will come.
 """
 
 import sys
@@ -23,11 +25,13 @@ Item = Union[str, Dict[str, Any]]
 
 
 class Batch:
-    """Messages that were put together.
+    """Messages that were put at the same time.
 
     Attributes:
-        items: JSON texts, or messages parsed already.
+        items: The messages: as JSON texts, or parsed if a custom transport has done that.
         position: How many of them have been used.
+        end: How many bytes the inbox had been given with this batch. It is greater for each later batch that is not
+            empty, so it tells batches apart.
     """
 
     __slots__ = ("end", "items", "position")
@@ -42,9 +46,9 @@ class Inbox:
     """Batches of received messages, in order.
 
     Attributes:
-        listener: The wake-up of the thread that waits for messages; `None` while nobody does.
-        closed: Why no more will come, once that is so (what was put before can still be taken).
-        max_bytes: How much may be queued.
+        listener: The wake-up of the thread that waits for messages; `None` while none waits.
+        closed: Why no more messages will come; `None` while they may.
+        max_bytes: How many bytes may be queued before the inbox is `full`.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -56,29 +60,34 @@ class Inbox:
         self._taken_bytes = 0
         self._failed = False
 
-    def put(self, items: List[Item], *, tell: bool = True) -> None:
-        """Adds messages, and wakes the listener, or leaves that to `tell`."""
-        # All are texts, or none is: one connection has one kind.
+    def put(self, items: List[Item], *, wake: bool = True) -> None:
+        """Adds a batch of messages.
+
+        Args:
+            items: The messages.
+            wake: Whether to wake the listener; if not, the caller must do so by `wake_listener`.
+        """
+        # Either all are texts or none is: only a WebSocket puts several at once, and those are texts.
         are_texts = bool(items) and isinstance(items[0], str)
         self._put_bytes += sum(map(sys.getsizeof if are_texts else size, items))
         self._batches.append(Batch(items, self._put_bytes))
-        if tell:
-            self.tell()
+        if wake:
+            self.wake_listener()
 
     def close(self, reason: ConnectionClosed) -> None:
-        """Says that no more will come, and why; only the first reason counts."""
+        """Notes why no more messages will come; only the first reason counts."""
         if self.closed is None:
             self.closed = reason
-        self.tell()
+        self.wake_listener()
 
     def fail(self, reason: ConnectionClosed) -> None:
-        """Says that no more will come, and that what was put before is not to be taken; for the taker."""
+        """Closes the inbox and discards what has not been taken; only for the thread that takes."""
         self.closed = reason
         self._failed = True
-        self.tell()
+        self.wake_listener()
 
     def first(self) -> Optional[Batch]:
-        """Returns the first batch that is not used up; it stays in the queue until `done`."""
+        """Returns the first batch, which stays in the queue until `done`; `None` if there is none."""
         if self._failed:
             return None
         try:
@@ -89,9 +98,11 @@ class Inbox:
             raise
 
     def done(self, batch: Batch) -> bool:
-        """Takes a used-up batch out of the queue (harmless if it is out already); returns whether that made room.
+        """Removes a used-up batch from the queue; has no effect if it has been removed already.
 
-        Whatever the putter saw before the count changed, it is told; after that, it sees for itself that there is room.
+        Returns:
+            Whether the inbox may have been full and has room now. The connection's thread must be woken then: it may
+            have looked before the count changed. If it looks later, it sees the room by itself.
         """
         before = self._taken_bytes
         self._taken_bytes = batch.end
@@ -103,7 +114,7 @@ class Inbox:
 
     @property
     def put_bytes(self) -> int:
-        """How many bytes have been put: no batch that was put so far has a greater `end`."""
+        """How many bytes have been put in all: the `end` of the latest batch."""
         return self._put_bytes
 
     @property
@@ -113,10 +124,10 @@ class Inbox:
 
     @property
     def exhausted(self) -> bool:
-        """Whether it is closed and all has been taken."""
+        """Whether the inbox is closed and nothing is left to take."""
         return self.closed is not None and (self._failed or not self._batches)
 
-    def tell(self) -> None:
+    def wake_listener(self) -> None:
         """Wakes the listener."""
         listener = self.listener
         if listener is not None:
@@ -124,7 +135,7 @@ class Inbox:
 
 
 def size(item: Item) -> int:
-    """Returns the bytes that a queued message holds in memory."""
+    """Returns how many bytes of memory a queued message takes."""
     if isinstance(item, str):
         return sys.getsizeof(item)
     total = 0

@@ -1,7 +1,9 @@
-"""Waiting until a runtime accepts connections.
+"""Waiting until a runtime accepts connections (`wait_until_ready`).
 
-A WebSocket's thread tries again by itself until the deadline that it is given. A custom transport makes one attempt
-when it is asked to, so it is asked again here. Everything runs in the calling thread, but for the connections' own.
+The thread of a WebSocket connection tries again by itself until its deadline. A custom transport makes one attempt per
+connection, so this module makes new connections until one is open.
+
+Threads: all runs in the calling thread; each connection has its own besides.
 """
 
 import socket
@@ -17,10 +19,10 @@ from .base import Connection
 from .closed import ConnectionClosed, connection_error
 from .retry import try_again
 
-#: Seconds after which a WebSocket, which ends at its deadline and says how the last attempt failed, is given up.
+#: For how many seconds after the deadline to wait for a WebSocket's thread to say how its last attempt failed.
 _LATE = 0.5
 
-#: What a custom transport raises while its runtime is not up: refused, reset, unknown host, a socket's file missing.
+#: What a custom transport raises while its runtime is not up: refused, reset, unknown host, missing socket file.
 _NOT_UP = (
     ConnectionError,
     FileNotFoundError,
@@ -44,12 +46,12 @@ class Readiness:
     """The wait for one runtime.
 
     Args:
-        call: What to abort it by; it has no deadline of its own.
+        call: The call that `abort` ends; it has no deadline of its own.
         connect: Returns a new connection, not yet started.
-        deadline: Until when to wait.
+        deadline: When to give up.
         origin: Where the connections lead to, without secrets.
         secrets: What must not appear in an exception.
-        repeat: Whether the connections make one attempt only, so that it is for this to try again.
+        repeat: Whether a connection makes only one attempt, so that new ones must be made.
     """
 
     def __init__(
@@ -71,12 +73,13 @@ class Readiness:
         self._failure: Optional[Exception] = None
 
     def wait(self) -> None:
-        """Blocks until a connection has been opened; closes it.
+        """Blocks until a connection is open, and closes it.
 
         Raises:
             CancelledException: the call was aborted.
-            RunTimeoutError: the deadline passed, or will have when the runtime's server wants to be asked again.
-            RuntimeConnectionError: it will never be opened.
+            RunTimeoutError: the deadline passed, or the server asks for a longer pause (`Retry-After`) than is left.
+            RuntimeConnectionError: the failure is permanent, such as an invalid certificate or the status 404.
+            TypeError: the custom transport did not return a connection.
         """
         failed = self._first_attempt()
         if failed is not None and self._repeat and _may_be_up_later(failed.closed) and load("tenacity"):
@@ -107,7 +110,7 @@ class Readiness:
 
     def _attempt(self) -> None:
         connection = self._connect()
-        # First of all, so that whoever interrupts this leaves nothing that cannot be found.
+        # First of all: whatever interrupts this, the connection can be found and closed.
         self._call.connection = connection
 
         def give_back() -> None:
@@ -144,11 +147,12 @@ class Readiness:
 
 
 def _may_be_up_later(closed: ConnectionClosed) -> bool:
-    """Returns whether a custom transport failed as it does while its runtime is not up yet.
+    """Returns whether a custom transport failed in a way that may pass: its runtime may not be up yet.
 
-    It may be a `WebSocketTransport` that it wraps which failed: for good, if it has a status, or on a bad certificate.
+    The failure may come from a `WebSocketTransport` that it wraps. That is permanent if the certificate was invalid, or
+    the runtime refused with a status that is not retryable.
     """
     error = closed.cause
-    not_up = isinstance(error, _NOT_UP) or (isinstance(error, OSError) and error.errno in RETRYABLE_ERRNO)
-    for_good = isinstance(getattr(error, "__cause__", None), ssl.SSLCertVerificationError)
-    return not_up and not for_good and getattr(error, "status", None) in (None, *RETRYABLE_STATUS)
+    may_pass = isinstance(error, _NOT_UP) or (isinstance(error, OSError) and error.errno in RETRYABLE_ERRNO)
+    bad_certificate = isinstance(getattr(error, "__cause__", None), ssl.SSLCertVerificationError)
+    return may_pass and not bad_certificate and getattr(error, "status", None) in (None, *RETRYABLE_STATUS)

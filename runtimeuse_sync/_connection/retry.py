@@ -1,8 +1,10 @@
-"""Trying again with pauses and jitter, by tenacity, imported when it is needed. No threads run here.
+"""Trying again, with pauses that grow and have jitter.
 
-How long a pause is depends on what has failed. A port that refuses is asked often, since that costs one packet and the
-runtime is to be noticed when it comes up. A server that answers, be it for the runtime, is asked ever more seldom, and
-one that asks for patience gets it. There are never more than ten attempts a second.
+The length of a pause depends on what failed. A port that refuses is tried often: that costs one packet, and so the
+runtime is noticed soon when it comes up. A server that answers, even if only a proxy, is tried less and less often; one
+that asks for a pause (`Retry-After`) gets it. There are never more than ten attempts a second.
+
+Threads: all runs in the thread that calls.
 """
 
 import random
@@ -10,20 +12,21 @@ from typing import Any, Callable, TypeVar
 
 _T = TypeVar("_T")
 
-#: The first pauses, in seconds, and how many there are of them.
+#: The length of the first pauses, in seconds, and their number.
 _FIRST_PAUSE = 0.05
 _FIRST_PAUSES = 2
 
-#: The shortest pause after them; the longest while nobody listens; and the longest while somebody answers.
+#: After them, in seconds: the shortest pause, the longest while nobody listens, and the longest while somebody answers.
 _SHORTEST, _LONGEST_UNHEARD, _LONGEST = 0.12, 0.2, 1.0
 
 
 def pause_after(number: int, failure: BaseException) -> float:
-    """Returns for how many seconds to pause.
+    """Returns for how many seconds to pause before the next attempt.
 
     Args:
-        number: How many pauses there were.
-        failure: How the last attempt failed; its `retry_after` and `unheard`, if it has them, count.
+        number: How many pauses there were before.
+        failure: How the last attempt failed. If it has `retry_after`, that many seconds are the pause; if it has a true
+            `unheard`, nobody listened.
     """
     asked_for = getattr(failure, "retry_after", None)
     shortest = _FIRST_PAUSE if number < _FIRST_PAUSES else _SHORTEST
@@ -42,18 +45,22 @@ def try_again(
     pause: Callable[[Any], None],
     out_of_time: Callable[[], bool],
 ) -> _T:
-    """Returns what a further attempt comes to, after one has failed.
+    """Tries again after a first attempt failed, until an attempt succeeds.
 
     Args:
-        failure: How it failed.
-        attempt: Tries; raises where it fails.
-        is_worth_it: Whether to try once more after an exception of it.
-        pause: Waits for so many seconds; may raise, to give up.
-        out_of_time: Whether there is no time for a further attempt.
+        failure: How the first attempt failed.
+        attempt: Makes an attempt; raises if that fails.
+        is_worth_it: Returns whether to try again after this exception.
+        pause: Waits for that many seconds; may raise, to give up.
+        out_of_time: Returns whether no time is left for another attempt.
 
-    Raises: what the last attempt raised, or `pause`.
+    Returns:
+        What the attempt returned.
+
+    Raises:
+        BaseException: what the last attempt raised, or `pause`.
     """
-    # Not at the top: most connections are there at once, and this import is not cheap. Who calls has it loaded.
+    # Not at the top: the import takes long, and most first attempts succeed. The caller has it loaded (`late_imports`).
     from tenacity import Retrying, retry_if_exception
 
     def wait(state: Any) -> float:

@@ -1,14 +1,18 @@
-"""The connection over a WebSocket: one thread that owns the socket.
+"""The connection over a WebSocket: one thread that owns the socket, reads, sends and keeps it alive.
 
-The thread waits in one place, for three things: the socket, the clock, a poke. Each round it sends what is queued,
+Threads: all runs in the connection's thread, `runtimeuse-connection-N`, but for `poke`, which any thread calls. The
+thread waits in one place for three things: the socket, the clock, a poke. In each round it sends what is in the outbox,
 reads what has arrived into the inbox, and looks at the clock. While the inbox is full it does not read, so that TCP
-pushes back on the runtime; the peer is not taken for dead then, since its silence is ours.
+pushes back on the runtime. The peer is not taken for dead then: it is silent because nobody reads.
 
-Keepalive: a ping after `ping_interval` seconds without any sign of life, and if there is still none `ping_timeout`
-seconds later the connection is lost. A sign of life is anything received, or a blocked send that goes on.
+Keepalive: after `ping_interval` seconds without a sign of life the thread sends a ping; if there is still none
+`ping_timeout` seconds later, the connection is lost. Anything received is a sign of life, and so is a blocked send that
+makes progress.
+
+How the socket comes to be open is in `connecting.py`.
 """
 
-# What looking up a host name imports otherwise, in a thread where that is best not done (`late_imports.py`).
+# Looking up a host name would import these in the connection's thread, which is to be avoided (`late_imports.py`).
 import encodings.idna
 import encodings.punycode  # noqa: F401
 import math
@@ -28,15 +32,15 @@ from .base import Connection
 from .closed import ConnectionClosed, Ending
 from .connecting import Connecting, Limits
 
-#: The close code of a runtime that could not do what was asked for (RFC 6455 §7.4.1).
+#: The close code of a server that met an unexpected condition (RFC 6455 §7.4.1).
 _INTERNAL_ERROR = 1011
 
 
 class SocketSettings(NamedTuple):
-    """How to connect, and to keep connected.
+    """How to connect, and to keep the connection alive.
 
     Attributes:
-        target: Where to connect.
+        target: Where to connect, and how.
         max_message_size: The longest message to receive, in bytes.
         ping_interval: Seconds of silence before a ping; `None` for no keepalive.
         ping_timeout: Seconds to wait for a sign of life after a ping.
@@ -58,19 +62,19 @@ class SocketConnection(Connection):
         self, settings: SocketSettings, limits: Limits, max_buffered: int, clock: Clock = time.monotonic
     ) -> None:
         super().__init__(max_buffered, clock)
-        # Made by the connection's thread, which no interrupt can hit: so it is always closed.
+        # The connection's thread makes it: no interrupt can hit that thread, so it is always closed.
         self._waiter: Optional[Waiter] = None
         self._settings = settings
         self._limits = limits
         self._last_sign = 0.0
         self._failures = 0
-        self._untold = False
+        self._must_wake_listener = False
         self._ping_sent_at = math.inf
 
     def poke(self) -> None:
-        """Wakes the thread; does nothing in a process that only inherited the connection."""
+        """Wakes the thread; never blocks, and does nothing in a process that inherited the connection by `fork`."""
         waiter = self._waiter
-        # Before there is one, the thread has not yet looked at anything.
+        # As long as there is none, the thread has not looked at anything yet.
         if waiter is not None and self.belongs_to_this_process:
             waiter.wake()
 
@@ -85,7 +89,7 @@ class SocketConnection(Connection):
             self._opened()
             return self._serve(link)
         except OpeningFailed as error:
-            # What a certificate lacks is worth a look; other causes say no more than the text.
+            # An error of TLS has details about the certificate; other causes say no more than the text.
             cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else None
             return ConnectionClosed(
                 str(error), Ending.NEVER_OPENED, status=error.status, retry_after=error.retry_after, cause=cause
@@ -110,7 +114,7 @@ class SocketConnection(Connection):
         self.last_failure = str(failure)
         self._failures += 1
         if self._failures & (self._failures - 1) == 0:
-            # After the first, the second, the fourth …: the longer it takes, the less often.
+            # After the first, second, fourth, eighth … failure: less and less often.
             target = self._settings.target
             why = scrub(self.last_failure, in_any_form(target.secrets()))
             origin = url_origin(target.url)
@@ -124,7 +128,7 @@ class SocketConnection(Connection):
         if link.has_pending:
             self._read(link)
         while link.disconnected is None:
-            # Looked at first: what was asked for before the close is still taken out and sent.
+            # Read first: what was submitted before the close is still sent.
             closing = self._closing
             for payload in self._take_outgoing():
                 link.queue_text(payload)
@@ -137,7 +141,7 @@ class SocketConnection(Connection):
             self._keep_alive(link)
             if link.disconnected is None:
                 self._wait_and_read(link)
-        # A send may have failed before all that had arrived was read.
+        # If a send failed, there may be messages that had arrived before and have not been read.
         received = True
         while received:
             received = self._read(link)
@@ -149,10 +153,10 @@ class SocketConnection(Connection):
         if paused:
             self._note_sign_of_life()
         seconds = 0.0 if link.has_pending and not paused else self._next_time() - self._clock()
-        if self._untold:
-            # As late as this, for who is woken needs the interpreter, which this thread gives up only to wait.
-            self._untold = False
-            self.inbox.tell()
+        if self._must_wake_listener:
+            # Not earlier: the woken thread needs the GIL, which this thread releases only when it waits.
+            self._must_wake_listener = False
+            self.inbox.wake_listener()
         assert self._waiter is not None
         readable, _ = self._waiter.wait(link.sock, not paused, link.wants_write, seconds)
         if readable or (link.has_pending and not paused):
@@ -163,8 +167,8 @@ class SocketConnection(Connection):
         if received:
             self._note_sign_of_life()
         if messages:
-            self.inbox.put(list(messages), tell=False)
-            self._untold = True
+            self.inbox.put(list(messages), wake=False)
+            self._must_wake_listener = True
         return received
 
     # Keepalive.
@@ -174,7 +178,7 @@ class SocketConnection(Connection):
         self._ping_sent_at = math.inf
 
     def _next_time(self) -> float:
-        """Returns when to wake up at the latest."""
+        """Returns when the thread must wake up at the latest, on the clock in seconds."""
         interval = self._settings.ping_interval
         if interval is None:
             return self._next_alarm()
