@@ -19,12 +19,11 @@ from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._call import Clock, Deadline
 from .._websocket.http import OpeningFailed, OpeningInterrupted
-from .._websocket.late_imports import load
 from .._websocket.lookup import look_up
 from .._websocket.opener import Addresses
 from .._websocket.opening import Target, open_websocket
 from .._websocket.poller import Waiter
-from .retry import try_again
+from .retry import keep_trying
 
 
 class Limits(NamedTuple):
@@ -49,7 +48,7 @@ class Connecting:
         waiter: What the connection's thread waits with.
         limits: How long it may take.
         is_closing: Returns whether the connection is not wanted any more.
-        note_failure: Called with the failure of each attempt that another may follow.
+        note_failure: Called with how an attempt failed, before the pause until the next.
         clock: Returns the time in seconds.
     """
 
@@ -68,6 +67,7 @@ class Connecting:
         self._is_closing = is_closing
         self._note_failure = note_failure
         self._clock = clock
+        self._last_failure: Optional[OpeningFailed] = None
         #: When the handshake must have been answered; `None` until a peer has accepted the connection.
         self._handshake_until: Optional[float] = None
 
@@ -79,15 +79,21 @@ class Connecting:
             OpeningInterrupted: the time is over, or the connection is not wanted any more.
         """
         try:
-            return self._attempt()
-        except OpeningFailed as failure:
-            if not self._is_worth_another(failure):
+            return keep_trying(self._attempt, self._is_worth_another, self._pause, self._limits.connect.passed)
+        except OpeningInterrupted as interrupted:
+            last = self._last_failure
+            if last is None:
                 raise
-            return self._retry(failure)
+            raise OpeningFailed(f"{interrupted}; the last attempt: {last}", status=last.status) from None
+        finally:
+            self._last_failure = None  # Its traceback references this object: a reference cycle.
 
     def _attempt(self) -> Tuple[socket.socket, bytes]:
         try:
             return open_websocket(self._target, self)
+        except OpeningFailed as failure:
+            self._last_failure = failure
+            raise
         finally:
             self._handshake_until = None
 
@@ -97,27 +103,9 @@ class Connecting:
             return False
         return failure.retry_after is None or failure.retry_after < self._limits.connect.remaining()
 
-    def _retry(self, failure: OpeningFailed) -> Tuple[socket.socket, bytes]:
-        if not load("tenacity"):
-            raise OpeningInterrupted(f"the interpreter is shutting down; the last attempt: {failure}")
-        last = failure
-        self._note_failure(failure)
-
-        def attempt() -> Tuple[socket.socket, bytes]:
-            nonlocal last
-            try:
-                return self._attempt()
-            except OpeningFailed as error:
-                last = error
-                self._note_failure(error)
-                raise
-
-        try:
-            return try_again(failure, attempt, self._is_worth_another, self._pause, self._limits.connect.passed)
-        except OpeningInterrupted as interrupted:
-            raise OpeningFailed(f"{interrupted}; the last attempt: {last}", status=last.status) from None
-
     def _pause(self, seconds: float) -> None:
+        assert self._last_failure is not None
+        self._note_failure(self._last_failure)
         until = self._clock() + seconds
         while self._check() < until:
             self._waiter.wait(None, False, False, self._seconds_to(until))

@@ -13,11 +13,10 @@ from typing import Callable, List, Optional
 from .._call import Call, Deadline
 from .._interrupts import cleaned_up
 from .._websocket.http import RETRYABLE_ERRNO, RETRYABLE_STATUS
-from .._websocket.late_imports import load
 from ..errors import RunTimeoutError
 from .base import Connection
 from .closed import ConnectionClosed, connection_error
-from .retry import try_again
+from .retry import keep_trying
 
 #: For how many seconds after the deadline to wait for a WebSocket's thread to say how its last attempt failed.
 _LATE = 0.5
@@ -81,9 +80,7 @@ class Readiness:
             RuntimeConnectionError: the failure is permanent, such as an invalid certificate or the status 404.
             TypeError: the custom transport did not return a connection.
         """
-        failed = self._first_attempt()
-        if failed is not None and self._repeat and _may_be_up_later(failed.closed) and load("tenacity"):
-            failed = self._further_attempts(failed)
+        failed = self._keep_trying()
         if failed is not None:
             assert self._failure is not None
             asked_for = failed.closed.retry_after
@@ -91,22 +88,16 @@ class Readiness:
                 raise self._too_late() from self._failure
             raise self._failure
 
-    def _first_attempt(self) -> Optional[_AttemptFailed]:
+    def _keep_trying(self) -> Optional[_AttemptFailed]:
+        """Returns how the last attempt failed; `None` if it succeeded."""
         try:
-            self._attempt()
+            keep_trying(self._attempt, self._is_worth_another, self._pause, self._deadline.passed)
         except _AttemptFailed as failed:
             return failed
         return None
 
-    def _further_attempts(self, first: _AttemptFailed) -> Optional[_AttemptFailed]:
-        def is_worth_it(error: BaseException) -> bool:
-            return isinstance(error, _AttemptFailed) and _may_be_up_later(error.closed)
-
-        try:
-            try_again(first, self._attempt, is_worth_it, self._pause, self._deadline.passed)
-        except _AttemptFailed as failed:
-            return failed
-        return None
+    def _is_worth_another(self, error: BaseException) -> bool:
+        return self._repeat and isinstance(error, _AttemptFailed) and _may_be_up_later(error.closed)
 
     def _attempt(self) -> None:
         connection = self._connect()

@@ -10,6 +10,8 @@ Threads: all runs in the thread that calls.
 import random
 from typing import Any, Callable, TypeVar
 
+from .._websocket.late_imports import load
+
 _T = TypeVar("_T")
 
 #: The length of the first pauses, in seconds, and their number.
@@ -38,17 +40,15 @@ def pause_after(number: int, failure: BaseException) -> float:
     return random.uniform(shortest, min(longest, _FIRST_PAUSE * 2 ** min(number, 10)))
 
 
-def try_again(
-    failure: BaseException,
+def keep_trying(
     attempt: Callable[[], _T],
     is_worth_it: Callable[[BaseException], bool],
-    pause: Callable[[Any], None],
+    pause: Callable[[float], None],
     out_of_time: Callable[[], bool],
 ) -> _T:
-    """Tries again after a first attempt failed, until an attempt succeeds.
+    """Makes attempts until one succeeds, or it is not worth it to try again.
 
     Args:
-        failure: How the first attempt failed.
         attempt: Makes an attempt; raises if that fails.
         is_worth_it: Returns whether to try again after this exception.
         pause: Waits for that many seconds; may raise, to give up.
@@ -60,7 +60,14 @@ def try_again(
     Raises:
         BaseException: what the last attempt raised, or `pause`.
     """
-    # Not at the top: the import takes long, and most first attempts succeed. The caller has it loaded (`late_imports`).
+    try:
+        return attempt()
+    except Exception as failure:
+        # At the interpreter's end nothing can be loaded any more, and nothing is tried again.
+        if not is_worth_it(failure) or not load("tenacity"):
+            raise
+        first_pause = pause_after(0, failure)
+    # Not at the top: the import takes long, and most first attempts succeed.
     from tenacity import Retrying, retry_if_exception
 
     def wait(state: Any) -> float:
@@ -73,6 +80,6 @@ def try_again(
         sleep=pause,
         reraise=True,
     )
-    pause(pause_after(0, failure))
+    pause(first_pause)
     result: _T = retrying(attempt)
     return result

@@ -58,7 +58,7 @@ def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
         atexit.register(lambda: at_the_end.set() or before or goes_on.wait(15))
 
         from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
-        from runtimeuse_sync._connection import connecting
+        from runtimeuse_sync._connection import retry
 
         ready = threading.Event()
 
@@ -74,7 +74,7 @@ def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
             def __del__(self):
                 import this_module_does_not_exist
 
-        def load_at_the_end(name, load=connecting.load):
+        def load_at_the_end(name, load=retry.load):
             ready.set()
             at_the_end.wait()
             loaded = load(name)
@@ -88,7 +88,7 @@ def test_the_interpreter_does_not_end_inside_an_import(moment: str) -> None:
         sys.modules["holder"] = types.ModuleType("holder")
         sys.modules["holder"].dying = Dying()
         if not before:
-            connecting.load = load_at_the_end
+            retry.load = load_at_the_end
         client = RuntimeUseClient("ws://127.0.0.1:1", model="m")
 
         def wait_until_ready():

@@ -7,7 +7,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-from runtimeuse_sync._connection.retry import pause_after, try_again
+from runtimeuse_sync._connection.retry import keep_trying, pause_after
 from runtimeuse_sync._websocket.http import OpeningFailed
 
 UNHEARD = OpeningFailed("refused", retryable=True, unheard=True)
@@ -71,5 +71,17 @@ def test_each_pause_goes_by_the_failure_before_it() -> None:
             raise failures[len(pauses)]
         return "open"
 
-    assert try_again(failures[0], attempt, lambda _: True, pauses.append, lambda: False) == "open"
+    assert keep_trying(attempt, lambda _: True, pauses.append, lambda: False) == "open"
     assert pauses == [2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("permanent_after", [0, 2])
+def test_no_pause_follows_a_failure_that_is_permanent(permanent_after: int) -> None:
+    pauses: List[float] = []
+
+    def attempt() -> None:
+        raise OpeningFailed("refused", retryable=len(pauses) < permanent_after)
+
+    with pytest.raises(OpeningFailed):
+        keep_trying(attempt, lambda error: getattr(error, "retryable", False), pauses.append, lambda: False)
+    assert len(pauses) == permanent_after
