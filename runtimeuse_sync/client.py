@@ -12,7 +12,7 @@ from typing import Any, List, Optional, Set, Union
 from ._call import Call, Deadline
 from ._call_methods import Calls
 from ._connection.base import Connection
-from ._connection.custom import BlockingConnection, connector, is_persistent
+from ._connection.custom import CustomConnection, connector, is_persistent
 from ._interrupts import cleaned_up
 from ._session.channel import Channel
 from ._session.line import Line
@@ -172,7 +172,7 @@ class RuntimeUseClient(Calls):
         if self._makes_websockets() and not called:
             assert isinstance(transport, WebSocketTransport)
             return transport.connection(connect_deadline)
-        return BlockingConnection(connector(transport, one_shot=called), DEFAULT_MAX_BUFFERED)
+        return CustomConnection(connector(transport, one_shot=called), DEFAULT_MAX_BUFFERED)
 
     @property
     def _is_called(self) -> bool:

@@ -34,8 +34,14 @@ _STUCK_AFTER = 0.5
 _logger = logging.getLogger("runtimeuse_sync")
 
 
-class BlockingConnection(Connection):
-    """A connection over a transport with blocking methods."""
+class CustomConnection(Connection):
+    """A connection over a custom transport.
+
+    Args:
+        connect: Opens the transport's connection; may block.
+        max_buffered: How many bytes of received messages may be queued.
+        clock: Returns the time in seconds.
+    """
 
     #: A custom transport may not react to `close` at all; its threads are left behind then. The threads of one that
     #: does have ended by this time, also after an abort or at the deadline.

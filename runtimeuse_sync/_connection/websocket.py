@@ -36,7 +36,7 @@ from .connecting import Connecting, Limits
 _INTERNAL_ERROR = 1011
 
 
-class SocketSettings(NamedTuple):
+class WebSocketSettings(NamedTuple):
     """How to connect, and to keep the connection alive.
 
     Attributes:
@@ -52,14 +52,21 @@ class SocketSettings(NamedTuple):
     ping_timeout: float
 
     def __repr__(self) -> str:
-        return f"SocketSettings({self.target!r})"
+        return f"WebSocketSettings({self.target!r})"
 
 
-class SocketConnection(Connection):
-    """A WebSocket connection with the thread that owns it."""
+class WebSocketConnection(Connection):
+    """A connection over a WebSocket.
+
+    Args:
+        settings: How to connect, and to keep the connection alive.
+        limits: How long connecting may take.
+        max_buffered: How many bytes of received messages may be queued.
+        clock: Returns the time in seconds.
+    """
 
     def __init__(
-        self, settings: SocketSettings, limits: Limits, max_buffered: int, clock: Clock = time.monotonic
+        self, settings: WebSocketSettings, limits: Limits, max_buffered: int, clock: Clock = time.monotonic
     ) -> None:
         super().__init__(max_buffered, clock)
         # The connection's thread makes it: no interrupt can hit that thread, so it is always closed.

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from .._call import Call, Deadline
 from .._connection.closed import Ending, connection_error
 from .._connection.connecting import Limits
-from .._connection.websocket import SocketConnection, SocketSettings
+from .._connection.websocket import WebSocketConnection, WebSocketSettings
 from .._interrupts import surely, undone_on_failure
 from .._threads import join_thread, new_thread, start_thread
 from .._websocket.http import basic_authorization
@@ -97,7 +97,7 @@ class WebSocketTransport:
         target = Target(ws_url, _headers(ws_url, headers), ssl_context, proxy)
         self._origin = url_origin(ws_url)
         self._secrets = target.secrets()
-        self._settings = SocketSettings(target, max_message_size, ping_interval, float(ping_timeout))
+        self._settings = WebSocketSettings(target, max_message_size, ping_interval, float(ping_timeout))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.origin!r})"
@@ -111,7 +111,7 @@ class WebSocketTransport:
         """Returns what must not be shown of the settings."""
         return list(self._secrets)
 
-    def connection(self, connect_deadline: Optional[Deadline] = None) -> SocketConnection:
+    def connection(self, connect_deadline: Optional[Deadline] = None) -> WebSocketConnection:
         """Returns a new connection, not yet started; `connect_deadline` instead of the transport's own timeout."""
         alone = isinstance(self.handshake_timeout, Default) and not isinstance(self.connect_timeout, Default)
         if connect_deadline is not None:
@@ -120,9 +120,9 @@ class WebSocketTransport:
             limits = Limits(Deadline(self.connect_timeout))
         else:
             limits = Limits(Deadline(self.connect_timeout), self.handshake_timeout, joint=False)
-        return SocketConnection(self._with_context(), limits, self.max_buffered)
+        return WebSocketConnection(self._with_context(), limits, self.max_buffered)
 
-    def _with_context(self) -> SocketSettings:
+    def _with_context(self) -> WebSocketSettings:
         # Made once: loading the system's certificate authorities takes longer than connecting.
         target = self._settings.target
         if target.ssl_context is None and target.url.startswith("wss:"):
@@ -193,7 +193,7 @@ class ConnectedWebSocketTransport:
     Made by `WebSocketTransport.connect`. One thread may receive; `send` and `close` are for any.
     """
 
-    def __init__(self, connection: SocketConnection, origin: str, secrets: List[str]) -> None:
+    def __init__(self, connection: WebSocketConnection, origin: str, secrets: List[str]) -> None:
         self._connection = connection
         self._origin = origin
         self._call = Call("connection", None)

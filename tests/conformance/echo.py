@@ -10,7 +10,7 @@ from typing import Any, Iterator, List, Optional, Tuple
 
 from runtimeuse_sync._call import Deadline, Wakeup
 from runtimeuse_sync._connection.connecting import Limits
-from runtimeuse_sync._connection.websocket import SocketConnection, SocketSettings
+from runtimeuse_sync._connection.websocket import WebSocketConnection, WebSocketSettings
 from runtimeuse_sync._websocket import frames
 from runtimeuse_sync._websocket.opening import Target
 from runtimeuse_sync._websocket.stream import WebSocketLink
@@ -45,7 +45,7 @@ class _Link(WebSocketLink):
             self._queue(frames.frame(frames.BINARY, payload[1:].decode().encode("latin-1")))
 
 
-class _Connection(SocketConnection):
+class _Connection(WebSocketConnection):
     def _make_link(self, sock: Any, received: bytes) -> WebSocketLink:
         return _Link(sock, received)
 
@@ -58,7 +58,7 @@ def messages(url: str, *, echo: bool, seconds: float) -> Iterator[str]:
         echo: Whether each message is sent back.
         seconds: How long to try to connect, and how long the other side may be silent.
     """
-    settings = SocketSettings(Target(url, {}, None, ""), MAX_MESSAGE_SIZE, None, 0.0)
+    settings = WebSocketSettings(Target(url, {}, None, ""), MAX_MESSAGE_SIZE, None, 0.0)
     connection = _Connection(settings, Limits(Deadline(seconds)), 1 << 20)
     wakeup, silence = Wakeup(), Deadline(seconds)
     connection.start(wakeup)

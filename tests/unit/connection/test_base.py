@@ -1,4 +1,4 @@
-"""What all connections share: the order of what is sent, cancelling, closing, and what a defect comes to."""
+"""What all connections share: the order of what is sent, cancelling, closing, and defects in the thread."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_what_is_wanted_is_still_sent_when_the_connection_closes() -> None:
     assert taken(connection) == [{"n": 2}, {"n": 1}]
 
 
-def test_room_in_the_inbox_is_told() -> None:
+def test_room_in_the_inbox_wakes_the_thread() -> None:
     connection = IdleConnection(max_buffered=10)
     connection.inbox.put(["x" * 100])
     batch = connection.inbox.first()
@@ -184,7 +184,7 @@ def wait_until_closed(connection: Connection, listener: Wakeup) -> ConnectionClo
     return connection.inbox.closed
 
 
-def test_the_listener_learns_of_the_opening_and_of_the_end() -> None:
+def test_the_listener_is_woken_when_the_connection_opens_and_closes() -> None:
     connection, listener = ThreadedConnection(), Wakeup()
     connection.start(listener)
     wait_until(lambda: connection.is_open, listener)
@@ -222,7 +222,7 @@ def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
     connection.join()
 
 
-def test_another_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_process_cannot_use_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = IdleConnection()
     connection.check_process(Call("query", None))
     monkeypatch.setattr(os, "getpid", lambda: -1)

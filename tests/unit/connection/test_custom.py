@@ -11,8 +11,8 @@ import pytest
 
 from runtimeuse_sync import client as client_module
 from runtimeuse_sync._call import Wakeup
-from runtimeuse_sync._connection import custom as blocking_connection
-from runtimeuse_sync._connection.custom import BlockingConnection, connector, is_persistent
+from runtimeuse_sync._connection import custom
+from runtimeuse_sync._connection.custom import CustomConnection, connector, is_persistent
 from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError
 
 from ...support.doubles import MemoryTransport, MemoryTransports, Message
@@ -186,7 +186,7 @@ def test_receiving_stops_while_the_buffer_is_full() -> None:
             return {"message_type": "command_output_message", "stream": "stdout", "text": "x" * 1000, "command": "yes"}
 
     transport = Endless()
-    connection = BlockingConnection(lambda: transport, 20_000)
+    connection = CustomConnection(lambda: transport, 20_000)
     listener = Wakeup()
     connection.start(listener)
     deadline = time.monotonic() + PATIENCE
@@ -213,7 +213,7 @@ def test_receiving_stops_while_the_buffer_is_full() -> None:
 
 def test_closed_while_the_sender_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     transport = MemoryTransport()
-    connection = BlockingConnection(lambda: transport, 20_000)
+    connection = CustomConnection(lambda: transport, 20_000)
     before = {thread.ident for thread in threading.enumerate()}
 
     class Started(threading.Event):
@@ -234,7 +234,7 @@ def test_closed_while_the_sender_is_starting(monkeypatch: pytest.MonkeyPatch) ->
             monkeypatch.setattr(thread, "_started", Started())
         return thread
 
-    monkeypatch.setattr(blocking_connection, "new_thread", new_thread)
+    monkeypatch.setattr(custom, "new_thread", new_thread)
     connection.start(Wakeup())
     connection.join()
     assert alive == [True]
@@ -244,11 +244,11 @@ def test_closed_while_the_sender_is_starting(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_default_bound_is_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     made: List[int] = []
 
-    class Recording(BlockingConnection):
+    class Recording(CustomConnection):
         def __init__(self, connect: Callable[[], Any], max_buffered: int) -> None:
             made.append(max_buffered)
             super().__init__(connect, max_buffered)
 
-    monkeypatch.setattr(client_module, "BlockingConnection", Recording)
+    monkeypatch.setattr(client_module, "CustomConnection", Recording)
     assert make_client(answering(RESULT)).query("p").text == "4"
     assert made == [16 * 2**20]

@@ -1,4 +1,4 @@
-"""Custom transports that hand over something else than dicts, or take their queue by its name only."""
+"""Custom transports that receive something else than dicts, or take their queue by its name only."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_queue_may_be_taken_by_its_name(transport: Callable[..., Any]) -> No
     assert make_client(transport).query("p", timeout=PATIENCE).text == "4"
 
 
-def test_a_type_error_of_the_transport_itself_is_told() -> None:
+def test_a_type_error_of_the_transport_itself_is_the_cause() -> None:
     def broken(send_queue: Any) -> Iterator[Dict[str, Any]]:
         raise TypeError("it is broken")
 

@@ -1,4 +1,4 @@
-"""Custom transports that react to nothing, not even to `close`: aborts and deadlines are at once all the same."""
+"""Custom transports that do not react even to `close`: aborts and deadlines take effect at once all the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, AsyncIterator, Iterator, List, Optional
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient, WebSocketTransport
-from runtimeuse_sync._connection.custom import BlockingConnection
+from runtimeuse_sync._connection.custom import CustomConnection
 from runtimeuse_sync.errors import CancelledException, RunTimeoutError
 
 from ...support.doubles import MemoryTransport, MemoryTransports, Message
@@ -56,7 +56,7 @@ class Unmoved(MemoryTransport):
 @pytest.fixture(params=["connect", "send", "receive", "close"])
 def unmoved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Unmoved]:
     # Long, so that whoever waits for the transport is told apart from a busy machine.
-    monkeypatch.setattr(BlockingConnection, "join_timeout", 4 * PATIENCE)
+    monkeypatch.setattr(CustomConnection, "join_timeout", 4 * PATIENCE)
     transport = Unmoved(request.param)
     yield transport
     transport.go_on.set()
@@ -100,7 +100,7 @@ def test_an_idle_timeout(unmoved: Unmoved) -> None:
 
 
 def test_an_answer_that_has_come_is_not_held_back_beyond_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BlockingConnection, "join_timeout", 4 * PATIENCE)
+    monkeypatch.setattr(CustomConnection, "join_timeout", 4 * PATIENCE)
     transport = Unmoved("close")
     transport.say(RESULT)
     start = time.monotonic()
@@ -226,7 +226,7 @@ def test_its_own_exceptions_are_the_cause(where: str, error: BaseException) -> N
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
-def test_whatever_its_close_raises_is_told(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+def test_whatever_its_close_raises_is_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     class Raising(MemoryTransport):
         def connect(self) -> Raising:
             return self

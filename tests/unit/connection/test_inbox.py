@@ -1,4 +1,4 @@
-"""The queue between a connection's thread and the caller."""
+"""The received messages of a connection: the bound, closing, interrupts, and the two threads."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_messages_come_out_in_order(batches: List[List[str]]) -> None:
     assert not is_full(inbox)
 
 
-def test_a_batch_stays_first_until_it_is_given_up() -> None:
+def test_a_batch_stays_first_until_it_is_done() -> None:
     inbox = Inbox(1000)
     inbox.put(["a", "b"])
     inbox.put(["c"])
@@ -66,7 +66,7 @@ def test_a_batch_stays_first_until_it_is_given_up() -> None:
     assert second.items == ["c"]
 
 
-def test_giving_up_may_be_repeated() -> None:
+def test_done_may_be_repeated() -> None:
     inbox = Inbox(1000)
     inbox.put(["a"])
     inbox.put(["b"])
@@ -99,7 +99,7 @@ def test_a_batch_may_go_over_the_bound_and_is_not_dropped() -> None:
     assert not is_full(inbox)
 
 
-def test_giving_up_says_only_once_that_it_made_room() -> None:
+def test_done_says_only_once_that_it_made_room() -> None:
     inbox = Inbox(10)
     inbox.put(["x" * 100])
     inbox.put(["x" * 100])
@@ -209,7 +209,7 @@ def test_one_thread_puts_and_one_takes() -> None:
 
 
 class Taker:
-    """Takes one batch, and remembers whether it was told to wake the putter."""
+    """Takes one batch, and remembers whether the connection's thread must be woken."""
 
     def __init__(self, max_bytes: int, *items: str) -> None:
         self.inbox = Inbox(max_bytes)
@@ -238,7 +238,7 @@ def test_taking_may_be_interrupted_at_any_step() -> None:
         assert taker.inbox.first() is None
 
 
-def test_giving_up_may_be_interrupted_at_any_step() -> None:
+def test_done_may_be_interrupted_at_any_step() -> None:
     for run in at_every_step(Inbox.done, interrupt):
         taker = Taker(10, "x" * 100)
         try:

@@ -1,4 +1,4 @@
-"""`wait_until_ready` over custom transports: tried again while the runtime may just not be up yet."""
+"""`wait_until_ready` over custom transports: it tries again while the runtime may not be up yet."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_it_is_tried_until_it_is_up() -> None:
     assert transport.next_connected().closed.wait(PATIENCE)
 
 
-def test_when_the_time_is_over_the_last_failure_is_told() -> None:
+def test_the_timeout_error_names_the_last_failure() -> None:
     transport = Booting(REFUSED)
     with pytest.raises(RunTimeoutError, match=r"not ready within 1 s: .*Booting: ConnectionRefusedError: booting"):
         RuntimeUseClient(transport=transport).wait_until_ready(1.0)
@@ -92,7 +92,7 @@ def certificate_refused() -> RuntimeConnectionError:
     ],
     ids=repr,
 )
-def test_what_will_never_be_is_told_at_once(failure: BaseException) -> None:
+def test_a_permanent_failure_is_raised_at_once(failure: BaseException) -> None:
     transport = Booting(failure)
     with pytest.raises(RuntimeConnectionError):
         RuntimeUseClient(transport=transport).wait_until_ready(PATIENCE)
@@ -106,7 +106,7 @@ def test_a_gateway_before_a_runtime_that_boots(code: int) -> None:
     assert transport.attempts == 2
 
 
-def test_what_comes_after_a_refusal_counts() -> None:
+def test_a_permanent_failure_after_a_refusal_is_raised_at_once() -> None:
     transport = Booting(REFUSED, REFUSED, ValueError("it is broken"))
     with pytest.raises(RuntimeConnectionError, match="it is broken"):
         RuntimeUseClient(transport=transport).wait_until_ready(PATIENCE)
@@ -123,7 +123,7 @@ def test_an_abort_while_it_is_tried_again() -> None:
 
 
 @pytest.mark.leaks_allowed("the connection's thread is inside the transport until the test lets it go on")
-def test_a_transport_that_is_stuck_costs_no_more_than_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transport_that_is_stuck_takes_no_longer_than_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     # Were it waited for longer than asked for, it would be for this long.
     monkeypatch.setattr(readiness_module, "_LATE", 10 * PATIENCE)
     go_on = threading.Event()

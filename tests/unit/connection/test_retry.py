@@ -1,4 +1,4 @@
-"""The pauses between attempts."""
+"""Attempts, and the pauses between them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_port_that_opens_is_noticed_soon(chance: None) -> None:
     assert max(later - earlier for earlier, later in zip(times, times[1:])) <= 0.2 + 1e-9
 
 
-def test_who_answers_is_asked_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_answers_is_tried_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     longest: Callable[[float, float], float] = lambda low, high: high  # noqa: E731
     monkeypatch.setattr(random, "uniform", longest)
     pauses = [pause_after(number, ANSWERED) for number in range(100)]
@@ -53,12 +53,12 @@ def test_who_answers_is_asked_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("seconds", [0.3, 7.0, 3600.0])
-def test_who_asks_for_patience_gets_it(seconds: float) -> None:
+def test_a_server_that_asks_for_a_pause_gets_it(seconds: float) -> None:
     failure = OpeningFailed("429", retryable=True, status=429, retry_after=seconds)
     assert [pause_after(number, failure) for number in range(3)] == [seconds] * 3
 
 
-def test_now_is_soon() -> None:
+def test_a_pause_of_zero_is_a_short_one() -> None:
     assert pause_after(0, OpeningFailed("503", retryable=True, retry_after=0.0)) == 0.05
 
 
