@@ -1,11 +1,13 @@
-"""Imports in a connection's thread, of what only some connections need; the interpreter's end waits for them.
+"""Imports in a connection's thread, of modules that only some connections need.
 
-That thread is a daemon, which the interpreter freezes at its end wherever it is. Frozen inside an import it would keep
-the import lock, and the main thread would hang at the first import that a finalizer makes, be it only to show a
-warning. So the end, at `atexit`, waits for imports that are under way, and lets none begin any more.
+That thread is a daemon, and the interpreter freezes daemons wherever they are when it shuts down. A thread that was
+frozen inside an import would hold the import lock, and the main thread would hang at the next import that a finalizer
+makes, even if only to show a warning. So at `atexit` the interpreter waits for the imports that are under way, and no
+more imports begin after that.
 
-Threads: any thread loads; the main thread ends. Each says what it does before it looks at the other: a load that begins
-as the end does is either waited for or refused. No locks, which a forked child could inherit held.
+Threads: any thread may `load`; the main thread runs `_end` at `atexit`. Each notes what it does before it looks at the
+other, so a load that begins at the same time as the end is either waited for or refused. There are no locks, because a
+forked child could inherit a held one.
 """
 
 import atexit
@@ -14,7 +16,7 @@ import os
 import threading
 from typing import List, Set, Tuple
 
-#: Seconds for which the interpreter's end waits for an import at most.
+#: For how many seconds at most the interpreter's end waits for an import.
 _LONGEST = 10.0
 
 _loaded: Set[str] = set()
@@ -23,7 +25,14 @@ _ending = False
 
 
 def load(name: str) -> bool:
-    """Imports a module, so that a later `import` of it is at once; returns `False` if the interpreter is ending."""
+    """Imports a module, so that a later `import` statement finds it loaded.
+
+    Returns:
+        Whether it is loaded; `False` if the interpreter is shutting down.
+
+    Raises:
+        ImportError: it cannot be imported.
+    """
     if name in _loaded:
         return True
     this = (os.getpid(), threading.Event())
@@ -43,10 +52,10 @@ def _end() -> None:
     global _ending
     _ending = True
     for process, done in _under_way.copy():
-        # A child that was forked meanwhile has the list, but not the thread.
+        # A child that was forked during an import has the list, but not the thread.
         if process == os.getpid():
             done.wait(_LONGEST)
 
 
-# Early, and therefore run late: after what users register, which may still connect.
+# Registered early and therefore run late: after what users register, which may still connect.
 atexit.register(_end)
