@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import threading
 import warnings
@@ -24,10 +25,13 @@ from runtimeuse_sync.testing import FakeRuntime, assistant_message, text_result
 
 from ..support.builders import (
     BOTH,
+    CANCELLED,
     CONFIRM,
     Serve,
+    answer_all,
     begin_until_cancelled,
     client_of,
+    echo,
     end,
     next_and_end,
     text,
@@ -268,3 +272,26 @@ def test_a_session_closed_by_its_connections_own_thread(serve: Serve, monkeypatc
     channel: Any = session._channel
     channel.connection.join()
     assert connection_threads() == []
+
+
+def test_a_run_that_is_entered_twice_goes_on(serve: Serve) -> None:
+    with client_of(serve(echo)).stream("hello") as run:
+        with pytest.raises(SessionStateError, match="once"):
+            run.__enter__()
+        assert run.result.text == "hello"
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_run_that_is_forgotten_gives_its_turn_back(serve: Serve, read: bool) -> None:
+    def script(peer: Peer) -> None:
+        begin_until_cancelled(peer, "a")
+        peer.send(text("late") if read else CANCELLED)
+        answer_all(peer)
+
+    with client_of(serve(script)).session() as session:
+        run = session.stream("hi").__enter__()
+        if read:
+            next(run)
+        del run
+        gc.collect()
+        assert session.query("next", timeout=10).text == "next"

@@ -9,10 +9,19 @@ from typing import Any, List
 
 import pytest
 
-from runtimeuse_sync import ArtifactUploadResult, CancelledException, RuntimeUseError, SessionStateError
+from runtimeuse_sync import (
+    ArtifactUploadRequestMessageInterface,
+    ArtifactUploadResult,
+    AssistantMessageInterface,
+    CancelledException,
+    QueryResult,
+    RuntimeUseError,
+    SessionStateError,
+)
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import (
+    CANCELLED,
     CONFIRM,
     LATE,
     Serve,
@@ -21,13 +30,16 @@ from ..support.builders import (
     assistant,
     begin_until_cancelled,
     client_of,
+    end,
     heartbeat,
     output,
+    ran,
     text,
     upload,
     wait,
 )
 from ..support.servers import Peer
+from ..support.threads import InThread
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
@@ -245,3 +257,76 @@ def test_a_callback_that_outlives_its_call_is_forgotten(serve: Serve) -> None:
         assert session.query("next", timeout=10).text == "next"
         release.set()
         wait(done)
+
+
+def test_a_run_that_is_left_by_its_own_callback_reads_no_more(serve: Serve) -> None:
+    taken = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(assistant("first"), assistant("stale"))
+        peer.expect("cancel_message")
+        peer.send(CANCELLED)
+        peer.expect_barrier()
+        peer.send(ran())
+        peer.expect("invocation_message")
+        taken.set()
+        peer.send(assistant("of the other"), text("other"))
+        end(peer)
+
+    said: List[List[str]] = []
+    others: List[InThread] = []
+    with client_of(serve(script)).session() as session:
+
+        def leave(message: AssistantMessageInterface) -> None:
+            said.append(message.text_blocks)
+            run.close()
+            others.append(InThread(session.query, "other", timeout=10))
+            wait(taken)
+
+        with session.stream("left", on_assistant_message=leave, timeout=10) as run:
+            with pytest.raises(CancelledException):
+                _ = run.result
+        assert others[0].result().text == "other"
+    assert said == [["first"]]
+
+
+def test_uploads_behind_one_whose_callback_leaves_the_run_are_kept_for_the_next(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.send(upload("/a/first"), upload("/a/second"))
+        answer_all(peer)
+
+    served: List[str] = []
+
+    def place(request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
+        served.append(request.filename)
+        if len(served) == 1:
+            run.close()
+        return ArtifactUploadResult("http://storage/x", "text/plain")
+
+    server = serve(script)
+    with client_of(server).session() as session:
+        run = session.stream("left", on_artifact_upload_request=place, artifacts_dir="/a", timeout=10)
+        with run:
+            with pytest.raises(CancelledException):
+                _ = run.result
+        assert served == ["first"]
+        assert session.query("next", timeout=10).text == "next"
+    assert [each["filename"] for each in server.said("artifact_upload_response_message")] == ["first", "second"]
+
+
+def test_a_run_that_its_own_callback_reads_to_the_end_has_ended(serve: Serve) -> None:
+    results: List[QueryResult] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.expect("invocation_message")
+        peer.send(assistant("first"), text("done"))
+        end(peer)
+
+    with client_of(serve(script)).session() as session:
+        with session.stream("q", on_assistant_message=lambda _: results.append(run.result), timeout=10) as run:
+            assert run.result.text == "done"
+    assert [result.text for result in results] == ["done"]

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from typing import Any, Callable, List
+from unittest import mock
 
 import pytest
 
@@ -262,3 +264,10 @@ def test_while_a_call_gives_back_what_it_took(serve: Serve, monkeypatch: pytest.
     else:
         with pytest.raises(KeyboardInterrupt, match="second"):
             client.query("hi", timeout=SOON)
+
+
+def test_an_interrupt_on_the_way_into_a_run_leaves_the_session_usable(serve: Serve) -> None:
+    with client_of(serve(echo)).session() as session:
+        with mock.patch.object(weakref, "finalize", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            session.stream("interrupted").__enter__()
+        assert session.query("next", timeout=10).text == "next"

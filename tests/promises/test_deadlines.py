@@ -194,3 +194,8 @@ def test_the_end_of_a_one_shot_is_within_the_deadline(serve: Serve) -> None:
 
     with times_out(SOON):
         client_of(serve(script)).query("hi", timeout=SOON, artifacts_dir="/out", on_artifact_upload_request=uploads)
+
+
+def test_a_deadline_while_connecting_says_why(serve: Serve) -> None:
+    with free_port() as port, pytest.raises(RunTimeoutError, match="last attempt: connection refused"):
+        RuntimeUseClient(f"ws://127.0.0.1:{port}", model="m").query("hi", timeout=SOON)

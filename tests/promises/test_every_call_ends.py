@@ -8,7 +8,7 @@ import pytest
 
 from runtimeuse_sync import ConnectionLostError, RuntimeConnectionError, RuntimeUseClient, RuntimeUseError
 
-from ..support.builders import BOTH, SOON, Serve, assistant, begin_until_cancelled, caller_of, client_of, echo, text
+from ..support.builders import BOTH, SOON, Serve, assistant, caller_of, client_of, echo, end, text
 from ..support.servers import Peer
 
 
@@ -56,20 +56,6 @@ def test_a_session_that_is_forgotten_closes_its_connection(serve: Serve) -> None
         del session
 
 
-def test_a_run_that_is_forgotten_gives_its_turn_back(serve: Serve) -> None:
-    def script(peer: Peer) -> None:
-        begin_until_cancelled(peer, "a")
-        peer.send(text("late"))
-        for message in peer.requests():
-            peer.send(text("next") if "user_prompt" in message else {"message_type": "end_session_confirm_message"})
-
-    with client_of(serve(script)).session() as session:
-        run = session.stream("hi").__enter__()
-        next(run)
-        del run
-        assert session.query("next", timeout=10).text == "next"
-
-
 def test_nothing_listens() -> None:
     with pytest.raises(RuntimeConnectionError, match="refused") as caught:
         RuntimeUseClient("ws://127.0.0.1:1", model="m", connect_timeout=SOON).query("hi")
@@ -89,3 +75,12 @@ def test_a_callback_that_raises_stop_iteration_does_not_end_the_loop_quietly(ser
     with client_of(serve(script)).stream("hi", on_assistant_message=stop) as run:
         with pytest.raises(RuntimeError, match="StopIteration"):
             next(run)
+
+
+def test_the_end_of_a_session_is_answered(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        end(peer)
+
+    with client_of(serve(script)).session():
+        pass

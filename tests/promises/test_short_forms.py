@@ -73,8 +73,23 @@ def test_no_url_at_all(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
         RuntimeUseClient()
 
 
-@pytest.mark.parametrize("url", ["", "http://x", "ws://", "localhost:8080", "ws://a b", "ws://x:y", "ws://x\n"])
-def test_a_url_that_cannot_be(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://x",
+        "ws://",
+        "localhost:8080",
+        "ws://a b",
+        "ws://x:y",
+        "ws://x\n",
+        "ws://host/#token",
+        "ws://host:0",
+        "ws://host/\ud800",
+        "ws://us\ud800er@host",
+    ],
+)
+def test_an_invalid_url(url: str) -> None:
     with pytest.raises(ValueError, match="ws_url"):
         RuntimeUseClient(url)
 
@@ -109,3 +124,8 @@ def test_no_model() -> None:
 def test_a_mistake_is_named_and_nothing_is_sent(call: Any, named: str) -> None:
     with pytest.raises((TypeError, ValueError), match=named):
         call(RuntimeUseClient("ws://127.0.0.1:1", model="m"))
+
+
+def test_a_scheme_in_capitals(serve: Serve) -> None:
+    server = serve(echo)
+    assert RuntimeUseClient(f"WS://127.0.0.1:{server.port}", model="m").query("hi").text == "hi"

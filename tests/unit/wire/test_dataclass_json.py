@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from typing import Any, List
 
 import pytest
@@ -138,3 +139,17 @@ def test_shortcuts_of_results() -> None:
         _ = structured.text
     with pytest.raises(TypeError, match=r"\.text"):
         _ = text.structured_output
+
+
+def test_options_whose_callbacks_cannot_be_copied_become_json() -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def on_message(self, message: Any) -> None:
+            """Does nothing."""
+
+    options = QueryOptions(model="m", on_assistant_message=Holder().on_message)
+    assert json.loads(options.to_json())["model"] == "m"
+    assert options.to_dict()["model"] == "m"
+    assert options.on_assistant_message is not None

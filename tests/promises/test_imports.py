@@ -1,4 +1,4 @@
-"""What once went wrong with imports in the connection's thread, and at the interpreter's end."""
+"""Every call ends: imports in a connection's thread, which must not hang the end of the interpreter."""
 
 from __future__ import annotations
 
