@@ -25,10 +25,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..promises.conftest import QUICK
 from ..support.builders import Storage
-from ..support.servers import FaultServer, free_port
-from ..support.tls import server_context
-from .http_proxy import HttpProxy
-from .marks import (
+from ..support.marked_secrets import (
     HEADERS,
     MARK,
     PASSWORD,
@@ -41,8 +38,11 @@ from .marks import (
     marked_client,
     query_options,
 )
+from ..support.servers import FaultServer, free_port
+from ..support.tls import server_context
+from .http_proxy import HttpProxy
+from .leaking_runtime import Plan, plan
 from .tally import Tally, seeded, tries
-from .telling import Plan, plan
 
 
 class Failing(Exception):

@@ -24,7 +24,16 @@ def test_all_others_with_marked_secrets(tally: Tally, tmp_path: Path) -> None:
     fault = "secrets: every other test of this suite with marked secrets"
     report = tmp_path / "report.xml"
     modules = sorted(str(path) for path in HERE.glob("test_*.py") if path.name not in LEFT_OUT)
-    options = ["-p", "tests.reliability.marked", "-n", "0", "-q", "-o", f"cache_dir={tmp_path}", f"--junitxml={report}"]
+    options = [
+        "-p",
+        "tests.reliability.secrets_plugin",
+        "-n",
+        "0",
+        "-q",
+        "-o",
+        f"cache_dir={tmp_path}",
+        f"--junitxml={report}",
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     # The others' faults were tried in full by the others: here it is about what they bring out.
     environment["RUNTIMEUSE_RELIABILITY"] = ""

@@ -1,7 +1,7 @@
 """Marked secrets for every place that can hold one, and a watch for them in all that is logged, shown and raised.
 
-Each mark names its place, so a leak says which secret it was. All options and settings that are made here are full:
-whatever can hold a secret does.
+Each mark names its place, so a leak says which secret it was. The clients and options made here are full: whatever can
+hold a secret does. The tests of secrets in `promises` and `reliability` share them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import logging
 import pickle
 import traceback
 import warnings
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
+
+import pytest
 
 from runtimeuse_sync import (
     ArtifactUploadRequestMessageInterface,
@@ -24,6 +26,9 @@ from runtimeuse_sync import (
     RuntimeEnvironmentDownloadableInterface,
     RuntimeUseClient,
 )
+
+from .builders import CONFIRM, assistant, output, ran, text, upload
+from .servers import Peer
 
 MARK = "mArKeD"
 
@@ -55,8 +60,8 @@ def marked_client(port: int, **settings: Any) -> RuntimeUseClient:
     return RuntimeUseClient(url, **{"model": "m", "headers": HEADERS, **settings})
 
 
-def command(text: str = "make") -> CommandInterface:
-    return CommandInterface(text, env={"TOKEN": mark("command-env"), "CI": "1"})
+def command(line: str = "make") -> CommandInterface:
+    return CommandInterface(line, env={"TOKEN": mark("command-env"), "CI": "1"})
 
 
 def _download() -> RuntimeEnvironmentDownloadableInterface:
@@ -116,7 +121,7 @@ class Watch(logging.Handler):
         """Looks at an exception, all that it is chained to, and what a copy and a pickle of it show."""
         self._texts += traceback.format_exception(type(error), error, error.__traceback__)
         again = [copy.copy(error), pickle.loads(pickle.dumps(error))]
-        self._texts += [text for each in (error, *again) for text in (repr(each), str(each))]
+        self._texts += [shown for each in (error, *again) for shown in (repr(each), str(each))]
         self._texts.append(repr(getattr(error, "metadata", None)))
 
     def check(self) -> int:
@@ -128,7 +133,7 @@ class Watch(logging.Handler):
 
     def leaks(self) -> List[str]:
         """Returns the texts with marks in them."""
-        return [text for text in self._texts if any(form in text for form in FORBIDDEN)]
+        return [each for each in self._texts if any(form in each for form in FORBIDDEN)]
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -145,3 +150,46 @@ class Watch(logging.Handler):
         finally:
             root.setLevel(level)
             root.removeHandler(self)
+
+
+def assert_silent(error: BaseException) -> None:
+    """Asserts that an exception shows no mark."""
+    watch = Watch()
+    watch.raised(error)
+    watch.check()
+
+
+@contextlib.contextmanager
+def nothing_shown(capfd: pytest.CaptureFixture[str]) -> Iterator[Watch]:
+    """Asserts that no mark is logged, warned or printed, nor in the exceptions that the watch gets."""
+    watch = Watch()
+    with watch.watching():
+        yield watch
+    watch.check()
+    assert MARK not in "".join(capfd.readouterr())
+
+
+def repeating(message: Any) -> Callable[[Peer], None]:
+    """Returns a script that announces a file during each request and one at the session's end.
+
+    Args:
+        message: The terminal message of each request; `None` for a result.
+    """
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for received in peer.requests():
+            if received["message_type"] == "end_session_message":
+                peer.send(upload("/out/late"))
+                while peer.expect("artifact_upload_response_message")["filepath"] != "/out/late":
+                    pass  # of a file that was announced before
+                peer.send(CONFIRM)
+            elif received["message_type"].endswith("upload_response_message"):
+                query = peer.messages[0]["message_type"] == "invocation_message"
+                peer.send(message if message else text("done") if query else ran("make"))
+            else:
+                assert MARK in str(received)
+                peer.send(assistant("a"), output("o"), {"message_type": "heartbeat_message", "bad": MARK})
+                peer.send(upload("/out/a"))
+
+    return script

@@ -1,6 +1,6 @@
-"""A runtime that tells all that it has heard: its answers repeat every secret, wherever there is a place for it.
+"""A runtime that leaks: its answers repeat every secret that it was sent, wherever there is a place for one.
 
-Real ones redact what they send; this one shows that the client does not depend on that.
+Real runtimes redact what they send; the client must not depend on that.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import struct
 from typing import Callable, List
 
 from ..support.builders import BUSY, CANCELLED, CONFIRM, assistant, error, heartbeat, output, ran, text, upload
+from ..support.marked_secrets import PASSWORD, SENT, USER
 from ..support.servers import CLOSE, TEXT, Message, Peer, PeerGone
-from .marks import PASSWORD, SENT, USER
 from .violations import BREACHES
 
 Plan = Callable[[Peer], None]

@@ -1,8 +1,8 @@
-"""A plugin of pytest: puts marked secrets into all that a test does, and fails a test out of which one comes.
+"""A pytest plugin that puts marked secrets into all that a test does, and fails a test that shows one.
 
-`test_secrets_everywhere.py` loads it to run this whole suite (`pytest -p tests.reliability.marked`). Every client gets
-a marked header and URL, every request marked environments; DEBUG logging is on; whatever leaves a method of a client,
-a session or a run as an exception is looked at.
+`test_secrets_everywhere.py` loads it (`pytest -p tests.reliability.secrets_plugin`) to run this whole suite again.
+Every client gets a marked header and URL, every request a marked environment. DEBUG logging is on, and every exception
+that a method of a client, a session or a run raises is searched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runtimeuse_sync import CommandInterface, QueryOptions, RuntimeUseClient, Ru
 from runtimeuse_sync.run import Run
 from runtimeuse_sync.transports.websocket import WebSocketTransport
 
-from .marks import FORBIDDEN, Watch, mark
+from ..support.marked_secrets import FORBIDDEN, Watch, mark
 
 _leaks: List[str] = []
 
