@@ -20,12 +20,23 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..support.builders import CONFIRM, SOON, Serve, Stopwatch, Storage, client_of, end, error, ran, text, upload, wait
+from ..support.builders import (
+    CONFIRM,
+    SOON,
+    Serve,
+    Stopwatch,
+    Storage,
+    client_of,
+    end,
+    error,
+    put_anywhere,
+    ran,
+    text,
+    until_end,
+    upload,
+    wait,
+)
 from ..support.servers import Peer
-
-
-def put_anywhere(request: Any) -> ArtifactUploadResult:
-    return ArtifactUploadResult(f"http://storage/{request.filename}", "text/plain")
 
 
 def take_upload(peer: Peer, filepath: str) -> None:
@@ -34,7 +45,7 @@ def take_upload(peer: Peer, filepath: str) -> None:
         "message_type": "artifact_upload_response_message",
         "filename": filepath.rsplit("/", 1)[-1],
         "filepath": filepath,
-        "presigned_url": f"http://storage/{filepath.rsplit('/', 1)[-1]}",
+        "presigned_url": f"http://storage/{filepath.rsplit('/', 1)[-1]}?sig=hidden",
         "content_type": "text/plain",
     }
 
@@ -140,10 +151,7 @@ def test_without_artifacts_a_one_shot_does_not_wait_for_an_end(serve: Serve) -> 
 
 def test_end_session_timeout_of_a_one_shot_hands_over_the_result(serve: Serve) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
 
     watch = Stopwatch()
     with pytest.raises(RunTimeoutError, match=r"0\.3 s") as caught:
@@ -177,10 +185,7 @@ def test_a_late_upload_that_fails_in_a_one_shot(
         monkeypatch.setattr("runtimeuse_sync._session.uploads.RUNNING_UPLOADS", SOON)
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(terminal)
-        peer.expect("end_session_message")
+        until_end(peer, terminal)
         peer.send(upload("/out/a"), upload("/out/b"))
         take_upload(peer, "/out/b")
         if confirmed:
@@ -203,10 +208,7 @@ def test_a_late_upload_that_fails_at_the_end_of_a_session(
     serve: Serve, body_fails: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         peer.send(upload("/out/a"), upload("/out/b"))
         take_upload(peer, "/out/b")
         peer.send(CONFIRM)
@@ -282,10 +284,7 @@ def test_the_end_of_a_session_that_is_not_confirmed(serve: Serve, artifacts: boo
     """It matters where artifacts were asked for: they may be missing."""
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         if how == "lost":
             peer.cut()
 

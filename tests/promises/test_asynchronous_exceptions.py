@@ -28,7 +28,7 @@ from runtimeuse_sync._call import Wakeup
 from runtimeuse_sync._threads import join_thread
 from runtimeuse_sync.artifacts import UploadDirectory
 
-from ..support.builders import Serve, Stopwatch, answer_all, assistant, client_of, text, upload
+from ..support.builders import Serve, Stopwatch, answer_all, assistant, client_of, put_anywhere, text, upload
 from ..support.doubles import MemoryTransports
 from ..support.servers import PATIENCE, Peer, PeerGone
 from ..support.threads import InThread, raise_in, wait_until_inside
@@ -78,10 +78,6 @@ def answers_when_cancelled(peer: Peer) -> None:
     peer.expect("cancel_message")
     peer.send(text("late"))
     answer_all(peer)
-
-
-def keep(_: object) -> ArtifactUploadResult:
-    return ArtifactUploadResult("http://storage/", "text/plain")
 
 
 @case
@@ -137,7 +133,7 @@ def a_sessions_connection(serve: Serve) -> Any:
 @case
 def the_end_of_a_session(serve: Serve) -> Any:
     session = client_of(serve(never_confirms)).session().open()
-    session.query("hi", artifacts_dirs=["/out"], on_artifact_upload_request=keep)
+    session.query("hi", artifacts_dirs=["/out"], on_artifact_upload_request=put_anywhere)
     yield session.close
 
 
@@ -152,7 +148,7 @@ def the_end_of_a_session_behind_another_call(serve: Serve) -> Any:
 @case
 def the_end_of_a_one_shot(serve: Serve) -> Any:
     client = client_of(serve(never_confirms))
-    yield lambda: client.query("hi", artifacts_dirs=["/out"], on_artifact_upload_request=keep)
+    yield lambda: client.query("hi", artifacts_dirs=["/out"], on_artifact_upload_request=put_anywhere)
 
 
 @case
@@ -164,9 +160,9 @@ def a_callback_with_a_timeout(serve: Serve) -> Any:
 
     go_on = threading.Event()
 
-    def answer(request: object) -> ArtifactUploadResult:
+    def answer(request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
         assert go_on.wait(PATIENCE)
-        return keep(request)
+        return put_anywhere(request)
 
     options: Any = {"artifact_upload_callback_timeout": PATIENCE, "artifacts_dir": "/out"}
     client = client_of(serve(script))

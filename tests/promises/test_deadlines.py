@@ -22,6 +22,7 @@ from ..support.builders import (
     end,
     heartbeat,
     text,
+    until_end,
     wait,
 )
 from ..support.servers import PATIENCE, Peer, black_hole, free_port
@@ -184,10 +185,7 @@ def test_inside_a_callback_with_a_timeout_of_its_own(serve: Serve) -> None:
 
 def test_the_end_of_a_one_shot_is_within_the_deadline(serve: Serve) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
 
     def uploads(_: Any) -> ArtifactUploadResult:
         raise AssertionError("nothing was announced")

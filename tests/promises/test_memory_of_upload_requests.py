@@ -12,7 +12,19 @@ import pytest
 
 from runtimeuse_sync import ArtifactUploadResult, CancelledException, ProtocolError
 
-from ..support.builders import BOTH, CONFIRM, Serve, caller_of, client_of, end, text, upload, wait
+from ..support.builders import (
+    BOTH,
+    CONFIRM,
+    Serve,
+    caller_of,
+    client_of,
+    end,
+    put_anywhere,
+    text,
+    until_end,
+    upload,
+    wait,
+)
 from ..support.servers import PATIENCE, TEXT, Message, Peer, PeerGone, frame
 from ..support.threads import InThread
 
@@ -29,10 +41,6 @@ def pour(peer: Peer, *messages: Message) -> None:
     with contextlib.suppress(PeerGone):
         peer.send(*messages)
         peer.until_gone()
-
-
-def put_anywhere(request: Any) -> ArtifactUploadResult:
-    return ArtifactUploadResult("http://storage/x", "text/plain")
 
 
 @BOTH
@@ -67,10 +75,7 @@ def test_upload_requests_without_end_at_the_end(serve: Serve) -> None:
     """Answers are asked for as there is room: so these have to fail."""
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         pour(peer, *[REQUEST] * MANY, CONFIRM)
 
     asked: List[Any] = []

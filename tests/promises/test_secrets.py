@@ -22,7 +22,7 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync._session.channel import MAX_EARLIER_SECRETS
 
-from ..support.builders import CONFIRM, Serve, answer, answer_all, client_of, end, error, text, upload
+from ..support.builders import CONFIRM, Serve, answer, answer_all, client_of, end, error, text, until_end, upload
 from ..support.marked_secrets import (
     MARK,
     PASSWORD,
@@ -139,10 +139,7 @@ def test_a_secret_in_the_path_of_an_artifact(serve: Serve, capfd: pytest.Capture
     failed = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         peer.send(upload(f"/out/{mark('redact')}"))
         assert failed.wait(PATIENCE)
         peer.send(CONFIRM)

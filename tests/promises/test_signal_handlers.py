@@ -25,7 +25,7 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync._call import Wakeup
 
-from ..support.builders import CONFIRM, Serve, client_of, error, on_alarm, ring, text, upload
+from ..support.builders import CONFIRM, Serve, client_of, error, on_alarm, put_anywhere, ring, text, until_end, upload
 from ..support.servers import PATIENCE, Peer
 from ..support.threads import InThread, wait_until_inside
 
@@ -51,10 +51,7 @@ def test_while_a_session_ends(serve: Serve) -> None:
 
 def test_while_the_session_of_a_failed_one_shot_ends(serve: Serve) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(error("it failed"))
-        peer.expect("end_session_message")
+        until_end(peer, error("it failed"))
         ring()
 
     def keep(_: object) -> ArtifactUploadResult:
@@ -84,10 +81,6 @@ RAISED: List[Type[BaseException]] = [
 ]
 
 
-def put_anywhere(request: Any) -> ArtifactUploadResult:
-    return ArtifactUploadResult(f"http://storage/{request.filename}", "text/plain")
-
-
 def leave_after_an_error(session: RuntimeUseSession, body: Exception, **options: Any) -> None:
     with session:
         session.query("hi", **options)
@@ -109,10 +102,7 @@ def test_leaving_a_session_whose_body_has_raised(
     ending = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         ending.set()
         peer.until_gone()
 
@@ -147,10 +137,7 @@ def test_while_a_late_upload_is_answered(serve: Serve, usr1: None, kind: Type[Ba
     """The handler runs in the middle of the callback: it is not the callback that has failed."""
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done") if in_session else error("it failed"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done") if in_session else error("it failed"))
         peer.send(upload("/out/a"), upload("/out/b"))
         peer.until_gone()
 
@@ -186,18 +173,12 @@ def test_what_is_our_own_stays_below_the_bodys_error(serve: Serve, caplog: pytes
     """A callback that fails, and a runtime that is gone: told in the log, and the body's error comes out."""
 
     def fails(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         peer.send(upload("/out/a"), CONFIRM)
         peer.until_gone()
 
     def is_gone(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         peer.cut()
 
     def fail(_: object) -> ArtifactUploadResult:

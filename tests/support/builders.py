@@ -114,6 +114,19 @@ def next_and_end(peer: Peer) -> None:
     end(peer)
 
 
+def until_end(peer: Peer, *said: Message) -> None:
+    """Answers a query by these messages, and returns when the end of the session is announced."""
+    peer.accept()
+    peer.expect("invocation_message")
+    peer.send(*said)
+    peer.expect("end_session_message")
+
+
+def put_anywhere(request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
+    """An upload callback for runtimes that upload nothing; its URLs have a secret."""
+    return ArtifactUploadResult(f"http://storage/{request.filename}?sig=hidden", "text/plain")
+
+
 def wait(event: threading.Event) -> None:
     assert event.wait(PATIENCE), "it never happened"
 

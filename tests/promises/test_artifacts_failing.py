@@ -1,10 +1,13 @@
-"""Nothing is lost: a file that the runtime could not upload is an error of the call, or of the session's end."""
+"""Nothing is lost: late uploads that fail, are answered too late, or are given up by the runtime.
+
+Each is an error of the call, or of the session's end.
+"""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Callable, List, Optional
 
 import pytest
 
@@ -12,29 +15,173 @@ from runtimeuse_sync import (
     AgentRuntimeError,
     ArtifactUploadError,
     ArtifactUploadResult,
+    CancelledException,
     ConnectionLostError,
+    RunTimeoutError,
     RuntimeUseClient,
+    RuntimeUseSession,
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..support.builders import BOTH, CONFIRM, Serve, client_of, error, text, upload, wait
+from ..support.builders import (
+    BOTH,
+    CONFIRM,
+    Serve,
+    Stopwatch,
+    client_of,
+    error,
+    put_anywhere,
+    text,
+    until_end,
+    upload,
+    wait,
+)
 from ..support.servers import Peer
 
-#: What a runtime says that has given uploads up.
+FILES = ["/out/a", "/out/b", "/out/c"]
+
+#: The close reason of a runtime that has given uploads up.
 LOST = "1 artifact was not uploaded: a (HTTP status 403)"
 
 
-def put_anywhere(request: Any) -> ArtifactUploadResult:
-    return ArtifactUploadResult(f"http://storage/{request.filename}?sig=hidden", "text/plain")
-
-
-def run(client: RuntimeUseClient, in_session: bool, answer: Any = put_anywhere, **limits: Any) -> None:
+def run(
+    client: RuntimeUseClient,
+    in_session: bool,
+    answer: Callable[[Any], ArtifactUploadResult] = put_anywhere,
+    sessions: Optional[List[RuntimeUseSession]] = None,
+    **limits: Any,
+) -> None:
+    """Makes a query, alone or on a session, which is appended to `sessions`."""
     options: Any = {"artifacts_dir": "/out", "on_artifact_upload_request": answer}
     if not in_session:
         client.query("hi", **options, **limits)
         return
     with client.session(**limits) as session:
+        if sessions is not None:
+            sessions.append(session)
         session.query("hi", **options)
+
+
+def announce(peer: Peer) -> None:
+    """Answers a query, and announces all files at its session's end."""
+    until_end(peer, text("done"))
+    peer.send(*map(upload, FILES))
+
+
+@BOTH
+@pytest.mark.parametrize("kept_waiting", ["b", "c"])
+def test_files_that_the_runtime_did_not_wait_for(serve: Serve, in_session: bool, kept_waiting: str) -> None:
+    asking, given_up = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        announce(peer)
+        for _ in range("abc".index(kept_waiting)):
+            peer.expect("artifact_upload_response_message")
+        wait(asking)
+        peer.send(CONFIRM)
+        peer.until_read()
+        given_up.set()
+        assert peer.until_gone() == []
+
+    asked: List[str] = []
+
+    def answer(request: Any) -> ArtifactUploadResult:
+        asked.append(request.filename)
+        if request.filename == kept_waiting:
+            asking.set()
+            wait(given_up)
+        return put_anywhere(request)
+
+    with pytest.raises(ArtifactUploadError) as caught:
+        run(client_of(serve(script)), in_session, answer)
+    lost = FILES["abc".index(kept_waiting) :]
+    assert caught.value.filepaths == lost
+    assert all(path in str(caught.value) for path in lost)
+    assert asked[-1] == kept_waiting
+    assert in_session or caught.value.result.text == "done"
+
+
+@BOTH
+def test_a_runtime_that_gave_up_before_the_first_was_asked_for(serve: Serve, in_session: bool) -> None:
+    def script(peer: Peer) -> None:
+        until_end(peer, text("done"))
+        peer.send(*map(upload, FILES), CONFIRM)
+        assert peer.until_gone() == []
+
+    def never(request: Any) -> ArtifactUploadResult:
+        raise AssertionError(request)
+
+    with pytest.raises(ArtifactUploadError) as caught:
+        run(client_of(serve(script)), in_session, never)
+    assert caught.value.filepaths == FILES
+
+
+@pytest.mark.parametrize(
+    ("in_session", "limit"), [(False, "timeout"), (False, "end_session_timeout"), (True, "end_session_timeout")]
+)
+def test_a_limit_that_passes_between_late_uploads(serve: Serve, in_session: bool, limit: str) -> None:
+    def script(peer: Peer) -> None:
+        announce(peer)
+        peer.until_gone()
+
+    asked: List[str] = []
+    watch = Stopwatch()
+
+    def answer(request: Any) -> ArtifactUploadResult:
+        asked.append(request.filename)
+        while watch.seconds < 1.0:
+            threading.Event().wait(1.0 - watch.seconds)
+        return put_anywhere(request)
+
+    limits: Any = {limit: 0.9}
+    with pytest.raises(RunTimeoutError):
+        run(client_of(serve(script)), in_session, answer, **limits)
+    assert asked == ["a"]
+
+
+@BOTH
+def test_an_abort_between_late_uploads(serve: Serve, in_session: bool) -> None:
+    def script(peer: Peer) -> None:
+        announce(peer)
+        peer.until_gone()
+
+    client = client_of(serve(script))
+    sessions: List[RuntimeUseSession] = []
+    asked: List[str] = []
+
+    def answer(request: Any) -> ArtifactUploadResult:
+        asked.append(request.filename)
+        abortable: List[Any] = [*sessions] or [client]
+        for aborted in abortable:
+            aborted.abort()
+        return put_anywhere(request)
+
+    with pytest.raises(CancelledException):
+        run(client, in_session, answer, sessions)
+    assert asked == ["a"]
+
+
+@BOTH
+@pytest.mark.parametrize("error", [RunTimeoutError("another's"), CancelledException("another's")])
+def test_a_callback_that_raises_what_another_call_ended_by(serve: Serve, in_session: bool, error: Exception) -> None:
+    def script(peer: Peer) -> None:
+        announce(peer)
+        for _ in range(2):
+            peer.expect("artifact_upload_response_message")
+        peer.send(CONFIRM)
+
+    def answer(request: Any) -> ArtifactUploadResult:
+        if request.filename == "a":
+            raise error
+        return put_anywhere(request)
+
+    with pytest.raises(ArtifactUploadError if in_session else type(error)) as caught:
+        run(client_of(serve(script)), in_session, answer)
+    if isinstance(caught.value, ArtifactUploadError):
+        assert caught.value.filepaths == ["/out/a"]
+        assert caught.value.__cause__ is error
+    else:
+        assert caught.value is error
 
 
 @BOTH
@@ -60,10 +207,7 @@ def test_what_the_runtime_gave_up(serve: Serve, in_session: bool, said: str) -> 
 @BOTH
 def test_a_close_for_another_reason_is_a_lost_connection(serve: Serve, in_session: bool) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         peer.close(1001, "the runtime stops")
 
     with pytest.raises(ConnectionLostError, match="the runtime stops"):
@@ -75,10 +219,7 @@ def test_what_was_not_answered_when_the_runtime_gave_up(serve: Serve, in_session
     """It names the files that it knows of, and does not wait for answers to more."""
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         peer.send(upload("/out/a"), upload("/out/b"))
         peer.close(1011, LOST)
 
@@ -100,10 +241,7 @@ def test_the_callbacks_own_failure_comes_first(serve: Serve, in_session: bool) -
         pass
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         peer.send(upload("/out/a"), upload("/out/b"))
         peer.expect("artifact_upload_response_message")
         peer.close(1011, LOST)
@@ -122,10 +260,7 @@ def test_the_callbacks_own_failure_comes_first(serve: Serve, in_session: bool) -
 
 def test_a_failed_run_stays_what_it_is(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(error("mine"))
-        peer.expect("end_session_message")
+        until_end(peer, error("mine"))
         peer.close(1011, LOST)
 
     with pytest.raises(AgentRuntimeError, match="mine"):
@@ -135,10 +270,7 @@ def test_a_failed_run_stays_what_it_is(serve: Serve, caplog: pytest.LogCaptureFi
 
 def test_where_no_artifacts_were_asked_for_none_are_missed(serve: Serve) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         peer.close(1011, "the end of the session failed: LookupError")
 
     with client_of(serve(script)).session() as session:
@@ -172,10 +304,7 @@ def test_answers_that_come_after_the_confirmation(serve: Serve) -> None:
     read = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.accept()
-        peer.expect("invocation_message")
-        peer.send(text("done"))
-        peer.expect("end_session_message")
+        until_end(peer, text("done"))
         peer.send(*map(upload, paths), CONFIRM)
         peer.until_read()
         read.set()
