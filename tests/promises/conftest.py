@@ -1,59 +1,7 @@
-"""Servers of both kinds: one that follows a script to the letter, and the embedded runtime with short times."""
+"""The fixtures of these tests: scripted servers, embedded runtimes, a storage."""
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
-from typing import Any, Iterator
+from ..support.fixtures import no_proxy_settings, runtime, serve, start, storage
 
-import pytest
-
-from runtimeuse_sync.runtime import LocalRuntime
-
-from ..support.builders import Serve, Start, Storage
-from ..support.servers import FaultServer
-
-QUICK = {
-    "kill_grace": 0.3,
-    "pipe_grace": 0.2,
-    "artifact_settle": 0.2,
-    "artifact_scan_interval": 0.03,
-    "end_session_delay": 0.4,
-    "upload_retry_delay": 0.02,
-}
-
-
-@pytest.fixture(autouse=True)
-def no_proxy_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Starts fault servers; at the end, asserts that their scripts went as written."""
-    with contextlib.ExitStack() as stack:
-        yield lambda script, **more: stack.enter_context(FaultServer(script, **more))
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts embedded runtimes that work in the test's own directory."""
-    with contextlib.ExitStack() as stack:
-
-        def start(agent: Any = "shell", **settings: Any) -> LocalRuntime:
-            return stack.enter_context(LocalRuntime(agent, **{"root": str(tmp_path), **QUICK, **settings}))
-
-        yield start
-
-
-@pytest.fixture
-def runtime(start: Start) -> LocalRuntime:
-    return start()
-
-
-@pytest.fixture
-def storage() -> Iterator[Storage]:
-    with Storage() as storage:
-        yield storage
+__all__ = ["no_proxy_settings", "runtime", "serve", "start", "storage"]

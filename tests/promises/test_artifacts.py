@@ -25,7 +25,6 @@ from ..support.builders import (
     SOON,
     Serve,
     Stopwatch,
-    Storage,
     client_of,
     end,
     error,
@@ -37,6 +36,7 @@ from ..support.builders import (
     wait,
 )
 from ..support.servers import Peer
+from ..support.storage import Storage
 
 
 def take_upload(peer: Peer, filepath: str) -> None:
@@ -62,7 +62,7 @@ def test_a_query_whose_last_act_writes_a_file(runtime: LocalRuntime, storage: St
         timeout=30,
     )
     assert result.text == "done\n"
-    assert storage.received == {"/report.txt": b"report\n"}
+    assert storage.stored == {"/report.txt": b"report\n"}
     assert storage.content_types == {"/report.txt": "text/plain"}
 
 
@@ -73,7 +73,7 @@ def test_a_command_whose_last_act_writes_a_file(runtime: LocalRuntime, storage: 
         on_artifact_upload_request=storage.upload_result,
         timeout=30,
     )
-    assert storage.received == {"/report.txt": b"report\n"}
+    assert storage.stored == {"/report.txt": b"report\n"}
 
 
 @pytest.mark.parametrize("how", ["fails", "agent fails"])
@@ -88,7 +88,7 @@ def test_the_files_of_a_run_that_failed(runtime: LocalRuntime, storage: Storage,
     with pytest.raises(AgentRuntimeError) as caught:
         call()
     assert isinstance(caught.value, CommandFailedError) == (how == "fails")
-    assert storage.received == {"/log.txt": b"log\n"}
+    assert storage.stored == {"/log.txt": b"log\n"}
 
 
 def test_between_calls_and_at_the_end_of_a_session(runtime: LocalRuntime, storage: Storage, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_between_calls_and_at_the_end_of_a_session(runtime: LocalRuntime, storag
         assert [request.filename for request in channel.uploads.kept] == ["between.txt"]
         session.execute_commands(["sleep 0.1"])
         session.execute_commands(["echo late > out/late.txt"])
-    assert storage.received == {"/between.txt": b"between", "/late.txt": b"late\n"}
+    assert storage.stored == {"/between.txt": b"between", "/late.txt": b"late\n"}
 
 
 def test_ignored_content(runtime: LocalRuntime, storage: Storage) -> None:
@@ -120,7 +120,7 @@ def test_ignored_content(runtime: LocalRuntime, storage: Storage) -> None:
         timeout=30,
         on_artifact_upload_request=storage.upload_result,
     )
-    assert storage.received == {"/a.txt": b"2\n"}
+    assert storage.stored == {"/a.txt": b"2\n"}
 
 
 def test_uploads_are_served_during_the_end_of_a_one_shot(serve: Serve) -> None:

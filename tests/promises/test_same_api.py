@@ -25,7 +25,8 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..support.builders import Start, Storage, wait
+from ..support.builders import Start, wait
+from ..support.storage import Storage
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_files_written_after_the_last_call_still_make_it_out(client: RuntimeUseC
                 ],
             ),
         )
-    assert storage.received == {"/late": b"late\n"}
+    assert storage.stored == {"/late": b"late\n"}
 
 
 def test_a_transport_that_is_not_persistent_has_no_sessions() -> None:
@@ -101,7 +102,7 @@ def test_download_files_into_the_sandbox(client: RuntimeUseClient, storage: Stor
         archive.writestr("codex-main/README.md", "read me")
     storage.files[f"/{name}"] = packed.getvalue() if name.endswith(".zip") else b"read me"
     item = RuntimeEnvironmentDownloadableInterface(
-        download_url=storage.url(f"/{name}?sig=1"), working_dir=str(tmp_path / "work")
+        download_url=f"{storage.url}/{name}?sig=1", working_dir=str(tmp_path / "work")
     )
     path = "codex-main/README.md" if name.endswith(".zip") else "notes of today.txt"
     assert client.query(prompt=f"cat 'work/{path}'", options=options(pre_agent_downloadables=[item])).text == "read me"
@@ -110,7 +111,7 @@ def test_download_files_into_the_sandbox(client: RuntimeUseClient, storage: Stor
 
 
 def test_a_download_that_fails(client: RuntimeUseClient, storage: Storage) -> None:
-    item = RuntimeEnvironmentDownloadableInterface(storage.url("/none"), "work")
+    item = RuntimeEnvironmentDownloadableInterface(f"{storage.url}/none", "work")
     with pytest.raises(AgentRuntimeError) as caught:
         client.query(prompt="true", options=options(pre_agent_downloadables=[item]))
     assert caught.value.error == "Download failed: 404 Not Found"
@@ -121,7 +122,7 @@ def test_upload_artifacts(client: RuntimeUseClient, storage: Storage, spelling: 
     def on_artifact_upload_request(request: Any) -> ArtifactUploadResult:
         asked.append((request.filename, request.filepath))
         return ArtifactUploadResult(
-            presigned_url=storage.url(f"/bucket/{request.filename}?sig=x"), content_type="application/octet-stream"
+            presigned_url=f"{storage.url}/bucket/{request.filename}?sig=x", content_type="application/octet-stream"
         )
 
     asked: List[Any] = []
@@ -130,7 +131,7 @@ def test_upload_artifacts(client: RuntimeUseClient, storage: Storage, spelling: 
         prompt="sleep 0.1; echo report > output/report.txt",
         options=options(on_artifact_upload_request=on_artifact_upload_request, **{spelling: named}),
     )
-    assert storage.received == {"/bucket/report.txt": b"report\n"}
+    assert storage.stored == {"/bucket/report.txt": b"report\n"}
     assert storage.content_types == {"/bucket/report.txt": "application/octet-stream"}
     assert [name for name, _ in asked] == ["report.txt"]
     assert asked[0][1].endswith("output/report.txt")

@@ -1,4 +1,4 @@
-"""Counts what the reliability tests try, and prints the table."""
+"""The fixtures of these tests: their counts, and what they talk to."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from typing import Iterator
 
 import pytest
 
-from ..promises import conftest as promises
-from ..support.builders import Storage
+from ..support.fixtures import no_proxy_settings, serve, storage
+from ..support.storage import Storage
 from .conversation import Bench
 from .frozen import FrozenRuntime, runtime_process
 from .tally import PROPERTY, Tally
 
-# The same servers.
-no_proxy_settings = promises.no_proxy_settings
-serve = promises.serve
-storage = promises.storage
+__all__ = ["bench", "frozen", "no_proxy_settings", "serve", "storage", "tally"]
 
 
 @pytest.fixture

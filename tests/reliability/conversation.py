@@ -25,8 +25,8 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..support.builders import Storage
 from ..support.servers import PATIENCE
+from ..support.storage import Storage
 from .proxy import DOWN, ChaosProxy, Passage
 from .recording import messages
 
@@ -80,7 +80,7 @@ class Conversation:
         return self
 
     def _upload(self, _: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
-        return ArtifactUploadResult(self._bench.storage.url(f"/{self.name}"), "text/plain")
+        return ArtifactUploadResult(f"{self._bench.storage.url}/{self.name}", "text/plain")
 
     def check(self, arrived: bytes, *, left_early: bool = False) -> None:
         """Asserts all that is said above, given what the client was sent on its last connection.
@@ -102,7 +102,7 @@ class Conversation:
         assert self.results == results, (self.results, results, self.error)
         assert (self.error is None) == confirmed, self.error
         if self.error is None:
-            assert self._bench.storage.received[f"/{self.name}"] == CONTENT
+            assert self._bench.storage.stored[f"/{self.name}"] == CONTENT
         self.check_not_repeated()
 
     def check_not_repeated(self) -> None:

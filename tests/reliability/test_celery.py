@@ -21,8 +21,8 @@ import pytest
 from runtimeuse_sync import RuntimeUseError
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..promises.conftest import QUICK
 from ..support.builders import Serve, client_of, text, upload
+from ..support.fixtures import QUICK
 from ..support.packages import needs
 from ..support.processes import wait_until_ended
 from ..support.servers import Peer, PeerGone

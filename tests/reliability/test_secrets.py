@@ -23,8 +23,7 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..promises.conftest import QUICK
-from ..support.builders import Storage
+from ..support.fixtures import QUICK
 from ..support.marked_secrets import (
     HEADERS,
     MARK,
@@ -39,6 +38,7 @@ from ..support.marked_secrets import (
     query_options,
 )
 from ..support.servers import FaultServer, free_port
+from ..support.storage import Storage
 from ..support.tls import server_context
 from .http_proxy import HttpProxy
 from .leaking_runtime import Plan, plan
@@ -159,14 +159,14 @@ def _real_calls(caller: Any, storage: Storage, closed: int) -> List[Callable[[],
         lambda: caller.query("sleep 60", agent_env=env, secrets_to_redact=told, timeout=0.2),
         lambda: caller.query("true", pre_agent_invocation_commands=[command("echo $TOKEN; exit 4")]),
         lambda: caller.query("true", post_agent_invocation_commands=[command("echo $TOKEN >&2; exit 4")]),
-        lambda: caller.query("ls in", pre_agent_downloadables=[fetch(storage.url("/there"))]),
-        lambda: caller.query("ls in", pre_agent_downloadables=[fetch(storage.url("/missing"))]),
-        lambda: caller.query("ls in", pre_agent_downloadables=[fetch(storage.url("/bad.zip"))]),
+        lambda: caller.query("ls in", pre_agent_downloadables=[fetch(f"{storage.url}/there")]),
+        lambda: caller.query("ls in", pre_agent_downloadables=[fetch(f"{storage.url}/missing")]),
+        lambda: caller.query("ls in", pre_agent_downloadables=[fetch(f"{storage.url}/bad.zip")]),
         lambda: caller.query("ls in", pre_agent_downloadables=[fetch(nowhere)]),
         lambda: caller.query("ls in", pre_agent_downloadables=[fetch(f"nothing://{mark('download')}/")]),
         lambda: caller.execute_commands([command("echo $TOKEN"), command(f"false {mark('redact')}")], check=False),
         lambda: caller.execute_commands([command(f"echo {mark('redact')}; exit 5")], secrets_to_redact=told),
-        lambda: caller.execute_commands([write], secrets_to_redact=told, **upload_to(storage.url("/"))),
+        lambda: caller.execute_commands([write], secrets_to_redact=told, **upload_to(f"{storage.url}/")),
         lambda: caller.execute_commands([write], secrets_to_redact=told, **upload_to(nowhere)),
         lambda: caller.execute_commands(
             [write], secrets_to_redact=told, **upload_to(f"nothing://{mark('presigned')}/")

@@ -1,42 +1,29 @@
-"""Runtimes that do everything quickly, and what they talk to."""
+"""The fixtures of these tests: runtimes that are quick, connections to them, a storage."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Callable, Iterator
 
 import pytest
 
-from runtimeuse_sync.runtime import LocalRuntime
+from ..support.builders import Start as StartRuntime
+from ..support.fixtures import runtimes, storage
+from .wire import Wire, wire_to
 
-from .wire import Storage, Wire, wire_to
+__all__ = ["Connect", "StartRuntime", "start", "storage", "talk", "wire"]
 
-#: Times that make a test quick, and still are far enough apart to tell one rule from another.
-QUICK = {
-    "kill_grace": 0.3,
-    "pipe_grace": 0.2,
-    "artifact_settle": 0.2,
-    "artifact_scan_interval": 0.03,
-    "end_session_delay": 0.3,
-    "upload_response_timeout": 5.0,
-    "upload_timeout": 5.0,
-    "upload_retry_delay": 0.02,
-    "http_timeout": 5.0,
-}
+#: Limits that end a test which waits in vain.
+LIMITS = {"upload_response_timeout": 5.0, "upload_timeout": 5.0, "http_timeout": 5.0}
 
-StartRuntime = Callable[..., LocalRuntime]
 Connect = Callable[..., Wire]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartRuntime]:
     """Starts a runtime that works in the test's own directory."""
-    with contextlib.ExitStack() as stack:
-
-        def start(agent: Any = "shell", **settings: Any) -> LocalRuntime:
-            return stack.enter_context(LocalRuntime(agent, **{"root": str(tmp_path), **QUICK, **settings}))
-
+    with runtimes(tmp_path, **LIMITS) as start:
         yield start
 
 
@@ -51,10 +38,3 @@ def talk(start: StartRuntime) -> Iterator[Connect]:
 def wire(talk: Connect) -> Wire:
     """A connection to a runtime with the shell agent."""
     return talk()
-
-
-@pytest.fixture
-def storage() -> Iterator[Storage]:
-    storage = Storage()
-    yield storage
-    storage.close()

@@ -13,8 +13,9 @@ import pytest
 
 from runtimeuse_sync.runtime import Invocation, Sender
 
+from ..support.storage import Storage
 from .conftest import Connect
-from .wire import Storage, assert_closed
+from .wire import assert_closed
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 OTHERS = ("artifacts-between-calls", "artifacts-existing", "artifacts-late", "redaction")

@@ -27,10 +27,11 @@ from runtimeuse_sync.runtime.settings import RuntimeSettings
 from runtimeuse_sync.runtime.workers import Workers
 
 from ..support.servers import PATIENCE
+from ..support.storage import Storage
 from .announced import CONFIRM, REQUEST, announced, end_in_vain
 from .conftest import Connect, StartRuntime
 from .held_storage import HeldStorage, held_storage
-from .wire import Storage, Wire, named, wire_to
+from .wire import Wire, named, wire_to
 
 RESPONSE = UploadResponse("file", "/a/file", "http://127.0.0.1:1/file", "text/plain")
 

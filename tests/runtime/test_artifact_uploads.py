@@ -13,9 +13,10 @@ import responses
 
 from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
 
+from ..support.storage import Storage
 from .announced import CONFIRM, announced, end_and_answer, end_in_vain, files
 from .conftest import Connect, StartRuntime
-from .wire import Storage, Wire, named, wire_to
+from .wire import Wire, named, wire_to
 
 
 def test_an_unanswered_request_does_not_hold_up_the_end_for_ever(

@@ -13,9 +13,10 @@ import pytest
 from runtimeuse_sync.runtime.artifacts.scanner import Scanner
 
 from ..support.servers import PATIENCE
+from ..support.storage import Storage
 from .announced import CONFIRM, REQUEST, announced, end_and_answer, files
 from .conftest import Connect
-from .wire import CANCELLED, Storage, Wire, named
+from .wire import CANCELLED, Wire, named
 
 RESULT = "command_execution_result_message"
 

@@ -12,8 +12,8 @@ import pytest
 from runtimeuse_sync.runtime import AsyncSender, Invocation, LocalRuntime
 
 from ..support.servers import PATIENCE
+from ..support.storage import Storage
 from .conftest import StartRuntime
-from .wire import Storage
 
 reference = pytest.importorskip("runtimeuse_client", reason="needs runtimeuse-client, Python 3.11 or later")
 

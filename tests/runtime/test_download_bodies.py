@@ -13,9 +13,10 @@ from typing import Any, List, Tuple
 import pytest
 import urllib3
 
+from ..support.storage import Answer, Storage
 from .conftest import Connect
 from .test_downloads import archive, fetch
-from .wire import Answer, Storage, Wire
+from .wire import Wire
 
 
 @pytest.fixture(params=["as it is", "careless"])

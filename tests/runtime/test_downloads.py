@@ -16,8 +16,9 @@ from runtimeuse_sync.runtime.downloads.download import file_name
 from runtimeuse_sync.runtime.http_transfer import TransferAbortedError
 
 from ..support.servers import PATIENCE
+from ..support.storage import Storage
 from .conftest import Connect
-from .wire import CANCELLED, Storage, Wire
+from .wire import CANCELLED, Wire
 
 
 def archive(*members: Tuple[str, bytes, int], method: int = zipfile.ZIP_DEFLATED) -> bytes:

@@ -15,8 +15,8 @@ from runtimeuse_sync import (
     RuntimeUseClient,
 )
 
+from ..support.storage import Answer, Storage
 from .conftest import StartRuntime
-from .wire import Answer, Storage
 
 Client = RuntimeUseClient
 

@@ -22,9 +22,10 @@ from runtimeuse_sync.runtime.commands.process_groups import processes_with
 from tests.support import leaks
 
 from ..support.processes import Pipe, end, wait_until_ended
+from ..support.storage import Storage
 from .conftest import StartRuntime
 from .test_main import running, url_of
-from .wire import BUSY, CANCELLED, TERMINALS, Storage, Wire, wire_to
+from .wire import BUSY, CANCELLED, TERMINALS, Wire, wire_to
 
 MEBIBYTE = 1024 * 1024
 

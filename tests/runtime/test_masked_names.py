@@ -9,8 +9,9 @@ from typing import Dict, List
 from runtimeuse_sync import RuntimeUseClient
 from runtimeuse_sync.artifacts import UploadDirectory
 
+from ..support.storage import Storage
 from .conftest import Connect, StartRuntime
-from .wire import Message, Storage
+from .wire import Message
 
 REQUEST = "artifact_upload_request_message"
 SECRETS = ["hunter1", "hunter2", "hunter3"]

@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
+from ..support.storage import Storage
 from .conftest import Connect
-from .wire import Storage, Wire
+from .wire import Wire
 
 #: More than is read at once.
 CONTENT = b"content\n" * 50_000

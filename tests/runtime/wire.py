@@ -1,12 +1,10 @@
-"""Talks the wire protocol to a runtime, message by message, and serves files to it."""
+"""Talks the wire protocol to a runtime, message by message."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
@@ -126,82 +124,6 @@ def wire_to(runtime: LocalRuntime, **options: Any) -> Iterator[Wire]:
 def output(messages: List[Message], stream: str = "stdout") -> str:
     """Returns what the command_output_messages among these say."""
     return "".join(message["text"] for message in messages if message.get("stream") == stream)
-
-
-class Received(NamedTuple):
-    """A request that the storage got."""
-
-    method: str
-    path: str
-    headers: Dict[str, str]
-    body: bytes
-
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-class Storage:
-    """An HTTP server on loopback: GETs get what is in `files`, PUTs are kept in `received`.
-
-    `answers` holds statuses for the next PUTs, `redirects` the `Location` for PUTs to a path; `handlers` may take over
-    GETs of a path.
-    """
-
-    def __init__(self) -> None:
-        self.files: Dict[str, bytes] = {}
-        self.handlers: Dict[str, Answer] = {}
-        self.answers: List[int] = []
-        self.redirects: Dict[str, str] = {}
-        self.received: List[Received] = []
-        self.changed = threading.Condition()
-        storage = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                path = self.path.partition("?")[0]
-                if path in storage.handlers:
-                    storage.handlers[path](self)
-                    return
-                content = storage.files.get(path)
-                self.respond(404 if content is None else 200, content or b"no such file")
-
-            def do_PUT(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                with storage.changed:
-                    status = storage.answers.pop(0) if storage.answers else 200
-                    storage.received.append(Received("PUT", self.path, dict(self.headers.items()), body))
-                    storage.changed.notify_all()
-                self.respond(status, b"", storage.redirects.get(self.path))
-
-            def respond(self, status: int, content: bytes, location: Optional[str] = None) -> None:
-                self.send_response(status)
-                if location is not None:
-                    self.send_header("Location", location)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="storage")
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def wait_for(self, count: int) -> List[Received]:
-        """Returns what was put, once there are so many."""
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.received) >= count, PATIENCE), self.received
-            return list(self.received)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def named(messages: List[Message]) -> List[Tuple[str, Optional[str]]]:

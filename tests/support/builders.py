@@ -7,9 +7,7 @@ import os
 import signal
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Type
+from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
@@ -186,57 +184,6 @@ class Stopwatch:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._begun
-
-
-class Storage:
-    """An HTTP server for downloads (`files`) and uploads (`received`, by path)."""
-
-    def __init__(self) -> None:
-        self.files: Dict[str, bytes] = {}
-        self.received: Dict[str, bytes] = {}
-        self.content_types: Dict[str, str] = {}
-        storage = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = storage.files.get(self.path.split("?")[0])
-                self.send_response(404 if body is None else 200)
-                self.send_header("Content-Length", str(len(body or b"")))
-                self.end_headers()
-                self.wfile.write(body or b"")
-
-            def do_PUT(self) -> None:
-                path = self.path.split("?")[0]
-                storage.received[path] = self.rfile.read(int(self.headers["Content-Length"]))
-                storage.content_types[path] = self.headers["Content-Type"]
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Nothing: pytest would show it."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False  # so that closing waits for them
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="storage", daemon=True)
-        self._thread.start()
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
-
-    def upload_result(self, request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
-        """What an upload callback returns to have the file put here, under its base name."""
-        return ArtifactUploadResult(presigned_url=self.url(f"/{request.filename}"), content_type="text/plain")
-
-    def __enter__(self) -> Storage:
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(PATIENCE)
 
 
 def recorder() -> Any:
