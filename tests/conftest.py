@@ -11,8 +11,8 @@ import hypothesis
 import pluggy
 import pytest
 
-from .reliability.tally import PROPERTY, table
 from .support import leaks, machine
+from .support.tally import PROPERTY, table
 
 # In CI a property test tries the same examples every time, so that a red run speaks of the change and not of chance.
 # Without deadlines, as the machine may be busy with another interpreter's tests.

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ..reliability.conftest import tally
+from ..support.fixtures import tally
 
 __all__ = ["tally"]

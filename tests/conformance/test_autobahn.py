@@ -12,7 +12,7 @@ from typing import Dict, Iterator
 
 import pytest
 
-from ..reliability.tally import Tally
+from ..support.tally import Tally
 from .autobahn import DIRECTORY, Suite, Unavailable, installed
 from .echo import messages
 

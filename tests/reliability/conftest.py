@@ -7,21 +7,12 @@ from typing import Iterator
 
 import pytest
 
-from ..support.fixtures import no_proxy_settings, serve, storage
+from ..support.fixtures import no_proxy_settings, serve, storage, tally
 from ..support.storage import Storage
 from .conversation import Bench
 from .frozen import FrozenRuntime, runtime_process
-from .tally import PROPERTY, Tally
 
 __all__ = ["bench", "frozen", "no_proxy_settings", "serve", "storage", "tally"]
-
-
-@pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
-    """What this test has tried and survived; shown at the end, whether the test passes or fails."""
-    counts = Tally()
-    yield counts
-    request.node.user_properties.append((PROPERTY, counts.rows()))
 
 
 @pytest.fixture

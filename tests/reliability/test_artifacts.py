@@ -17,7 +17,7 @@ from runtimeuse_sync import ArtifactUploadError, ArtifactUploadResult, RuntimeUs
 from runtimeuse_sync.artifacts import UploadDirectory
 from runtimeuse_sync.runtime import LocalRuntime
 
-from .tally import Tally, seeded, tries
+from ..support.tally import Tally, seeded, tries
 
 
 class Moody(ThreadingHTTPServer):

@@ -13,9 +13,9 @@ import sys
 import pytest
 
 from ..support.servers import FaultServer
+from ..support.tally import FULL, SEED, Tally, tries
 from . import children
 from .moods import streams_and_uploads
-from .tally import FULL, SEED, Tally, tries
 
 CHILD = """
 import ctypes, functools, gc, itertools, logging, random, sys, threading, time

@@ -26,8 +26,8 @@ from ..support.fixtures import QUICK
 from ..support.packages import needs
 from ..support.processes import wait_until_ended
 from ..support.servers import Peer, PeerGone
+from ..support.tally import FULL, Tally, seeded, tries
 from .redis_server import needs_redis, redis_server
-from .tally import FULL, Tally, seeded, tries
 
 pytestmark = [needs("celery", "redis"), needs_redis(), pytest.mark.timeout(1200 if FULL else 240)]
 

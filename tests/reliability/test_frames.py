@@ -13,7 +13,7 @@ from runtimeuse_sync import ProtocolError, RuntimeUseClient
 
 from ..support.builders import answer, assistant, client_of, text
 from ..support.servers import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, FaultServer, Peer, PeerGone, frame
-from .tally import Tally, seeded, tries
+from ..support.tally import Tally, seeded, tries
 from .violations import BREACHES, Breach, in_fragments
 
 #: Says whether a request is the one that a breach is for.

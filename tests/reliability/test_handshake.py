@@ -17,8 +17,8 @@ from runtimeuse_sync import ProtocolError, RuntimeConnectionError, RunTimeoutErr
 
 from ..support.builders import Serve, Stopwatch, answer_all, echo
 from ..support.servers import PATIENCE, FaultServer, Peer, black_hole, free_port
+from ..support.tally import Tally, seeded, tries
 from .bad_answers import MARK, Refusal, for_a_while, handshake, never, silent
-from .tally import Tally, seeded, tries
 
 #: Seconds that connecting may take where it never ends: long enough for one attempt, however busy the machine.
 SOON = 0.4

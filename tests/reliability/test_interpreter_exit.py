@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from ..support.servers import FaultServer
+from ..support.tally import SEED, Tally, tries
 from . import children
 from .moods import hangs_on_demand
-from .tally import SEED, Tally, tries
 
 #: Seconds that a child may take; connecting in vain alone is tried for ten.
 LIMIT = 30.0

@@ -15,9 +15,9 @@ from runtimeuse_sync import CancelledException
 
 from ..support.builders import client_of
 from ..support.servers import PATIENCE, FaultServer
+from ..support.tally import SEED, Tally, seeded, tries
 from . import children
 from .moods import hangs_on_demand, streams
-from .tally import SEED, Tally, seeded, tries
 
 CHILD = """
 import gc, os, random, signal, sys, threading, time

@@ -15,8 +15,8 @@ import pytest
 
 from ..support.builders import answer, output, ran, text
 from ..support.servers import TEXT, FaultServer, Message, Peer, PeerGone, frame
+from ..support.tally import Tally, tries
 from . import children
-from .tally import Tally, tries
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of the resident set is read from /proc")
 

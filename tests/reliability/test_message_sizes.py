@@ -13,7 +13,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import Serve, Stopwatch, answer_all, client_of, text
 from ..support.servers import PATIENCE, TEXT, Peer, frame
-from .tally import FULL, Tally
+from ..support.tally import FULL, Tally
 
 MEBIBYTE = 1 << 20
 

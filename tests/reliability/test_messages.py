@@ -24,6 +24,7 @@ from runtimeuse_sync import (
 
 from ..support.builders import Serve, answer, client_of, text
 from ..support.servers import BINARY, PATIENCE, TEXT, FaultServer, Message, Peer, frame
+from ..support.tally import SEED, Tally, tries
 from .meaning import (
     BROKEN,
     ERROR,
@@ -42,7 +43,6 @@ from .meaning import (
     streamed,
     wire_texts,
 )
-from .tally import SEED, Tally, tries
 
 
 def examples(count: int) -> hypothesis.settings:

@@ -14,8 +14,8 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import Serve, Stopwatch, answer, assistant, client_of, output, text, wait
 from ..support.servers import PATIENCE, PING, PONG, Peer, PeerGone
+from ..support.tally import Tally, tries
 from .frozen import FrozenRuntime
-from .tally import Tally, tries
 
 #: Half of the keepalive bound, in seconds.
 SOON = 0.3

@@ -9,8 +9,8 @@ from typing import Any, Dict, List
 import pytest
 
 from ..support.packages import needs
+from ..support.tally import SEED, Tally, tries
 from . import children
-from .tally import SEED, Tally, tries
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "notebook.ipynb"
 

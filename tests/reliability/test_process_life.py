@@ -12,9 +12,9 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import client_of, echo
 from ..support.servers import PATIENCE, FaultServer, Peer
+from ..support.tally import SEED, Tally, tries
 from . import children
 from .moods import hangs_on_demand
-from .tally import SEED, Tally, tries
 
 FORK = """
 import os, random, sys, threading

@@ -13,9 +13,9 @@ from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 
 from ..support.builders import Stopwatch, echo
 from ..support.servers import PATIENCE, FaultServer, Peer
+from ..support.tally import Tally, seeded, tries
 from ..support.tls import client_context, server_context
 from .http_proxy import HttpProxy
-from .tally import Tally, seeded, tries
 
 CREDENTIALS = "me@here:p:w/d"
 ENCODED = "me%40here:p%3Aw%2Fd"

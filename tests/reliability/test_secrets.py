@@ -39,10 +39,10 @@ from ..support.marked_secrets import (
 )
 from ..support.servers import FaultServer, free_port
 from ..support.storage import Storage
+from ..support.tally import Tally, seeded, tries
 from ..support.tls import server_context
 from .http_proxy import HttpProxy
 from .leaking_runtime import Plan, plan
-from .tally import Tally, seeded, tries
 
 
 class Failing(Exception):

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .tally import FULL, Tally
+from ..support.tally import FULL, Tally
 
 HERE = Path(__file__).parent
 

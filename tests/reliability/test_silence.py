@@ -18,9 +18,9 @@ from runtimeuse_sync import (
 
 from ..support.builders import Serve, Stopwatch, client_of, echo, wait
 from ..support.servers import PATIENCE, Peer
+from ..support.tally import Tally, seeded, tries
 from ..support.threads import InThread
 from .frozen import FrozenRuntime
-from .tally import Tally, seeded, tries
 
 #: Half of the keepalive bound, in seconds.
 SOON = 0.2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .tally import Tally, seeded, table
+from ..support.tally import Tally, seeded, table
 
 
 def test_rows_of_the_same_fault_add_up_and_a_loss_is_marked() -> None:

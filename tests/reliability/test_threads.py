@@ -12,9 +12,9 @@ from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, text_r
 
 from ..support.builders import BUSY, CANCELLED, answer, assistant, client_of, echo, error, text
 from ..support.servers import FaultServer, Peer, PeerGone
+from ..support.tally import Tally, seeded, tries
 from . import children
 from .aborting import LIMIT, Ended, Storm
-from .tally import Tally, seeded, tries
 
 THREADS = 200
 

@@ -16,9 +16,9 @@ from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 
 from ..support.builders import CONFIRM, Stopwatch, assistant, echo, text
 from ..support.servers import PATIENCE, TEXT, FaultServer, Peer, frame
+from ..support.tally import Tally, seeded, tries
 from ..support.threads import InThread
 from ..support.tls import client_context, server_context
-from .tally import Tally, seeded, tries
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 

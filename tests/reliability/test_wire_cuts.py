@@ -8,10 +8,10 @@ import pytest
 
 from runtimeuse_sync import ConnectionLostError
 
+from ..support.tally import Tally, seeded, tries
 from .conversation import Bench
 from .proxy import DOWN, UP, Fault, Passage
 from .recording import boundaries, head_size
-from .tally import Tally, seeded, tries
 
 BOTH_WAYS = pytest.mark.parametrize("direction", [UP, DOWN])
 

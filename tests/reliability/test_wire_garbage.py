@@ -11,10 +11,10 @@ from runtimeuse_sync import RuntimeConnectionError
 
 from ..support.builders import Stopwatch
 from ..support.servers import PATIENCE
+from ..support.tally import Tally, seeded, tries
 from .conversation import Bench
 from .proxy import DOWN, UP, Fault, Passage
 from .recording import boundaries, head_size
-from .tally import Tally, seeded, tries
 
 #: Seconds for a call whose message has been given a length that never comes.
 SOON = 0.5

@@ -17,10 +17,10 @@ from runtimeuse_sync import (
 
 from ..support.builders import Stopwatch
 from ..support.servers import PATIENCE
+from ..support.tally import Tally, seeded, tries
 from .conversation import Bench
 from .proxy import DOWN, UP, Fault, Passage
 from .recording import boundaries, head_size
-from .tally import Tally, seeded, tries
 
 #: How long what is to notice the silence waits, in seconds.
 SOON = 0.25

@@ -22,10 +22,10 @@ from ..support.builders import answer, client_of, error
 from ..support.packages import needs
 from ..support.processes import killed_in_the_end
 from ..support.servers import FaultServer, Peer, PeerGone
+from ..support.tally import SEED, Tally, tries
 from ..support.threads import InThread
 from . import children
 from .moods import hangs_on_demand
-from .tally import SEED, Tally, tries
 
 #: For what must come in the end; only a failure waits for it.
 PATIENCE = 45.0

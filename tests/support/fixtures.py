@@ -1,4 +1,4 @@
-"""Fixtures that folders of tests share: scripted servers, embedded runtimes with short times, a storage.
+"""Fixtures that folders of tests share: scripted servers, embedded runtimes with short times, a storage, counts.
 
 The `conftest.py` of a folder imports those that its tests use.
 """
@@ -16,6 +16,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 from .builders import Serve, Start
 from .servers import FaultServer
 from .storage import Storage
+from .tally import PROPERTY, Tally
 
 #: Settings that make an embedded runtime quick, but keep its times far enough apart to tell one rule from another.
 QUICK = {
@@ -74,3 +75,11 @@ def runtime(start: Start) -> LocalRuntime:
 def storage() -> Iterator[Storage]:
     with Storage() as storage:
         yield storage
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """What this test has tried and survived; shown at the end, whether the test passes or fails."""
+    counts = Tally()
+    yield counts
+    request.node.user_properties.append((PROPERTY, counts.rows()))
