@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import textwrap
@@ -16,37 +15,17 @@ from runtimeuse_sync import CancelledException, RuntimeConnectionError, RunTimeo
 
 from ..support.builders import Serve, Stopwatch, answer_all, client_of, echo
 from ..support.packages import needs
+from ..support.resolver import HangingResolver, addresses, hanging_resolver
 from ..support.servers import PATIENCE, FaultServer, Peer, black_hole, free_port
 from ..support.threads import InThread
 
 NAME = "runtime.test"
 
 
-class Resolver:
-    """Stands in for the system's look-up of `NAME`; hangs until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.hangs = threading.Event()
-        self.go_on = threading.Event()
-        self.ports: List[int] = []
-        self._system = socket.getaddrinfo
-
-    def __call__(self, host: Any, *others: Any, **more: Any) -> List[Any]:
-        if host != NAME:
-            return self._system(host, *others, **more)
-        self.asked += 1
-        self.hangs.set()
-        assert self.go_on.wait(2 * PATIENCE)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in self.ports]
-
-
 @pytest.fixture
-def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
-    resolver = Resolver()
-    monkeypatch.setattr(socket, "getaddrinfo", resolver)
-    yield resolver
-    resolver.go_on.set()
+def resolver() -> Iterator[HangingResolver]:
+    with hanging_resolver(NAME) as resolver:
+        yield resolver
 
 
 CALLS: List[Callable[[RuntimeUseClient], Any]] = [
@@ -57,7 +36,9 @@ CALLS: List[Callable[[RuntimeUseClient], Any]] = [
 
 
 @pytest.mark.parametrize("call", CALLS, ids=["query", "session", "stream"])
-def test_a_resolver_that_hangs_holds_no_call_up(resolver: Resolver, call: Callable[[RuntimeUseClient], Any]) -> None:
+def test_a_resolver_that_hangs_holds_no_call_up(
+    resolver: HangingResolver, call: Callable[[RuntimeUseClient], Any]
+) -> None:
     client = RuntimeUseClient(f"ws://{NAME}:1", model="m", connect_timeout=0.3)
     for _ in range(5):
         watch = Stopwatch()
@@ -65,11 +46,11 @@ def test_a_resolver_that_hangs_holds_no_call_up(resolver: Resolver, call: Callab
             call(client)
         assert 0.3 <= watch.seconds < PATIENCE - 2
     # One thread for all of them.
-    assert resolver.asked == 1
+    assert len(resolver.asked) == 1
     assert [t.name for t in threading.enumerate() if t.name.startswith("runtimeuse-connection")] == []
 
 
-def test_a_resolver_that_hangs_and_all_other_ways_out(resolver: Resolver) -> None:
+def test_a_resolver_that_hangs_and_all_other_ways_out(resolver: HangingResolver) -> None:
     client = RuntimeUseClient(f"ws://{NAME}:1", model="m", connect_timeout=None)
     with pytest.raises(RunTimeoutError):
         client.query("hi", timeout=0.2)
@@ -89,30 +70,30 @@ def test_a_resolver_that_hangs_and_all_other_ways_out(resolver: Resolver) -> Non
         time.sleep(0.001)
     session.abort()
     assert isinstance(opener.error(), CancelledException)
-    assert resolver.asked == 1
+    assert len(resolver.asked) == 1
 
 
-def test_a_resolver_that_takes_its_time(resolver: Resolver, serve: Serve) -> None:
+def test_a_resolver_that_takes_its_time(resolver: HangingResolver, serve: Serve) -> None:
     server = serve(echo)
-    resolver.ports = [server.port]
+    resolver.outcome = lambda: addresses(server.port)
     caller = InThread(RuntimeUseClient(f"ws://{NAME}:1", model="m").query, "hi")
     assert resolver.hangs.wait(PATIENCE)
     resolver.go_on.set()
     assert caller.result().text == "hi"
 
 
-def test_the_second_address_is_tried_if_the_first_swallows_packets(resolver: Resolver, serve: Serve) -> None:
+def test_the_second_address_is_tried_if_the_first_swallows_packets(resolver: HangingResolver, serve: Serve) -> None:
     resolver.go_on.set()
     server = serve(echo)
     client = RuntimeUseClient(f"ws://{NAME}:1", model="m", connect_timeout=PATIENCE)
     with black_hole() as silent:
-        resolver.ports = [silent, server.port]
+        resolver.outcome = lambda: addresses(silent, server.port)
         assert client.query("hi").text == "hi"
         with client.session() as session:
             assert session.query("hi").text == "hi"
         client.wait_until_ready(PATIENCE)
     with free_port() as closed:
-        resolver.ports = [closed, server.port]
+        resolver.outcome = lambda: addresses(closed, server.port)
         assert client.query("hi").text == "hi"
 
 

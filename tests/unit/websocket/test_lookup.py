@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from typing import Any, Callable, Iterator, List, Tuple
+from typing import Any, Iterator, List
 
 import pytest
 
@@ -14,34 +14,18 @@ from runtimeuse_sync._websocket.http import OpeningFailed, OpeningInterrupted
 from runtimeuse_sync._websocket.lookup import look_up
 
 from ...support.network import has_ipv6
+from ...support.resolver import HangingResolver, hanging_resolver
 from ...support.servers import PATIENCE
 from ...support.threads import InThread
 
 FOUND: List[Any] = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))]
 
 
-class Resolver:
-    """Stands in for the system's look-up: hangs until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.asked: List[Tuple[str, str]] = []
-        self.hangs = threading.Event()
-        self.go_on = threading.Event()
-        self.outcome: Callable[[], List[Any]] = lambda: FOUND
-
-    def __call__(self, host: str, *_: Any) -> List[Any]:
-        self.asked.append((host, threading.current_thread().name))
-        self.hangs.set()
-        assert self.go_on.wait(PATIENCE)
-        return self.outcome()
-
-
 @pytest.fixture
-def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
-    resolver = Resolver()
-    monkeypatch.setattr(socket, "getaddrinfo", resolver)
-    yield resolver
-    resolver.go_on.set()
+def resolver() -> Iterator[HangingResolver]:
+    with hanging_resolver() as resolver:
+        resolver.outcome = lambda: FOUND
+        yield resolver
 
 
 def no_wait() -> None:
@@ -63,7 +47,7 @@ def give_up() -> None:
     raise OpeningInterrupted("the time is over")
 
 
-def test_an_ipv4_address_is_asked_nobody_for(resolver: Resolver) -> None:
+def test_an_ipv4_address_is_asked_nobody_for(resolver: HangingResolver) -> None:
     assert look_up("10.0.0.1", 80, no_wait, no_wait) == FOUND
     assert resolver.asked == []
 
@@ -73,7 +57,7 @@ def test_an_ipv4_address_is_what_the_system_makes_of_it() -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "::1", "fe80::1%1"])
-def test_what_no_network_is_asked_for_needs_no_thread(resolver: Resolver, host: str) -> None:
+def test_what_no_network_is_asked_for_needs_no_thread(resolver: HangingResolver, host: str) -> None:
     resolver.go_on.set()
     assert look_up(host, 80, no_wait, no_wait) == FOUND
     assert resolver.asked == [(host, threading.current_thread().name)]
@@ -85,7 +69,7 @@ def test_an_ipv6_address() -> None:
     assert (family, where[:2]) == (socket.AF_INET6, ("::1", 80))
 
 
-def test_a_name_is_looked_up_in_a_thread(resolver: Resolver) -> None:
+def test_a_name_is_looked_up_in_a_thread(resolver: HangingResolver) -> None:
     resolver.go_on.set()
     assert patient() == FOUND
     ((host, thread),) = resolver.asked
@@ -93,7 +77,7 @@ def test_a_name_is_looked_up_in_a_thread(resolver: Resolver) -> None:
     assert thread.startswith("runtimeuse-lookup-")
 
 
-def test_who_gives_up_is_not_held_up_and_who_asks_again_shares_the_thread(resolver: Resolver) -> None:
+def test_who_gives_up_is_not_held_up_and_who_asks_again_shares_the_thread(resolver: HangingResolver) -> None:
     for _ in range(100):
         with pytest.raises(OpeningInterrupted):
             look_up("name.test", 80, no_wait, give_up)
@@ -108,7 +92,7 @@ def test_who_gives_up_is_not_held_up_and_who_asks_again_shares_the_thread(resolv
     assert lookup._under_way == {}
 
 
-def test_another_name_is_not_held_up(resolver: Resolver) -> None:
+def test_another_name_is_not_held_up(resolver: HangingResolver) -> None:
     with pytest.raises(OpeningInterrupted):
         look_up("name.test", 80, no_wait, give_up)
     assert resolver.hangs.wait(PATIENCE)
@@ -122,7 +106,7 @@ def test_another_name_is_not_held_up(resolver: Resolver) -> None:
     ("error", "retryable"),
     [(socket.gaierror(-2, "Name or service not known"), True), (UnicodeError("label too long"), False)],
 )
-def test_a_name_that_leads_nowhere(resolver: Resolver, error: Exception, retryable: bool) -> None:
+def test_a_name_that_leads_nowhere(resolver: HangingResolver, error: Exception, retryable: bool) -> None:
     def fail() -> List[Any]:
         raise error
 
@@ -134,7 +118,7 @@ def test_a_name_that_leads_nowhere(resolver: Resolver, error: Exception, retryab
     assert lookup._under_way == {}
 
 
-def test_whatever_a_resolver_raises_reaches_who_asks(resolver: Resolver) -> None:
+def test_whatever_a_resolver_raises_reaches_who_asks(resolver: HangingResolver) -> None:
     def fail() -> List[Any]:
         raise MemoryError("all is used up")
 
@@ -155,7 +139,7 @@ def test_without_a_thread_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_forked_child_does_not_wait_for_the_parents_thread(
-    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+    resolver: HangingResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OpeningInterrupted):
         look_up("name.test", 80, no_wait, give_up)
