@@ -15,15 +15,16 @@ import pytest
 from ..support.servers import FaultServer
 from ..support.tally import FULL, SEED, Tally, tries
 from . import children
+from .calls import CALLS
 from .moods import streams_and_uploads
 
 CHILD = """
-import ctypes, functools, gc, itertools, logging, random, sys, threading, time
-import psutil
+import ctypes, functools, itertools, logging, random, sys, time
 from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
 from runtimeuse_sync.testing import FakeRuntime, text_result
 
 url, kind, count, seed, longest, most = *sys.argv[1:5], float(sys.argv[5]), int(sys.argv[6])
+LIMIT = 40
 # So that the other thread gets its turn between any two steps.
 sys.setswitchinterval(1e-6)
 rnd = random.Random(seed)
@@ -54,45 +55,23 @@ def new_limit():
 def put(request):
     return ArtifactUploadResult("http://storage/", "text/plain")
 
-def right(prompt, owner, **options):
-    seen = []
-    note = lambda message: seen.append(message.text_blocks)
-    got = owner.query(prompt, timeout=40, on_assistant_message=note, **options)
-    assert got.text == prompt and seen == [[prompt]] * 3, (prompt, got, seen)
-
-def one_shot(prompt):
-    right(prompt, client)
-
 def one_shot_with_artifacts(prompt):
     right(prompt, client, artifacts_dir="/out", on_artifact_upload_request=put)
 
-def session(prompt):
-    right(prompt, shared)
-
-def opened(prompt):
-    with client.session() as own:
-        right(prompt, own, artifacts_dir="/out", on_artifact_upload_request=put)
-
-def streamed(prompt):
-    with shared.stream(prompt, timeout=40) as run:
-        assert [message.text_blocks for message in run] == [[prompt]] * 3
-        assert run.result.text == prompt
-
-def commands(prompt):
-    done = shared.execute_commands([prompt, "b"], timeout=40)
-    assert [each.command for each in done.results] == [prompt, "b"]
+def opened_with_artifacts(prompt):
+    opened(prompt, artifacts_dir="/out", on_artifact_upload_request=put)
 
 def callbacks(prompt):
-    right(prompt, shared, assistant_callback_timeout=40)
+    right(prompt, shared, assistant_callback_timeout=LIMIT)
 
 def custom_transport(prompt):
     fake = FakeRuntime([text_result(prompt)] * 2)
     with RuntimeUseClient(transport=fake, model="m").session() as own:
-        assert own.query(prompt, timeout=40).text == prompt
-        assert own.query(prompt, timeout=40).text == prompt
+        assert own.query(prompt, timeout=LIMIT).text == prompt
+        assert own.query(prompt, timeout=LIMIT).text == prompt
 
 def readiness(prompt):
-    client.wait_until_ready(40)
+    client.wait_until_ready(LIMIT)
 
 call = globals()[kind]
 
@@ -171,11 +150,6 @@ def pause(seconds):
     while time.perf_counter() < until:
         time.sleep(0)
 
-def held():
-    gc.collect()
-    ours = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("runtimeuse"))
-    return ours, psutil.Process().num_fds()
-
 with client.session() as shared:
     call("warm")
     before = held()
@@ -199,7 +173,7 @@ print("all", count)
         ("session", 0.003),
         ("streamed", 0.003),
         ("commands", 0.003),
-        ("opened", 0.01),
+        ("opened_with_artifacts", 0.01),
         ("callbacks", 0.004),
         ("custom_transport", 0.006),
         ("readiness", 0.004),
@@ -215,6 +189,6 @@ def test_at_random_instants(tally: Tally, kind: str, longest: float, most: int) 
     tally.tried(fault, count)
     with FaultServer(streams_and_uploads) as server:
         arguments = (kind, str(count), f"{SEED}/{kind}", str(longest), str(most))
-        printed = children.run(CHILD, server.url, *arguments, patience=600)
+        printed = children.run(CALLS + CHILD, server.url, *arguments, patience=600)
     assert printed.split() == ["all", str(count)]
     tally.survived(fault, count)

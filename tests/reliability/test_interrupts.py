@@ -17,14 +17,15 @@ from ..support.builders import client_of
 from ..support.servers import PATIENCE, FaultServer
 from ..support.tally import SEED, Tally, seeded, tries
 from . import children
+from .calls import CALLS
 from .moods import hangs_on_demand, streams
 
 CHILD = """
-import gc, os, random, signal, sys, threading, time
-import psutil
+import os, random, signal, sys, time
 from runtimeuse_sync import RuntimeUseClient
 
 url, kind, count, seed, longest = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5])
+LIMIT = 20
 
 class Alarm(TimeoutError):
     pass
@@ -38,30 +39,6 @@ if sys.argv[6] == "TimeoutError":
     signal.signal(signal.SIGINT, ring)
 rnd = random.Random(seed)
 client = RuntimeUseClient(url, model="m")
-
-def right(prompt, owner):
-    seen = []
-    got = owner.query(prompt, timeout=20, on_assistant_message=lambda message: seen.append(message.text_blocks))
-    assert got.text == prompt and seen == [[prompt]] * 3, (prompt, got, seen)
-
-def one_shot(prompt):
-    right(prompt, client)
-
-def session(prompt):
-    right(prompt, shared)
-
-def opened(prompt):
-    with client.session() as own:
-        right(prompt, own)
-
-def streamed(prompt):
-    with shared.stream(prompt, timeout=20) as run:
-        assert [message.text_blocks for message in run] == [[prompt]] * 3
-        assert run.result.text == prompt
-
-def commands(prompt):
-    done = shared.execute_commands([prompt, "b"], timeout=20)
-    assert [each.command for each in done.results] == [prompt, "b"]
 
 call = globals()[kind]
 late = []
@@ -95,11 +72,6 @@ def try_once(number):
     call(f"{number}/next")
     session(f"{number}/next on the session")
 
-def held():
-    gc.collect()
-    ours = sum(thread.name.startswith("runtimeuse") for thread in threading.enumerate())
-    return ours, psutil.Process().num_fds()
-
 with client.session() as shared:
     call("warm")
     before = held()
@@ -126,7 +98,7 @@ def test_sigint_at_random_instants(tally: Tally, kind: str, longest: float, rais
     count = tries(6, 100)
     tally.tried(fault, count)
     with FaultServer(streams) as server:
-        printed = children.run(CHILD, server.url, kind, str(count), f"{SEED}/{kind}", str(longest), raised)
+        printed = children.run(CALLS + CHILD, server.url, kind, str(count), f"{SEED}/{kind}", str(longest), raised)
     assert printed.split() == ["all", str(count)]
     tally.survived(fault, count)
 
