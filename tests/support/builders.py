@@ -1,4 +1,4 @@
-"""The runtime's messages in short, and what many of these tests do."""
+"""The runtime's messages in short, the scripts of fault servers that many tests use, and their clients."""
 
 from __future__ import annotations
 

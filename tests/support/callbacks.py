@@ -1,4 +1,4 @@
-"""Options with callbacks, and what is handed to them."""
+"""Options with callbacks, and messages to call them with, for the unit tests of callbacks."""
 
 from __future__ import annotations
 

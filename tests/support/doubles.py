@@ -1,4 +1,4 @@
-"""Stand-ins that several unit tests share: a clock, a connection without a thread, transports in memory, interrupts."""
+"""Stand-ins: a clock moved by hand, a connection without a thread, transports in memory, interrupts at each step."""
 
 from __future__ import annotations
 

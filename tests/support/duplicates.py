@@ -1,4 +1,4 @@
-"""Every way to have an object twice."""
+"""Makes copies of an object in every way: by copy, deepcopy and each pickle protocol."""
 
 from __future__ import annotations
 

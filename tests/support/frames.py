@@ -1,4 +1,4 @@
-"""Frames of a server, made and parsed apart from the package."""
+"""Builds a server's WebSocket frames and decodes a client's without the package's code; feeds the package's parser."""
 
 from __future__ import annotations
 

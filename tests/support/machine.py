@@ -1,4 +1,4 @@
-"""What is set where the tests are run, by whoever runs them there, and would be obeyed by what they run."""
+"""Removes the settings of the machine that runs the tests: proxies, variables, ignored signals, name servers."""
 
 from __future__ import annotations
 

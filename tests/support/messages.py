@@ -1,4 +1,4 @@
-"""A message of each type, as a runtime may send it."""
+"""A valid message of each type, as JSON, with what the codec makes of it."""
 
 from __future__ import annotations
 

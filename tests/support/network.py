@@ -1,4 +1,4 @@
-"""What this machine's network can do."""
+"""Tells what the network of this machine can do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What drives an opening in tests: by `select`, without a connection's thread."""
+"""Drives the opening of a connection by `select`, without a connection's thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is installed beside what every test needs."""
+"""Skips tests whose optional packages are not installed."""
 
 from __future__ import annotations
 

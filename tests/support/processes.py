@@ -1,4 +1,4 @@
-"""Processes: their end, brought about or waited for, and what commands say, without looking again and again."""
+"""Starts, ends and awaits processes, without polling."""
 
 from __future__ import annotations
 

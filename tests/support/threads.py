@@ -1,4 +1,4 @@
-"""A function in a thread of its own, for tests of what threads do to each other."""
+"""Runs a function in a thread, and raises exceptions in other threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS contexts of certificates that tests issue."""
+"""Makes TLS contexts from certificates that tests issue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of custom transports share: their client, and a transport that answers."""
+"""A client of a custom transport, and a transport that answers, for the unit tests of custom transports."""
 
 from __future__ import annotations
 
