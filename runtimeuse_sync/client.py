@@ -143,7 +143,7 @@ class RuntimeUseClient(Calls):
         # The connection has the deadline: it knows how the last attempt failed, and says so when the time is over.
         deadline = Deadline(timeout)
         connect = functools.partial(self._connection, deadline)
-        repeat = not self._makes_websockets()
+        repeat = self._websocket is None
         readiness = Readiness(call, connect, deadline, self._origin, self._secrets(), repeat=repeat)
 
         def wait() -> None:
@@ -161,31 +161,26 @@ class RuntimeUseClient(Calls):
         return Run(request, line, self._defaults.keep_output)
 
     def _line(self, call: Call) -> Channel:
-        connection = self._connection(one_shot=True)
+        connection = self._one_shot_connection()
         # First of all, so that whoever interrupts this leaves nothing that cannot be found.
         call.connection = connection
         return Channel(connection, self._origin, self._secrets(), _logger, persistent=False)
 
-    def _connection(self, connect_deadline: Optional[Deadline] = None, *, one_shot: bool = False) -> Connection:
+    def _one_shot_connection(self) -> Connection:
         transport = self._transport
-        called = one_shot and self._is_called
-        if self._makes_websockets() and not called:
-            assert isinstance(transport, WebSocketTransport)
-            return transport.connection(connect_deadline)
-        return CustomConnection(connector(transport, one_shot=called), DEFAULT_MAX_BUFFERED)
+        if isinstance(transport, WebSocketTransport) and not transport.overrides("__call__"):
+            return self._connection()
+        # Called if it can be, as the async client does, even if it can also connect.
+        return CustomConnection(connector(transport, one_shot=True), DEFAULT_MAX_BUFFERED)
+
+    def _connection(self, connect_deadline: Optional[Deadline] = None) -> Connection:
+        websocket = self._websocket
+        if websocket is not None:
+            return websocket.connection(connect_deadline)
+        return CustomConnection(connector(self._transport), DEFAULT_MAX_BUFFERED)
 
     @property
-    def _is_called(self) -> bool:
-        """Whether one-shots go by the transport's call operator, if it has one: not by the WebSocket's own."""
+    def _websocket(self) -> Optional[WebSocketTransport]:
+        """The transport if it makes the connections; `None` for a custom one, or one with a `connect` of its own."""
         transport = self._transport
-        return not isinstance(transport, WebSocketTransport) or (
-            type(transport).__call__ is not WebSocketTransport.__call__
-        )
-
-    def _makes_websockets(self) -> bool:
-        """Returns whether connections are the built-in ones: not if `connect` has been overridden."""
-        transport = self._transport
-        return (
-            isinstance(transport, WebSocketTransport)
-            and getattr(transport.connect, "__func__", None) is WebSocketTransport.connect
-        )
+        return transport if isinstance(transport, WebSocketTransport) and not transport.overrides("connect") else None

@@ -111,6 +111,15 @@ class WebSocketTransport:
         """Returns what must not be shown of the settings."""
         return list(self._secrets)
 
+    def overrides(self, method: str) -> bool:
+        """Returns whether a subclass, or this object, replaces a method: `connect` or `__call__`.
+
+        The client uses such a method as it does a custom transport's, instead of the built-in connection.
+        """
+        if method == "__call__":
+            return type(self).__call__ is not WebSocketTransport.__call__
+        return getattr(getattr(self, method), "__func__", None) is not getattr(WebSocketTransport, method)
+
     def connection(self, connect_deadline: Optional[Deadline] = None) -> WebSocketConnection:
         """Returns a new connection, not yet started; `connect_deadline` instead of the transport's own timeout."""
         alone = isinstance(self.handshake_timeout, Default) and not isinstance(self.connect_timeout, Default)
@@ -155,7 +164,7 @@ class WebSocketTransport:
             RuntimeConnectionError: the runtime could not be reached, or the connection was lost.
             ProtocolError, ValueError: as `ConnectedWebSocketTransport.receive`.
         """
-        overridden = getattr(self.connect, "__func__", None) is not WebSocketTransport.connect
+        overridden = self.overrides("connect")
         connected = self.connect() if overridden else self._not_yet_open()
 
         def send_all() -> None:
