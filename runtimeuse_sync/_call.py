@@ -89,17 +89,11 @@ class Deadline:
         return self._clock() >= self.at
 
 
-class CallConnection(Protocol):
-    """What a call and its run need of their connection: methods of `_connection.base.Connection`."""
+class Pokable(Protocol):
+    """What a call needs of its connection."""
 
     def poke(self) -> None:
-        """Has the connection's thread look at the call's flags; never blocks, safe from anywhere."""
-
-    def close(self) -> None:
-        """Has the connection closed; never blocks."""
-
-    def join(self, patience: float) -> None:
-        """Waits for the connection's thread to end."""
+        """Makes the connection's thread look at the call's flags; never blocks, safe from anywhere."""
 
 
 class Call:
@@ -146,7 +140,7 @@ class Call:
         self.cancel_wanted = False
         self.sent = False
         self.cancel_sent = False
-        self.connection: Optional[CallConnection] = None
+        self.connection: Optional[Pokable] = None
         self.secrets: List[str] = []
         self.source_id: Optional[str] = None
         self.add_output: Optional[Callable[[RuntimeUseError, Call], None]] = None

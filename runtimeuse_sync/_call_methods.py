@@ -3,13 +3,12 @@
 import abc
 from typing import Any, Optional, Sequence, Union
 
-from ._interrupts import cleaned_up
 from ._wire.request import Defaults, Request, commands_request, query_request
 from .keywords import CommandsKeywords, QueryKeywords, Unpack
 from .messages import CommandInterface
 from .options import ExecuteCommandsOptions, QueryOptions
 from .results import CommandExecutionResult, QueryResult
-from .run import ResultType, Run
+from .run import Run, complete
 
 
 class Calls(abc.ABC):
@@ -87,16 +86,3 @@ class Calls(abc.ABC):
     @abc.abstractmethod
     def _run(self, request: Request) -> "Run[Any]":
         """Returns the run of a request, not yet started."""
-
-
-def complete(run: "Run[ResultType]") -> ResultType:
-    """Runs to the end and returns the result; whatever happens, what the run took is given back."""
-
-    def start_and_wait() -> ResultType:
-        run.start(until_open=False)
-        return run.result
-
-    try:
-        return cleaned_up(start_and_wait, run.close)
-    finally:
-        run.forget()

@@ -15,7 +15,6 @@ from ._connection.base import Connection
 from ._connection.custom import CustomConnection, connector, is_persistent
 from ._interrupts import cleaned_up
 from ._session.channel import Channel
-from ._session.line import Line
 from ._wire import validation as check
 from ._wire.request import DEFAULT_KEEP_OUTPUT, Defaults, Request
 from .keywords import Unpack, WebSocketKeywords
@@ -157,14 +156,12 @@ class RuntimeUseClient(Calls):
         cleaned_up(wait, forget)
 
     def _run(self, request: Request) -> "Run[Any]":
-        line = Line(self._line, one_shot=True, started=self._calls.add, ended=self._calls.discard)
-        return Run(request, line, self._defaults.keep_output)
+        def acquire(call: Call) -> Channel:
+            # Not before the run starts: the time limits of connecting begin with the connection.
+            self._calls.add(call)
+            return Channel(self._one_shot_connection(), self._origin, self._secrets(), _logger, persistent=False)
 
-    def _line(self, call: Call) -> Channel:
-        connection = self._one_shot_connection()
-        # First of all, so that whoever interrupts this leaves nothing that cannot be found.
-        call.connection = connection
-        return Channel(connection, self._origin, self._secrets(), _logger, persistent=False)
+        return Run(request, acquire, self._calls.discard, self._defaults.keep_output)
 
     def _one_shot_connection(self) -> Connection:
         transport = self._transport

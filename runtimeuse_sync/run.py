@@ -1,12 +1,15 @@
-"""A run: one request from its start to its result. `query` and `execute_commands` are made of it.
+"""A run: one request, from its start to its result. `query` and `execute_commands` each complete one run.
 
-Threads: a `Run` is read by one thread at a time, which gets its messages, calls its callbacks and gets its result;
-`abort` is for everybody, and `close` while another thread reads is no more than that. Behind it stand the connection's
-thread and the turn of the session (`_session/channel.py`).
+This module owns what happens in the caller's thread: it starts the request on a channel, reads the messages, calls the
+callbacks, and turns the terminal message into a result or an exception.
 
-States: new → started → ended (with a result or an error) or left (early, which cancels). Everything taken on the way
-(the turn, a one-shot's connection) is given back by `_release`, which may be repeated and is the last thing in every
-state.
+Threads: one thread at a time reads a `Run`: it gets the messages and the result, and its callbacks run there. Any
+thread may `abort`; `close` only aborts while another thread is reading. The connection's thread works in the background
+(`_connection/base.py`).
+
+States: new → started → ended (with a result or an error), or left early, which cancels the request. `_release` gives
+back what the run has taken: its turn on a session, or its own connection. It is the last step in every state, and may
+be repeated.
 """
 
 import functools
@@ -15,15 +18,14 @@ import math
 import threading
 import weakref
 from types import TracebackType
-from typing import Any, Generic, Iterator, Optional, Type, TypeVar
+from typing import Any, Callable, Generic, Iterator, Optional, Type, TypeVar
 
 from ._call import Call
-from ._interrupts import surely, undone_on_failure
+from ._interrupts import cleaned_up, surely, undone_on_failure
 from ._logs import CallLog, Records, logger_for
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel, Received
 from ._session.ending import end_one_shot
-from ._session.line import Line, leave
 from ._session.outcome import add_output, idle_error, outcome
 from ._session.output import Output
 from ._session.protocol import Event
@@ -37,16 +39,28 @@ from .results import CommandExecutionResult, QueryResult
 ResultType = TypeVar("ResultType", QueryResult, CommandExecutionResult)
 
 
-class Run(Generic[ResultType]):
-    """A run under way: iterate over it for its messages as they arrive, then read `result`.
+def _nothing(_: Call) -> None:
+    return
 
-    Made by `stream` and `stream_commands` of a client or a session; use it as a context manager. Leaving the context
-    before the run has ended cancels it.
+
+class Run(Generic[ResultType]):
+    """A request in progress: iterate over it for its messages as they arrive, then read `result`.
+
+    `stream` and `stream_commands` of a client or a session return it. Use it as a context manager: leaving the context
+    before the run has ended cancels the request.
     """
 
-    def __init__(self, request: Request, line: Line, keep_output: int = DEFAULT_KEEP_OUTPUT) -> None:
+    def __init__(
+        self,
+        request: Request,
+        acquire: Callable[[Call], Channel],
+        release: Callable[[Call], None] = _nothing,
+        keep_output: int = DEFAULT_KEEP_OUTPUT,
+    ) -> None:
+        # acquire: returns the channel for the call; a new one, not persistent, has a connection that is not started.
+        # release: called when the run is over; may be called repeatedly, and without `acquire`.
         self._request = request
-        self._line = line
+        self._acquire = acquire
         self._call = Call(request.kind, request.options.timeout)
         self._call.secrets = request.secrets
         if request.options.source_id is not None:
@@ -55,6 +69,7 @@ class Run(Generic[ResultType]):
         self._call.add_output = functools.partial(add_output, self._output)
         self._ticket = Ticket(self._call.wakeup)
         self._callbacks = Callbacks(request.options, self._call, self._ticket)
+        self._release_call = release
         self._logger = logger_for(request.options.logger)
         self._records = Records(self._logger)
         self._channel: Optional[Channel] = None
@@ -69,30 +84,34 @@ class Run(Generic[ResultType]):
         self._last_message_type: Optional[str] = None
 
     def abort(self) -> None:
-        """Ends the run: whoever waits for it gets `CancelledException`.
+        """Cancels the run: the thread that waits for it gets a `CancelledException`.
 
-        Never blocks; safe from any thread, callback, signal handler and finalizer. Without effect on a run that has
+        Never blocks; safe from any thread, callback, signal handler and finalizer. Has no effect on a run that has
         ended.
         """
         self._call.abort()
 
     def __enter__(self) -> "Run[ResultType]":
-        """Connects, waits for the session's turn, and sends the request.
+        """Connects or waits for the session's turn, and sends the request.
 
         Raises:
-            CancelledException, RunTimeoutError: it was aborted, or its deadline passed, meanwhile.
-            RuntimeConnectionError: the runtime could not be reached.
-            SessionStateError: the session is closed, was opened in another process, or is called from inside one of its
-                own callbacks.
+            CancelledException: The run was aborted meanwhile.
+            RunTimeoutError: Its `timeout` passed meanwhile.
+            RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the session's
+                connection was lost.
+            SessionStateError: The session is closed, was opened in another process, or is called from inside one of its
+                own callbacks or runs; or this run has been entered before.
         """
         if self._started:
-            raise self._call.told(SessionStateError("a run can be entered once only"))
+            raise self._call.told(SessionStateError("a run can be entered only once"))
         return undone_on_failure(self._enter, self.close)
 
     def _enter(self) -> "Run[ResultType]":
-        self.start()
-        # Not a `__del__`: that would run for every run, and swallow the Ctrl-C that hits it.
-        self._finalizer = weakref.finalize(self, leave, self._line, self._channel, self._call, self._ticket)
+        self._start(until_open=True)
+        # Not a `__del__`: that would run for every run, and swallow a Ctrl-C that hits it.
+        self._finalizer = weakref.finalize(
+            self, _give_back, self._channel, self._call, self._ticket, self._release_call
+        )
         self._finalizer.atexit = False
         return self
 
@@ -102,12 +121,12 @@ class Run(Generic[ResultType]):
         self.close()
 
     def close(self) -> None:
-        """Leaves the run; one that has not ended is cancelled. May be repeated.
+        """Leaves the run; cancels it if it has not ended. May be repeated.
 
-        While another thread is reading it, this is as `abort`: that thread leaves it.
+        While another thread is reading the run, this only aborts it; that thread then leaves it.
         """
         readers = self._ticket.readers
-        # In this order: a reader that is gone by the second look has not seen the mark, or leaves it, too.
+        # In this order: a reader that has finished before the second check either saw `left`, or is gone.
         readers.left = True
         if readers.elsewhere:
             self._call.abort()
@@ -115,25 +134,32 @@ class Run(Generic[ResultType]):
                 return
         surely(self._release)
         self._call.own_error = None
-        # The one that was raised knows the run, by its traceback: what it carries would be kept by that circle.
+        # The traceback references this run: drop it to avoid a reference cycle.
         self._error = without_traceback(self._error)
-
-    def forget(self) -> None:
-        """Lets go of how it ended, for a run that nobody will ask: the error, and the run, could keep each other."""
-        self._error = None
 
     def __iter__(self) -> Iterator[StreamedMessage]:
         return self
 
     def __next__(self) -> StreamedMessage:
-        """Returns the next message; ends when the run does.
+        """Waits for the next message and returns it, after its callback, if it has one.
 
-        Raises: what the run ends with, as `RuntimeUseClient.query` and `execute_commands` document it.
+        Raises:
+            StopIteration: The run has ended with a result.
+            AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
+            CommandFailedError: A command exited non-zero; for `stream_commands` unless `check=False`.
+            CancelledException: The run was aborted, or left before its end.
+            RunTimeoutError: The run's `timeout` passed, or its session did not end within `end_session_timeout`.
+            RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
+                lost.
+            ProtocolError: The runtime broke the protocol.
+            ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
+            SessionStateError: The run has not been entered, or another thread is reading it.
+            Exception: Whatever a callback raised.
         """
         try:
             message = self._next()
         except StopIteration as error:
-            # It would end the loop as if all were well (as in generators, PEP 479).
+            # It would end the loop as if the run had ended well (as in generators, PEP 479).
             raise RuntimeError("a callback raised StopIteration") from error
         if message is None:
             raise StopIteration
@@ -141,11 +167,19 @@ class Run(Generic[ResultType]):
 
     @property
     def result(self) -> ResultType:
-        """The run's result; waits for it, if the run has not ended.
+        """The run's result. Waits until the run has ended; messages not yet read go only to their callbacks.
 
-        Messages that were not read are passed over (callbacks get them).
-
-        Raises: what the run ended with; `CancelledException` if it was left before its end.
+        Raises:
+            AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
+            CommandFailedError: A command exited non-zero; for `stream_commands` unless `check=False`.
+            CancelledException: The run was aborted, or left before its end.
+            RunTimeoutError: The run's `timeout` passed, or its session did not end within `end_session_timeout`.
+            RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
+                lost.
+            ProtocolError: The runtime broke the protocol.
+            ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
+            SessionStateError: The run has not been entered, or another thread is reading it.
+            Exception: Whatever a callback raised.
         """
         self._next(to_the_end=True)
         assert self._result is not None
@@ -153,76 +187,73 @@ class Run(Generic[ResultType]):
 
     # Start and end.
 
-    def start(self, *, until_open: bool = True) -> None:
-        """What entering the context does; whoever calls this must `close`. Raises as `__enter__`.
+    def _start(self, *, until_open: bool) -> None:
+        """Acquires the channel and sends the request; whoever calls this must `close`, also if it raises.
 
         Args:
-            until_open: Whether a one-shot waits until it is connected; else only the next message is waited for, which
-                spares the caller's thread a turn.
+            until_open: Whether to wait until a connection of the run's own is open. Otherwise only the first message is
+                waited for, which spares the caller's thread one wake-up.
         """
-        if self._started:
-            raise self._call.told(SessionStateError("a run can be started once only"))
+        self._started = True
         try:
-            self._start(until_open=until_open)
+            self._send(until_open=until_open)
         except BaseException as error:
             self._log_end(error)
             raise
 
-    def _start(self, *, until_open: bool) -> None:
-        self._ticket.threads.add(threading.get_ident())
-        self._started = True
-        self._call.start()
-        self._line.started(self._call)
-        self._call.check()
-        channel = self._channel = self._line.open(self._call)
+    def _send(self, *, until_open: bool) -> None:
+        call, ticket, options = self._call, self._ticket, self._request.options
+        ticket.threads.add(threading.get_ident())
+        call.start()
+        call.check()
+        channel = self._channel = self._acquire(call)
         if channel.turn.used_by_this_thread():
-            raise self._call.told(
+            raise call.told(
                 SessionStateError(
                     "this session is in use by the same thread: a call from inside its own callback or run would wait "
                     "for itself"
                 )
             )
-        options = self._request.options
         if self._logger.isEnabledFor(logging.INFO):
             log = self._log = self._make_log(channel)
             log.begin()
             if self._logger.isEnabledFor(logging.DEBUG):
-                self._call.on_sent = log.sent
-        if self._line.one_shot:
-            channel.connection.records = self._records
-            # Before it connects, so that the request goes out the moment it can.
-            channel.take_turn(self._call, self._ticket)
+                call.on_sent = log.sent
+        if channel.persistent:
+            channel.enter(call, ticket)
             self._begin(channel)
-            # The time until it is open is nobody's idleness.
-            waits = until_open or options.idle_timeout is not None
-            channel.connection.start(self._call.wakeup, wake_on_open=waits)
-            if waits:
-                channel.wait_until_open(self._call)
         else:
-            channel.enter(self._call, self._ticket)
+            channel.take_turn(call, ticket)
+            # Before the connection starts, so that the request is sent the moment it opens.
             self._begin(channel)
-        self._serve_kept(channel)
+            # `idle_timeout` begins when the connection is open.
+            waits = until_open or options.idle_timeout is not None
+            channel.connection.start(call.wakeup, wake_on_open=waits, records=self._records)
+            if waits:
+                channel.wait_until_open(call)
+        self._answer_uploads(channel)
 
     def _begin(self, channel: Channel) -> None:
-        options = self._request.options
-        if options.on_artifact_upload_request is not None:
-            # First: from the request on, the session's end has to wait for files, whatever interrupts this.
-            channel.uploads.options = options
-        secrets = list(options.secrets_to_redact)
-        channel.begin(self._call, self._request.payload, self._request.result_type, secrets, self._logger)
+        request = self._request
+        if request.options.on_artifact_upload_request is not None:
+            # First: once the request is sent, the session's end must wait for files, whatever interrupts this.
+            channel.uploads.options = request.options
+        secrets = list(request.options.secrets_to_redact)
+        channel.begin(self._call, request.payload, request.result_type, secrets, self._logger)
 
     def _release(self) -> None:
-        """Gives back all that was taken; may be repeated."""
+        """Gives back everything that the run has taken; may be repeated."""
         if self._result is None and self._error is None:
             left = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
             self._error = self._call.told(left)
-        leave(self._line, self._channel, self._call, self._ticket)
-        connection = self._call.connection
-        if self._line.one_shot and connection is not None and not self._joined:
+        channel = self._channel
+        _give_back(channel, self._call, self._ticket, self._release_call)
+        if channel is not None and not channel.persistent and not self._joined:
             self._joined = True
-            # Who has its answer may wait for a custom transport to end; all others have waited long enough.
-            answered = self._concluded and not self._call.aborted
-            connection.join(self._call.deadline.remaining() if answered else 0.0)
+            # With a result there is time left to wait for a custom transport to end; otherwise the caller has waited
+            # long enough.
+            has_time = self._concluded and not self._call.aborted
+            channel.connection.join(self._call.deadline.remaining() if has_time else 0.0)
         if self._finalizer is not None:
             self._finalizer.detach()
         self._log_end(self._error)
@@ -235,7 +266,7 @@ class Run(Generic[ResultType]):
         channel = self._channel
         lost = isinstance(error, ConnectionLostError) and self._logger.isEnabledFor(logging.WARNING)
         if lost and self._log is None and channel is not None:
-            # Told where a call's begin and end are not, too.
+            # A lost connection is logged even where the level leaves out a call's begin and end.
             self._log = self._make_log(channel)
         if self._log is not None:
             self._log.end(error, self._message_count)
@@ -243,7 +274,7 @@ class Run(Generic[ResultType]):
     # Messages.
 
     def _next(self, *, to_the_end: bool = False) -> Optional[StreamedMessage]:
-        """Returns the next message for the user; `None` when the run has ended well, the only one `to_the_end`."""
+        """Returns the next message, or `None` once the run has ended well; with `to_the_end` only returns then."""
         if self._error is not None:
             raise self._error
         if self._result is not None:
@@ -255,7 +286,7 @@ class Run(Generic[ResultType]):
         try:
             if not readers.enter(reading):
                 raise self._call.told(
-                    SessionStateError("another thread is reading this run: one that waits for its callback, perhaps")
+                    SessionStateError("another thread is reading this run; it may be waiting for its callback")
                 )
             try:
                 return self._read(self._channel, to_the_end)
@@ -295,10 +326,10 @@ class Run(Generic[ResultType]):
                         return streamed
                 elif received.event is Event.ARTIFACT:
                     self._last_message_type = message.message_type
-                    self._serve_kept(channel)
+                    self._answer_uploads(channel)
                 else:
                     if batch.position == len(batch.items):
-                        # Nothing is left in the inbox then, which the connection's thread would have to look after.
+                        # Empties the inbox, so that the connection's thread need not look after it.
                         channel.connection.used_up(batch)
                     self._conclude(channel, received)
                     return None
@@ -309,7 +340,7 @@ class Run(Generic[ResultType]):
                     return None
 
     def _conclude(self, channel: Channel, received: Received) -> None:
-        """The terminal has come: ends a one-shot's session, then returns or raises what the run comes to."""
+        """Sets the result of the terminal message, or raises its error; ends the session of a one-shot before."""
         self._call.check()
         self._concluded = True
         result: Any = None
@@ -320,19 +351,45 @@ class Run(Generic[ResultType]):
             error = self._call.told(raised)
         options = self._request.options
         try:
-            if self._line.one_shot and options.on_artifact_upload_request is not None:
+            if not channel.persistent and options.on_artifact_upload_request is not None:
                 seconds = options.end_session_timeout
                 end_one_shot(channel, self._call, self._callbacks, seconds, result, error, self._logger)
             if error is not None:
                 raise error
         finally:
-            error = None  # Its traceback knows this frame: the two would keep each other.
+            error = None  # Its traceback references this frame: drop it to avoid a reference cycle.
         self._result = result
 
     # Artifacts.
 
-    def _serve_kept(self, channel: Channel) -> None:
+    def _answer_uploads(self, channel: Channel) -> None:
         while channel.uploads.can_be_served and self._error is None:
             self._call.check()
             channel.wait_until_answers_are_taken(self._call)
             channel.uploads.serve_next(self._call, self._callbacks)
+
+
+def complete(run: "Run[ResultType]") -> ResultType:
+    """Runs a request to its end and returns the result; gives back everything that the run took, whatever happens."""
+
+    def start_and_wait() -> ResultType:
+        run._start(until_open=False)
+        return run.result
+
+    try:
+        return cleaned_up(start_and_wait, run.close)
+    finally:
+        # Nobody will ask this run again. The error's traceback references the run: drop it to avoid a reference cycle.
+        run._error = None
+
+
+def _give_back(channel: Optional[Channel], call: Call, ticket: Ticket, release: Callable[[Call], None]) -> None:
+    """Gives back what a run has taken; never blocks, and may be repeated.
+
+    A function, because a run's finalizer calls it, and must not reference the run.
+    """
+    if channel is not None:
+        channel.leave(call, ticket)
+        if not channel.persistent:
+            channel.connection.close()
+    release(call)

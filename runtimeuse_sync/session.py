@@ -21,7 +21,6 @@ from ._interrupts import cleaned_up, undone_on_failure
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel
 from ._session.ending import end_session, listed, not_waited_for
-from ._session.line import Line
 from ._session.turns import Ticket
 from ._wire import validation as check
 from ._wire.request import Defaults, Request
@@ -153,10 +152,9 @@ class RuntimeUseSession(Calls):
             call.abort()
 
     def _run(self, request: Request) -> "Run[Any]":
-        line = Line(self._line, one_shot=False, started=_nothing, ended=_nothing)
-        return Run(request, line, self._defaults.keep_output)
+        return Run(request, self._open_channel, keep_output=self._defaults.keep_output)
 
-    def _line(self, call: Call) -> Channel:
+    def _open_channel(self, call: Call) -> Channel:
         channel = self._channel
         if self._closed:
             raise call.told(SessionStateError("the session is closed"))
@@ -247,7 +245,3 @@ def _close_abandoned(channel: Channel, warning: str) -> None:
     if channel.connection.belongs_to_this_process:
         channel.close()
         warnings.warn(warning, ResourceWarning, stacklevel=2)
-
-
-def _nothing(_: Call) -> None:
-    return

@@ -107,7 +107,7 @@ class Connection:
 
     # For callers.
 
-    def start(self, listener: Wakeup, *, wake_on_open: bool = True) -> None:
+    def start(self, listener: Wakeup, *, wake_on_open: bool = True, records: Optional[Records] = None) -> None:
         """Starts the thread, which opens the connection. The caller must `close` afterwards, also if this raises.
 
         The caller must set whatever else the thread has to know, such as that a request is cancelled, before that.
@@ -115,6 +115,7 @@ class Connection:
         Args:
             listener: Woken when messages have come, and when the connection is closed or could not be opened.
             wake_on_open: Whether to wake it also when the connection is open.
+            records: Writes the warnings about attempts to connect that failed; default: to the package's logger.
 
         Raises:
             RuntimeConnectionError: the system cannot start another thread.
@@ -122,6 +123,8 @@ class Connection:
         """
         self.inbox.listener = listener
         self._wake_on_open = wake_on_open
+        if records is not None:
+            self.records = records
         if sys.is_finalizing():
             # No other thread runs any more, so waiting for one would never end.
             raise SessionStateError(_FINALIZING)

@@ -105,7 +105,7 @@ class Channel:
         persistent: Whether more than one request may follow: settles the connection after each.
 
     Attributes:
-        connection, secrets: As given.
+        connection, secrets, persistent: As given.
         protocol: The state of its requests, for whoever has the turn.
         turn: The queue of callers.
         active: The call that has the turn.
@@ -126,7 +126,7 @@ class Channel:
         self._earlier_secrets: List[str] = []
         self._origin = origin
         self._logger = logger
-        self._persistent = persistent
+        self.persistent = persistent
         self._barrier: Optional[Outgoing] = None
         self._request: Optional[Outgoing] = None
         self._probe_timer = ProbeTimer()
@@ -213,13 +213,13 @@ class Channel:
             self.protocol.abandon()
             if self.protocol.state is State.ABANDONED:
                 call.cancel_on_runtime()
-            if self._persistent:
+            if self.persistent:
                 self._remember_secrets(call.secrets)
                 self._settle()
             self.connection.inbox.listener = None
             self.active = None
         self.turn.leave(ticket)
-        if self._persistent and (self.connection.paused or self.connection.inbox.first() is not None):
+        if self.persistent and (self.connection.paused or self.connection.inbox.first() is not None):
             self.connection.poke()
 
     def close(self) -> None:

@@ -19,16 +19,14 @@ from unittest import mock
 
 from runtimeuse_sync import run as run_module
 from runtimeuse_sync._call import Call
-from runtimeuse_sync._call_methods import complete
 from runtimeuse_sync._connection import inbox
 from runtimeuse_sync._session.channel import Channel
-from runtimeuse_sync._session.line import Line
 from runtimeuse_sync._session.protocol import BUSY_ERROR, State
 from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult, CommandExecutionResult, QueryResult
-from runtimeuse_sync.run import Run
+from runtimeuse_sync.run import Run, complete
 
 from .doubles import FakeClock, IdleConnection
 
@@ -382,7 +380,6 @@ class World:
             request = query_request(number, None, options, Defaults("m", ""), "query()")
         else:
             request = commands_request([number], None, options, "execute_commands()")
-        line = Line(lambda _: self.channel, one_shot=False, started=lambda _: None, ended=lambda _: None)
         InterruptedBatch.world = self
         self._in_caller = True
         self._quiet_steps = 0
@@ -390,7 +387,7 @@ class World:
             with mock.patch.object(
                 run_module, "Call", lambda kind, timeout: _SteppingCall(self, kind, timeout)
             ), mock.patch.object(inbox, "Batch", InterruptedBatch):
-                run: Run[Any] = Run(request, line)
+                run: Run[Any] = Run(request, lambda _: self.channel)
                 result = complete(run)
         except CallbackFailure:
             assert ending.failing_callback

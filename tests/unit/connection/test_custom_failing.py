@@ -98,8 +98,8 @@ def test_an_interrupt_while_the_thread_starts_leaves_nothing_behind(monkeypatch:
     transports = MemoryTransports()
     real_start = Connection.start
 
-    def interrupted(self: Connection, listener: Wakeup, *, wake_on_open: bool) -> None:
-        real_start(self, listener, wake_on_open=wake_on_open)
+    def interrupted(self: Connection, listener: Wakeup, **options: Any) -> None:
+        real_start(self, listener, **options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Connection, "start", interrupted)
