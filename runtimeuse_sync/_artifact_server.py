@@ -1,9 +1,9 @@
-"""The HTTP server of `UploadDirectory`: takes files by PUT, each under its path, whole or not at all.
+"""The HTTP server of `UploadDirectory`: receives files by PUT, and stores each whole or not at all.
 
 A module of its own because it imports `http.server`, which only `UploadDirectory` needs.
 
-Threads: one that listens, and one for each upload. Whoever closes the server waits for the uploads that are under way,
-or ends them; none puts a file into place any more once `close` has returned.
+Threads: one that listens, and one for each upload. The thread that closes the server waits for the uploads that are
+under way, or aborts them; once `close` has returned, none stores a file any more.
 """
 
 import errno
@@ -23,10 +23,10 @@ from ._threads import join_thread, new_thread, start_thread
 
 _CHUNK = 64 * 1024
 
-#: Seconds that uploads which are under way may still take when the server is closed.
+#: How many seconds the uploads under way may still take when the server is closed.
 _GRACE = 5.0
 
-#: What an upload is answered that the file system refuses. A file and a directory of one name are a conflict.
+#: The HTTP status for an error of the file system. A file and a directory of the same name are a conflict (409).
 _REFUSALS = {
     errno.EEXIST: 409,
     errno.ENOTDIR: 409,
@@ -39,23 +39,23 @@ _logger = logging.getLogger("runtimeuse_sync")
 
 
 class UploadServer(ThreadingHTTPServer):
-    """Receives files into a directory.
+    """Receives uploads and stores them as files.
 
     Args:
-        host: The address to listen on, IPv4 or IPv6, at a port that is free.
-        place: Returns where a file goes, given its path as announced; raises `ValueError` for an invalid path.
-        token: What the query string of each upload must hold.
+        host: The address to listen on, IPv4 or IPv6; the port is any free one.
+        resolve: Returns where to store an upload, given the path in its URL; raises `ValueError` if that is invalid.
+        token: The token that the query string of each upload must contain.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: The server cannot listen on the address.
     """
 
     daemon_threads = True
-    #: A runtime has 32 connections opened at once, or more: who finds no place waits for a second or longer.
+    #: A runtime opens 32 connections at once, or more; one that does not fit in the queue waits for a second or longer.
     request_queue_size = 256
 
-    def __init__(self, host: str, place: Callable[[str], Path], token: str) -> None:
-        self.place = place
+    def __init__(self, host: str, resolve: Callable[[str], Path], token: str) -> None:
+        self.resolve = resolve
         self.token = token
         self._uploads: Dict[threading.Thread, socket.socket] = {}
         self._closing = False
@@ -65,14 +65,14 @@ class UploadServer(ThreadingHTTPServer):
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that the server listens on."""
         return int(self.server_address[1])
 
     def start(self) -> None:
         """Starts the thread that listens.
 
         Raises:
-            RuntimeConnectionError: the system cannot start another thread.
+            RuntimeConnectionError: The system cannot start another thread.
         """
         start_thread(self._listener)
 
@@ -80,23 +80,23 @@ class UploadServer(ThreadingHTTPServer):
         try:
             self.serve_forever(0.05)
         except (OSError, ValueError):
-            # Closed before it came so far: whoever started this thread was interrupted.
+            # The server was closed before it listened: the thread that started this one was interrupted.
             if not self._closing:
                 raise
 
     def close(self) -> None:
-        """Ends the server; uploads under way have `_GRACE` seconds to end by themselves, unless this is interrupted."""
+        """Stops the server. Uploads under way have `_GRACE` seconds to finish, unless this call is interrupted."""
         cleaned_up(self._close, self.abandon)
 
     def abandon(self) -> None:
-        """Ends the server, and uploads under way; may be repeated, and waits for nothing."""
+        """Stops the server and aborts the uploads under way; does not wait, and may be repeated."""
         self._closing = True
         if self._listener.is_alive():
             self.shutdown()
         self.server_close()
         for thread, connection in self._uploads.copy().items():
             if thread.is_alive():
-                _end(connection)
+                _abort(connection)
 
     def _close(self) -> None:
         self._closing = True
@@ -112,7 +112,7 @@ class UploadServer(ThreadingHTTPServer):
             join_thread(thread, _GRACE)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Has a thread take the upload; called by the thread that listens."""
+        """Starts a thread that receives the upload; called by the thread that listens."""
         thread = threading.Thread(
             target=self.process_request_thread, args=(request, client_address), name="runtimeuse-upload", daemon=True
         )
@@ -124,22 +124,22 @@ class UploadServer(ThreadingHTTPServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Takes one upload, in a thread of its own."""
+        """Receives one upload, in a thread of its own."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             del self._uploads[threading.current_thread()]
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # as the base class calls it
-        """Logs that an upload came to nothing: its sender is gone, say. The base class prints a traceback."""
+        """Logs that an upload failed, because its sender is gone, say. The base class prints a traceback."""
         _logger.warning("an upload was broken off", exc_info=_logger.isEnabledFor(logging.DEBUG))
 
 
-def _end(connection: socket.socket) -> None:
+def _abort(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
-        pass  # It has ended by itself meanwhile.
+        pass  # The upload has ended meanwhile.
 
 
 class _Upload(BaseHTTPRequestHandler):
@@ -149,27 +149,27 @@ class _Upload(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         length = self.headers.get("Content-Length", "")
         if not secrets.compare_digest(parts.query.encode(), f"token={self.server.token}".encode()):
-            self._answer(403)
+            self._respond(403)
         elif not (length.isascii() and length.isdigit()):
-            self._answer(411)
+            self._respond(411)
         else:
             self._left = int(length)
             status = self._receive(os.fsdecode(unquote_to_bytes(parts.path)))
-            # All of it is read even if it is refused: closed before, the connection would be reset, the answer lost.
+            # Read all of a refused upload, too: closing earlier would reset the connection, and lose the response.
             while self._next_chunk():
                 pass
             if self._left == 0:
-                self._answer(status)
+                self._respond(status)
 
     def _receive(self, filepath: str) -> int:
-        """Puts what is uploaded into its place, if that can be and it comes to its end; returns the answer's status."""
+        """Stores the upload if its path is valid and it is complete; returns the HTTP status of the response."""
         if os.sep != "/":
             filepath = filepath.replace(os.sep, "/")
         partial = None
         try:
-            path = self.server.place(filepath)
+            path = self.server.resolve(filepath)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Not made of the file's own name, which may be as long as names can be.
+            # Not derived from the file's name, which may already have the greatest length.
             partial = path.with_name(f".{secrets.token_hex(8)}.part")
             with partial.open("wb") as file:
                 data = self._next_chunk()
@@ -195,10 +195,10 @@ class _Upload(BaseHTTPRequestHandler):
         self._left -= len(data)
         return data
 
-    def _answer(self, status: int) -> None:
+    def _respond(self, status: int) -> None:
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is logged: the request line holds the token."""
+        """Logs nothing: the request line contains the token."""

@@ -30,7 +30,7 @@ _Error = TypeVar("_Error", bound=BaseException)
 
 Clock = Callable[[], float]
 
-#: For how many seconds a signal, or an exception that another thread sets, may go unnoticed by a thread that waits.
+#: The longest slice of a wait, in seconds: an interrupt of a waiting thread goes unnoticed for so long at most.
 SLICE = 0.25
 
 
@@ -38,7 +38,7 @@ class Wakeup:
     """Wakes one waiting thread; a wake-up that comes before the wait is not lost.
 
     Args:
-        sliced: Whether long waits are made of slices; only a thread of our own can do without, and rest undisturbed.
+        sliced: Whether long waits are split into slices. Only the client's own threads can do without.
     """
 
     __slots__ = ("_lock", "_sliced")
@@ -53,12 +53,12 @@ class Wakeup:
         try:
             self._lock.release()
         except RuntimeError as error:
-            # Already released: a wake-up is pending, and one is enough. An interrupt may be of this class, too.
+            # Already released: one pending wake-up is enough. An interrupt may be a `RuntimeError`, too.
             if "release" not in str(error):
                 raise
 
     def wait(self, seconds: float) -> None:
-        """Blocks until woken, or for `seconds` at most (`math.inf`: no limit); it may return earlier."""
+        """Blocks until woken, for `seconds` at most (`math.inf`: no limit); it may return earlier."""
         if seconds > 0:
             self._lock.acquire(timeout=min(seconds, SLICE if self._sliced else threading.TIMEOUT_MAX))
         else:
@@ -66,11 +66,15 @@ class Wakeup:
 
 
 class Deadline:
-    """A point on the monotonic clock; made once, where a call begins, and handed down.
+    """A point on the monotonic clock; made once, when a call begins, and passed down.
+
+    Args:
+        seconds: The time until the deadline; `None` for no limit.
+        clock: Returns the time in seconds.
 
     Attributes:
-        at: The point, in the clock's seconds; `math.inf` for none.
-        seconds: The time that it was made with; `None` for no limit.
+        at: The deadline on the clock, in seconds; `math.inf` for no limit.
+        seconds: As given.
     """
 
     __slots__ = ("_clock", "at", "seconds")
@@ -81,11 +85,11 @@ class Deadline:
         self.at = math.inf if seconds is None else clock() + seconds
 
     def remaining(self) -> float:
-        """Returns the seconds left; 0 when it has passed, `math.inf` where there is none."""
+        """Returns the seconds left: 0 once the deadline has passed, `math.inf` if there is no limit."""
         return max(0.0, self.at - self._clock())
 
     def passed(self) -> bool:
-        """Returns whether the time is over."""
+        """Returns whether the deadline has passed."""
         return self._clock() >= self.at
 
 
@@ -100,19 +104,19 @@ class Call:
     """The state of one call.
 
     Attributes:
-        kind: What it is, for messages: "query", "command execution", and so on.
-        deadline: When it must be over.
+        kind: What the call does, for messages: "query", "command execution", and so on.
+        deadline: When the call must have ended.
         wakeup: Wakes the calling thread, whatever it waits for.
         aborted: Whether `abort` was called.
-        cancel_wanted: Whether the runtime shall be told to cancel, if the request has been sent.
-        sent: Whether the request has been handed to the socket (written by the connection's thread only).
-        cancel_sent: Whether the cancellation has (written by the connection's thread only).
-        connection: What to poke when a flag changes.
-        secrets: What must not appear in the text of its exceptions.
-        own_error: The last exception that was `owned`.
-        source_id: What the user calls it, without secrets.
-        add_output: Adds what has been received to an exception of the call; `None` where it receives nothing.
-        on_sent: Called by the connection's thread when it sends the request.
+        cancel_wanted: Whether to send a cancel message, if the request has been sent.
+        sent: Whether the request has been passed to the socket (written only by the connection's thread).
+        cancel_sent: Whether the cancel message has been passed to the socket (written only by the connection's thread).
+        connection: The connection whose thread is poked when a flag changes.
+        secrets: Texts to mask in the call's exceptions.
+        own_error: The last exception that `owned` noted.
+        source_id: The user's name for the call, secrets masked.
+        add_output: Adds what the call has received to an exception; `None` if the call receives nothing.
+        on_sent: Called in the connection's thread when it sends the request.
     """
 
     __slots__ = (
@@ -149,24 +153,24 @@ class Call:
         self._clock = clock
 
     def start(self) -> None:
-        """Starts the time that the deadline leaves; it is made by then, so that the call can be aborted before."""
+        """Starts the clock of the deadline. The call exists before, so that it can be aborted before it starts."""
         self.deadline = Deadline(self.deadline.seconds, self._clock)
 
     def abort(self) -> None:
-        """Ends the call: it raises `CancelledException`. Never blocks; safe from anywhere, at any time."""
+        """Makes the call raise `CancelledException`. Never blocks; safe from anywhere, at any time."""
         self.aborted = True
         self.cancel_on_runtime()
         self.wakeup.wake()
 
     def cancel_on_runtime(self) -> None:
-        """Has the connection's thread tell the runtime to cancel, whatever the calling thread is doing."""
+        """Makes the connection's thread send a cancel message, whatever the calling thread is doing."""
         self.cancel_wanted = True
         connection = self.connection
         if connection is not None:
             connection.poke()
 
     def told(self, error: _Error) -> _Error:
-        """Returns an error, `owned`; one of ours tells of the call: its `source_id`, and what had come."""
+        """Notes an error as the call's own, adds `source_id` and what was received to one of ours, and returns it."""
         if isinstance(error, RuntimeUseError):
             carry(error, source_id=self.source_id)
             if self.add_output is not None:
@@ -174,11 +178,11 @@ class Call:
         return self.owned(error)
 
     def check(self) -> None:
-        """Raises if the call must not go on.
+        """Raises if the call must not continue.
 
         Raises:
-            CancelledException: it was aborted.
-            RunTimeoutError: its deadline has passed.
+            CancelledException: The call was aborted.
+            RunTimeoutError: The call's deadline passed.
         """
         if self.aborted:
             raise self.told(CancelledException(f"{self.kind.capitalize()} was cancelled"))
@@ -187,22 +191,27 @@ class Call:
             raise self.told(RunTimeoutError(text))
 
     def wait(self, until: float = math.inf) -> None:
-        """Waits for a wake-up, until `until` (on the call's clock) or the deadline at most; then `check`s."""
+        """Waits for a wake-up, no longer than until `until` (on the call's clock) or the deadline.
+
+        Raises:
+            CancelledException: The call was aborted.
+            RunTimeoutError: The call's deadline passed.
+        """
         self.check()
         self.wakeup.wait(min(until, self.deadline.at) - self._clock())
         self.check()
 
     def owned(self, error: _Error) -> _Error:
-        """Returns an exception that the call is about to raise by itself, after noting it.
+        """Notes an exception that the call itself is about to raise, and returns it.
 
-        A signal handler and another thread may raise one of any class, of ours too; only the very object tells them
-        apart. So whoever holds an exception back asks for that (`is_own`), and lets all others out.
+        A signal handler or another thread may raise an exception of any class, also of ours; only the object's identity
+        tells them apart. Code that holds back an exception therefore asks `is_own`, and lets all others through.
         """
         self.own_error = error
         return error
 
     def is_own(self, error: BaseException) -> bool:
-        """Returns whether the call has raised it by itself, or a callback has; nobody else."""
+        """Returns whether the call itself, or one of its callbacks, raised the exception."""
         return error is self.own_error
 
     def now(self) -> float:

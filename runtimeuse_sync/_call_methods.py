@@ -1,4 +1,7 @@
-"""The calls that clients and sessions have in common. No threads run here."""
+"""The methods that clients and sessions share: `query`, `execute_commands`, and the streaming variant of each.
+
+Threads: everything here runs in the calling thread.
+"""
 
 import abc
 from typing import Any, Optional, Sequence, Union
@@ -12,7 +15,7 @@ from .run import Run, complete
 
 
 class Calls(abc.ABC):
-    """Queries and commands, each made of one run."""
+    """Queries and commands; each is one run."""
 
     _defaults: Defaults
 
@@ -21,23 +24,32 @@ class Calls(abc.ABC):
     ) -> QueryResult:
         """Sends a prompt to the agent and returns the result.
 
-        On a client over a connection of its own; on a session over that, when the calls before it are over.
+        A client opens a connection for each call; on a session, calls share its connection, and each waits for its
+        turn.
 
         Args:
             prompt: The user prompt.
             options: The options; default: none set.
-            **keywords: Single options by name, over those of `options`.
+            **keywords: Single options by name; they override those of `options`.
+
+        Returns:
+            The agent's result.
 
         Raises:
-            AgentRuntimeError: the runtime answered with an error; or `idle_timeout` or a callback's timeout passed.
+            AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
+            CommandFailedError: A pre- or post-agent command exited non-zero. This is an `AgentRuntimeError`, too.
             CancelledException: `abort` was called.
-            RunTimeoutError: the deadline passed (also a `TimeoutError`).
-            RuntimeConnectionError: the runtime could not be reached; `ConnectionLostError`: it was lost meanwhile.
-            ProtocolError: the runtime sent something that cannot be its protocol.
-            ArtifactUploadError: a one-shot's runtime ended before all callbacks for late artifacts had answered.
-            SessionStateError: the session is not open, or was opened in another process, or this is its own callback.
-            TypeError, ValueError: an argument cannot be; nothing has been sent.
-            Exception: whatever a callback raised.
+            RunTimeoutError: The call did not end within `timeout`, or its session within `end_session_timeout`. This is
+                a `TimeoutError`, too.
+            RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
+                lost during the call.
+            ProtocolError: The runtime broke the protocol.
+            ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
+            SessionStateError: The session is not open, was opened in another process, or is called from inside one of
+                its own callbacks or runs.
+            TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
+            ValueError: An argument has an invalid value; nothing was sent.
+            Exception: Whatever a callback raised.
         """
         return complete(self.stream(prompt, options, **keywords))
 
@@ -49,24 +61,51 @@ class Calls(abc.ABC):
     ) -> CommandExecutionResult:
         """Runs shell commands in the sandbox, in order, without the agent; stops after the first that fails.
 
+        A client opens a connection for each call; on a session, calls share its connection, and each waits for its
+        turn.
+
         Args:
-            commands: The commands, as strings or `CommandInterface`.
+            commands: The commands, as strings or `CommandInterface`; a single string is one command.
             options: The options; default: none set.
-            **keywords: Single options by name, over those of `options`.
+            **keywords: Single options by name; they override those of `options`.
+
+        Returns:
+            The result of each command that ran.
 
         Raises:
-            CommandFailedError: a command exited non-zero (unless `check=False`); an `AgentRuntimeError`.
-            Everything else as `query`.
+            CommandFailedError: A command exited non-zero, unless `check=False`. This is an `AgentRuntimeError`, too.
+            AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
+            CancelledException: `abort` was called.
+            RunTimeoutError: The call did not end within `timeout`, or its session within `end_session_timeout`. This is
+                a `TimeoutError`, too.
+            RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
+                lost during the call.
+            ProtocolError: The runtime broke the protocol.
+            ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
+            SessionStateError: The session is not open, was opened in another process, or is called from inside one of
+                its own callbacks or runs.
+            TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
+            ValueError: An argument has an invalid value; nothing was sent.
+            Exception: Whatever a callback raised.
         """
         return complete(self.stream_commands(commands, options, **keywords))
 
     def stream(
         self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
     ) -> "Run[QueryResult]":
-        """Returns the run of a query, to be used as a context manager: iterate over its messages, read its result.
+        """Returns the run of a query: iterate over its messages as they arrive, then read its result.
+
+        Use it as a context manager; entering sends the request. Entering, iterating and `result` raise what ends the
+        run, as documented there.
+
+        Args:
+            prompt: The user prompt.
+            options: The options; default: none set.
+            **keywords: Single options by name; they override those of `options`.
 
         Raises:
-            TypeError, ValueError: an argument cannot be. Entering, iterating and `result` raise as `query`.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
         """
         return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()"))
 
@@ -76,10 +115,19 @@ class Calls(abc.ABC):
         options: Optional[ExecuteCommandsOptions] = None,
         **keywords: "Unpack[CommandsKeywords]",
     ) -> "Run[CommandExecutionResult]":
-        """Returns the run of commands, to be used as a context manager: iterate over its output, read its result.
+        """Returns the run of shell commands: iterate over their output as it arrives, then read the result.
+
+        Use it as a context manager; entering sends the request. Entering, iterating and `result` raise what ends the
+        run, as documented there.
+
+        Args:
+            commands: The commands, as strings or `CommandInterface`; a single string is one command.
+            options: The options; default: none set.
+            **keywords: Single options by name; they override those of `options`.
 
         Raises:
-            TypeError, ValueError: an argument cannot be. Entering, iterating and `result` raise as `execute_commands`.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
         """
         return self._run(commands_request(commands, options, dict(keywords), "execute_commands()"))
 

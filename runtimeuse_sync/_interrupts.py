@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 def surely(clean_up: Callable[[], None]) -> None:
-    """Cleans up; again where that is interrupted, or fails."""
+    """Runs `clean_up`; again if it is interrupted or fails."""
     try:
         try:
             clean_up()
@@ -36,7 +36,7 @@ def surely(clean_up: Callable[[], None]) -> None:
 
 
 def cleaned_up(body: Callable[[], _T], clean_up: Callable[[], None]) -> _T:
-    """Returns what `body` returns, and raises what it raises; whatever happens, `clean_up` has run to its end."""
+    """Runs `body`, then `clean_up`, which has run to its end whatever happens; returns or raises as `body` does."""
     try:
         try:
             try:
@@ -44,17 +44,17 @@ def cleaned_up(body: Callable[[], _T], clean_up: Callable[[], None]) -> _T:
             finally:
                 clean_up()
         except BaseException:
-            # The interrupt may have come before the first line of `clean_up`, so even that is not enough to know.
+            # The interrupt may have come before the first line of `clean_up`, which then has not noticed it.
             clean_up()
             raise
     except BaseException:
-        # Two signals at once are two interrupts in a row: the second hits the very first step after the first.
+        # Two signals at once are two interrupts in a row: the second comes at the first step after the first.
         surely(clean_up)
         raise
 
 
 def undone_on_failure(body: Callable[[], _T], undo: Callable[[], None]) -> _T:
-    """Returns what `body` returns, and raises what it raises; if it raises, `undo` has run to its end."""
+    """Runs `body`, and `undo` to its end if it raises; returns or raises as `body` does."""
     try:
         try:
             return body()
@@ -67,7 +67,7 @@ def undone_on_failure(body: Callable[[], _T], undo: Callable[[], None]) -> _T:
 
 
 def raised_by_a_signal_handler(error: BaseException) -> bool:
-    """Returns whether one of the process's signal handlers has raised it, or what such a one has called."""
+    """Returns whether an exception comes from a signal handler of the process, or from a function that one called."""
     codes: Set[CodeType] = set()
     for number in range(1, signal.NSIG):
         code = _code_of(signal.getsignal(number))
@@ -82,9 +82,10 @@ def raised_by_a_signal_handler(error: BaseException) -> bool:
 
 
 def failed_here(error: BaseException) -> bool:
-    """Returns whether the very call of C code in the `try` has failed, and no interrupt has come in its place.
+    """Returns whether the call of C code in the `try` itself has failed, rather than an interrupt come in its place.
 
-    What a handler raises has passed the handler's frame; and what another thread sets is a class, without arguments.
+    An exception of a signal handler has the handler's frame in its traceback; one that another thread sets is a class,
+    so it has no arguments.
     """
     trace = error.__traceback__
     return bool(error.args) and trace is not None and trace.tb_next is None
@@ -92,10 +93,10 @@ def failed_here(error: BaseException) -> bool:
 
 def _code_of(handler: Any) -> Optional[CodeType]:
     if not callable(handler):
-        return None  # `SIG_DFL` and the like, which are enumerated.
+        return None  # `SIG_DFL` or `SIG_IGN`, members of an enumeration.
     while isinstance(handler, functools.partial):
         handler = handler.func
-    for function in (handler, getattr(type(handler), "__call__", None)):  # noqa: B004  # to have it, not whether it is
+    for function in (handler, getattr(type(handler), "__call__", None)):  # noqa: B004  # to get it, not to test for it
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):
             return code

@@ -22,30 +22,31 @@ from typing import Any, Callable, Optional, Protocol, Union
 from ._threads import join_thread, new_thread, start_directly, start_thread
 from .errors import ConnectionLostError, RuntimeUseError
 
-#: The package's own.
+#: The package's own logger.
 PACKAGE_LOGGER = logging.getLogger("runtimeuse_sync")
-# Where nobody has set up logging, a library says nothing: not even that it tries again, on stderr.
+# Unless the application configures logging, a library logs nothing, not even warnings to stderr.
 PACKAGE_LOGGER.addHandler(logging.NullHandler())
 
-#: Whether a record is being written.
+#: Whether this context is writing a record.
 _writing: "contextvars.ContextVar[bool]" = contextvars.ContextVar("runtimeuse_sync_writing", default=False)
 
-#: Where calls log that a handler makes while it writes a record: their records would lead to further calls without end,
-#: and wait for the lock that the handler holds.
-_NOWHERE = logging.Logger("runtimeuse_sync", logging.CRITICAL + 1)  # noqa: LOG001  # known to nobody
+#: The logger of calls that a log handler makes while it writes a record. It drops everything: records of such calls
+#: would lead to further calls without end, and wait for the lock that the handler holds.
+_NOWHERE = logging.Logger("runtimeuse_sync", logging.CRITICAL + 1)  # noqa: LOG001  # not to be found by name
 
-#: Seconds that a call's end waits for its record to be written.
+#: For how many seconds the end of a call waits until its record has been written.
 _PATIENCE = 1.0
 
-#: How much is shown of why a connection was lost, in characters.
+#: How many characters of the reason are logged when a connection is lost.
 _SHOWN = 300
 
 
 class LoggerLike(Protocol):
-    """What an option `logger` must have: `logging.Logger` has it, its adapters, structlog's loggers and others.
+    """The methods that the option `logger` needs; loggers and adapters of `logging` have them, and structlog's loggers.
 
-    Anything but a logger or adapter of `logging` is called with the whole text as the only argument. Where it has a
-    method `isEnabledFor`, as those of `logging` do, it is asked first; else it is told everything.
+    A logger or adapter of `logging` is called with a format and values; any other object with the finished text as the
+    only argument. If it has a method `isEnabledFor(level)`, as those of `logging` do, that is asked first; otherwise
+    every record is passed to it.
     """
 
     def debug(self, message: str, /) -> Any:
@@ -63,15 +64,18 @@ METHODS = ("debug", "info", "warning")
 
 
 class DuckLogger:
-    """Has a `LoggerLike` called as a logger of `logging` is.
+    """Adapts a `LoggerLike` to the interface of a logger of `logging`.
 
-    What it raises is printed, as `logging` does with what its handlers raise: no call fails for it.
+    Exceptions that it raises are printed, as `logging` prints those of its handlers: no call fails because of them.
+
+    Args:
+        logger: The object to call.
     """
 
     def __init__(self, logger: LoggerLike) -> None:
         self._logger: Any = logger
 
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # the name is that of `logging`
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # named as in `logging`
         """Returns whether records of a level are logged."""
         is_enabled = getattr(self._logger, "isEnabledFor", None)
         return is_enabled is None or bool(is_enabled(level))
@@ -102,7 +106,7 @@ def _print_failure() -> None:
 
 
 def written(record: Callable[[], None]) -> None:
-    """Writes a record; the calls that its handlers make log nothing. What it raises is printed: filters may."""
+    """Writes a record; calls that its handlers make log nothing. Exceptions, such as a filter's, are printed."""
     token = _writing.set(True)
     try:
         record()
@@ -116,7 +120,7 @@ Logger = Union[logging.Logger, "logging.LoggerAdapter[Any]", DuckLogger]
 
 
 def logger_for(given: Optional[LoggerLike]) -> Logger:
-    """Returns where a call logs whose option `logger` is this; nowhere, if it is made by a handler of a record."""
+    """Returns the logger of a call, given its option `logger`; one that drops all for a call made by a log handler."""
     if _writing.get():
         return _NOWHERE
     if given is None:
@@ -125,10 +129,10 @@ def logger_for(given: Optional[LoggerLike]) -> Logger:
 
 
 class Records:
-    """Writes records one after the other, each in a thread of its own.
+    """Writes records in order, each in a thread of its own.
 
     Args:
-        logger: Where they go.
+        logger: The logger to write them to.
 
     Attributes:
         logger: As given.
@@ -139,9 +143,9 @@ class Records:
         self._latest: Optional[threading.Thread] = None
 
     def thread(self, record: Callable[[], None]) -> threading.Thread:
-        """Returns the thread that writes a record, not yet started; after those before it."""
+        """Returns the thread that writes a record after all earlier ones; not yet started."""
         before = self._latest
-        # The user's filters and handlers may look at context variables.
+        # The user's filters and handlers may read context variables.
         context = contextvars.copy_context()
 
         def write() -> None:
@@ -153,20 +157,25 @@ class Records:
         return self._latest
 
     def write(self, log: Callable[..., None], *message: Any) -> None:
-        """Has a record written; for threads of ours, where no interrupts land."""
+        """Writes a record in the background; for the client's own threads, where no interrupts arrive.
+
+        Args:
+            log: The method of the logger, such as `logger.info`.
+            *message: Its arguments.
+        """
         try:
             start_directly(self.thread(lambda: log(*message)))
         except RuntimeUseError:
-            return  # A record that no thread can be had for is not worth the call.
+            return  # No thread can be started: better to lose the record than the call.
 
 
 class CallLog:
     """The records of one call.
 
     Args:
-        records: What writes them.
-        kind: What the call is, such as "query".
-        source_id: The user's name for it, without secrets.
+        records: Writes the records.
+        kind: What the call does, such as "query".
+        source_id: The user's name for the call, secrets masked.
     """
 
     def __init__(self, records: Records, kind: str, source_id: str) -> None:
@@ -179,7 +188,7 @@ class CallLog:
         self._until = 0.0
 
     def begin(self) -> None:
-        """Says that the call begins."""
+        """Logs that the call begins."""
         _start(
             self._records.thread(
                 lambda: self._logger.info("%s begins (source_id=%s)", self._kind, self._source_id),
@@ -187,15 +196,15 @@ class CallLog:
         )
 
     def sent(self) -> None:
-        """Says that the request has been sent; for the connection's thread."""
+        """Logs that the request has been sent; for the connection's thread."""
         self._records.write(self._logger.debug, "%s sent (source_id=%s)", self._kind, self._source_id)
 
     def end(self, error: Optional[BaseException], messages: int) -> None:
-        """Says how the call has ended, once; waits for it a little, and may be repeated.
+        """Logs once how the call ended, and waits a moment until that is written; may be repeated.
 
         Args:
-            error: What it raised; `None` for a result.
-            messages: How many messages it has got.
+            error: The exception that the call raised; `None` if it returned a result.
+            messages: How many messages the call received.
         """
         if self._ending is None:
             now = time.monotonic()
@@ -216,7 +225,7 @@ class CallLog:
         if self._ending.ident is None:
             _start(self._ending)
         if self._ending.ident is not None:
-            # All repetitions together.
+            # The limit holds for all repetitions together.
             join_thread(self._ending, self._until - time.monotonic())
 
 
@@ -224,6 +233,6 @@ def _start(thread: threading.Thread) -> None:
     try:
         start_thread(thread)
     except RuntimeUseError as error:
-        # A record that no thread can be had for is not worth the call. An interrupt of that class has no such cause.
+        # No thread can be started: better to lose the record than the call. An interrupt has no such cause.
         if not isinstance(error.__cause__, RuntimeError):
             raise

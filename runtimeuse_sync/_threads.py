@@ -1,15 +1,17 @@
-"""Starting threads, and waiting for their end, whatever interrupts the thread that does so.
+"""Starting threads and waiting for their end, in spite of interrupts in the thread that does so.
 
-Up to Python 3.11 `threading.Thread.start` is not made for time limits that another thread sets
-(`PyThreadState_SetAsyncExc`): one that is set just then may reach the new thread, which dies of it, while the one that
-it is meant for waits for the new one without end. So other threads than the main one, whose time limits are signals,
-start theirs by a thread in between, which ends at once: what reaches that by mistake is passed on. It costs some time,
-and so is done nowhere else.
+Up to Python 3.11, `threading.Thread.start` does not cope with time limits that another thread sets
+(`PyThreadState_SetAsyncExc`). One that is set during the start may be raised in the new thread, which dies of it, while
+the starting thread, for which it was meant, waits for the new one for ever. So on these versions every thread but the
+main one (whose time limits are signals) starts its threads through an intermediate thread, which ends at once and
+passes on what was raised in it by mistake. This takes time, so it is done nowhere else.
 
-What is left, in the few steps in which `Thread.start` has made the thread and does not wait for it yet: an interrupt
-there comes out, but if it is an `Exception`, the new thread may end before it begins, and say so on stderr.
+One gap remains: the few steps in which `Thread.start` has made the thread and does not yet wait for it. An interrupt
+there is raised as it should be; but if it is an `Exception`, the new thread may end before it begins, and print so on
+stderr.
 
-Threads: any thread begins a `Start`; the one between, which has no `threading.Thread`, runs `Start._between`.
+Threads: any thread may begin a `Start`. `Start._between` runs in the intermediate thread, which has no
+`threading.Thread`.
 """
 
 import _thread
@@ -22,22 +24,23 @@ from ._call import Wakeup
 from ._interrupts import failed_here
 from .errors import RuntimeConnectionError, RuntimeUseError, SessionStateError
 
-#: For how many seconds a wait for the end of a thread does not look at interrupts, as other waits (`_call.SLICE`).
+#: The longest slice of a wait for the end of a thread, in seconds, as `_call.SLICE` is that of other waits.
 _SLICE = 0.1
 
-#: Whether this Python may raise what is set for a thread in one that it is starting.
-_MISLAYS = sys.version_info < (3, 12)
+#: Whether this Python may raise an exception that is set for one thread in another that it is starting.
+_MISDIRECTS = sys.version_info < (3, 12)
 
+#: Makes an error from its text.
 Failure = Callable[[str], RuntimeUseError]
 
 
 class _Daemon(threading.Thread):
-    """A daemon that says by itself that it has done its work.
+    """A daemon thread that notes by itself that it has done its work.
 
-    Up to Python 3.12 `is_alive` says for ever that a thread is there, if an interrupt has hit who waited for its end.
+    Up to Python 3.12, `is_alive` stays true for ever if an interrupt hit a thread that waited for this one's end.
 
     Attributes:
-        over: Whether it has: it ends within moments.
+        over: Whether the work is done; the thread ends within moments.
     """
 
     over = False
@@ -53,7 +56,7 @@ def new_thread(target: Callable[..., object], name: str, *arguments: Any) -> thr
     """Returns a daemon thread, not yet started.
 
     Raises:
-        RuntimeConnectionError: this interpreter allows no daemons, as some subinterpreters do not.
+        RuntimeConnectionError: The interpreter allows no daemon threads, as some subinterpreters.
     """
     try:
         thread = _Daemon(target=target, args=arguments, name=name, daemon=True)
@@ -61,8 +64,8 @@ def new_thread(target: Callable[..., object], name: str, *arguments: Any) -> thr
         if not _refuses_a_thread(error):
             raise
         raise _no_thread(error, RuntimeConnectionError) from error
-    # Of all threads `threading` keeps a weak reference that calls back, in whichever thread frees it: what interrupts
-    # that one there would be lost, as nothing can be raised out of such a callback.
+    # `threading` keeps a weak reference to each thread, whose callback runs in whichever thread frees it. An interrupt
+    # in that callback would be lost: nothing can be raised out of it.
     dangling = getattr(threading, "_dangling", None)
     if dangling is not None:
         dangling.discard(thread)
@@ -70,16 +73,16 @@ def new_thread(target: Callable[..., object], name: str, *arguments: Any) -> thr
 
 
 class Start:
-    """The start of a thread, which goes on behind the back of whoever began it.
+    """The start of a thread, which continues in the background.
 
     Args:
-        thread: The thread.
-        failed: Told, in another thread, of an error where the system cannot start one more.
-        failure: Makes that error of its text.
-        over: Called, in another thread, when it has been started, or `failed` has been told.
+        thread: The thread to start.
+        failed: Called in another thread with the error if the system cannot start one more thread.
+        failure: Makes that error from its text.
+        over: Called in another thread once the thread has been started, or after `failed`.
 
     Attributes:
-        under_way: Whether the thread may still be started.
+        under_way: Whether the thread may still be about to start.
     """
 
     def __init__(
@@ -96,19 +99,19 @@ class Start:
         self._over = over
 
     def begin(self) -> None:
-        """Has the thread started; does not wait for that. Interrupted, it may run all the same.
+        """Begins to start the thread, and does not wait until it runs. If interrupted, the thread may still run.
 
         Raises:
-            SessionStateError: the interpreter is ending, and starts no threads any more.
-            RuntimeUseError: what `failure` has made: the system cannot start another thread.
+            SessionStateError: The interpreter is shutting down, and starts no more threads.
+            RuntimeUseError: The system cannot start another thread; the error is what `failure` made.
         """
-        if not _MISLAYS or threading.get_ident() == threading.main_thread().ident:
+        if not _MISDIRECTS or threading.get_ident() == threading.main_thread().ident:
             _start(self._thread, self._failure)
             return
         between = self._between(threading.get_ident())
         try:
             next(between)
-            # What it runs first is inside of a `try` already.
+            # The generator already stands inside its `try`, so the new thread is in there from its first step.
             _thread.start_new_thread(next, (between, None))
         except BaseException as error:
             _give_up(between)
@@ -121,7 +124,7 @@ class Start:
         try:
             try:
                 yield
-                # The interpreter looks here whether there is something to be raised.
+                # The interpreter checks at each jump back whether an exception has been set for this thread.
                 for _ in range(3):
                     pass
             except GeneratorExit:
@@ -132,8 +135,8 @@ class Start:
         finally:
             self.under_way = False
             self._over()
-            # Whose method it is may have this start: the two would keep each other.
-            self._failed = _nobody
+            # `_failed` may be a method of this object's owner: drop it to avoid a reference cycle.
+            self._failed = _ignore
 
     def _start(self) -> None:
         try:
@@ -147,12 +150,12 @@ class Start:
             self._failed(refused)
 
 
-def _nobody(_: RuntimeUseError) -> None:
+def _ignore(_: RuntimeUseError) -> None:
     return
 
 
 def _give_up(between: "Generator[None, None, None]") -> None:
-    """Keeps a start that was interrupted from going on, unless it is under way already."""
+    """Keeps an interrupted start from continuing, unless it is under way already."""
     try:
         between.close()
     except ValueError as error:
@@ -161,7 +164,12 @@ def _give_up(between: "Generator[None, None, None]") -> None:
 
 
 def start_directly(thread: threading.Thread) -> None:
-    """Starts a thread from one of our own, where no interrupts land; raises as `start_thread`."""
+    """Starts a thread from one of the client's own threads, where no interrupts arrive.
+
+    Raises:
+        SessionStateError: The interpreter is shutting down, and starts no more threads.
+        RuntimeConnectionError: The system cannot start another thread.
+    """
     _start(thread, RuntimeConnectionError)
 
 
@@ -172,8 +180,8 @@ def _start(thread: threading.Thread, failure: Failure) -> None:
     except RuntimeError as error:
         if _refuses_a_thread(error):
             raise _no_thread(error, failure) from error
-        # `Thread.start` waits by a `Condition`. One that is interrupted while it takes its lock back releases it all
-        # the same, and fails by a `RuntimeError` in the interrupt's place.
+        # `Thread.start` waits on a `Condition`. If an interrupt hits while that takes its lock back, it releases the
+        # lock all the same, and raises a `RuntimeError` in place of the interrupt.
         interrupt = error.__context__
         if interrupt is None or interrupt is handled:
             raise
@@ -181,11 +189,11 @@ def _start(thread: threading.Thread, failure: Failure) -> None:
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Starts a thread, and waits until it runs, or cannot.
+    """Starts a thread, and waits until it runs or has failed to start.
 
     Raises:
-        SessionStateError: the interpreter is ending, and starts no threads any more.
-        RuntimeConnectionError: the system cannot start another thread.
+        SessionStateError: The interpreter is shutting down, and starts no more threads.
+        RuntimeConnectionError: The system cannot start another thread.
     """
     wakeup = Wakeup()
     refused: List[RuntimeUseError] = []
@@ -204,15 +212,15 @@ def _raise_in(ident: int, kind: Type[BaseException]) -> None:
 
 
 def _refuses_a_thread(error: RuntimeError) -> bool:
-    """Returns whether the interpreter has raised it because it cannot have another thread."""
-    # Its class since 3.13 for its own end is not there before.
+    """Returns whether the interpreter raised the error because it cannot start another thread."""
+    # By name: `PythonFinalizationError`, raised at the interpreter's end, exists only since 3.13.
     return type(error).__name__ in ("RuntimeError", "PythonFinalizationError") and "thread" in str(error)
 
 
 def _no_thread(error: RuntimeError, failure: Failure) -> RuntimeUseError:
     why = str(error)
     if "shutdown" in why:
-        return SessionStateError("the interpreter is shutting down, and starts no more threads")
+        return SessionStateError("the interpreter is shutting down and starts no more threads")
     if "interpreter" in why:
         return failure(f"no thread could be started: {why}; make the call from an interpreter that allows such threads")
     return failure(
@@ -222,10 +230,14 @@ def _no_thread(error: RuntimeError, failure: Failure) -> RuntimeUseError:
 
 
 def join_thread(thread: threading.Thread, seconds: float) -> bool:
-    """Waits for a thread to end, for `seconds` at most; interrupts are noticed meanwhile.
+    """Waits for a thread to end; interrupts are noticed meanwhile.
+
+    Args:
+        thread: The thread.
+        seconds: The longest time to wait.
 
     Returns:
-        Whether it has ended.
+        Whether the thread has ended.
     """
     until = time.monotonic() + seconds
     was_over = False

@@ -1,11 +1,11 @@
-"""Ready-made upload callbacks, for `on_artifact_upload_request`.
+"""Ready-made upload callbacks for `on_artifact_upload_request`.
 
-`s3_uploads` signs URLs with a boto3 client of yours. `UploadDirectory` receives the files itself, over HTTP on the
-loopback interface, for a runtime on the same machine. Both name a file by its whole path inside the sandbox, so that
-two files of one name in different directories do not overwrite each other.
+`s3_uploads` signs URLs with the user's boto3 client. `UploadDirectory` receives the files itself, over HTTP on the
+loopback interface, from a runtime on the same machine. Both use a file's whole path inside the sandbox, so files of the
+same name in different directories do not overwrite each other.
 
-Threads: `UploadDirectory` runs an HTTP server (`_artifact_server.py`) with one thread that listens and one for each
-upload; the callbacks themselves run where the client calls them.
+Threads: the callbacks run wherever the client calls them. `UploadDirectory` runs an HTTP server
+(`_artifact_server.py`), with one thread that listens and one for each upload.
 """
 
 import mimetypes
@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 
 
 def content_type(filename: str) -> str:
-    """Returns the MIME type that a file's name suggests; `application/octet-stream` where it suggests none."""
+    """Returns the MIME type for a file's name; `application/octet-stream` if it is unknown."""
     return mimetypes.guess_type(filename)[0] or "application/octet-stream"
 
 
 def relative_path(filepath: str) -> str:
-    """Returns a sandbox path as a relative one that leads nowhere else (no root, no `.`, no `..`).
+    """Returns a path in the sandbox as a relative path that cannot leave its directory (no root, no `.`, no `..`).
 
-    Backslashes separate nothing in a sandbox: they may be part of a name there.
+    A backslash separates nothing in a sandbox: it may be part of a name.
+
+    Raises:
+        ValueError: The path names no file.
     """
     parts = [part for part in filepath.split("/") if part not in ("", ".", "..")]
     if not parts:
@@ -43,13 +46,13 @@ def relative_path(filepath: str) -> str:
 
 
 def s3_uploads(client: Any, bucket: str, prefix: str = "", expires: int = 3600) -> OnArtifactUploadRequestCallback:
-    """Returns a callback that has artifacts uploaded to S3, or whatever speaks its protocol.
+    """Returns a callback that lets the runtime upload artifacts to S3, or to a service with the same API.
 
     Args:
-        client: A boto3 S3 client, or anything with its `generate_presigned_url`.
+        client: A boto3 S3 client, or any object with its `generate_presigned_url`.
         bucket: The bucket.
-        prefix: Put before the path inside the sandbox; the two together are the key.
-        expires: Seconds that an upload URL is good for (default 3600).
+        prefix: The prefix of each key; the path inside the sandbox follows it.
+        expires: The number of seconds for which an upload URL is valid (default 3600).
     """
 
     def on_artifact_upload_request(request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
@@ -62,22 +65,24 @@ def s3_uploads(client: Any, bucket: str, prefix: str = "", expires: int = 3600) 
 
 
 class UploadDirectory:
-    """Receives artifacts into a directory, for a runtime on the same machine.
+    """Receives artifacts into a directory, from a runtime on the same machine.
 
         with UploadDirectory("artifacts") as uploads:
             client.query("…", artifacts_dirs=["/tmp/out"], on_artifact_upload_request=uploads.callback)
 
-    A file arrives under its sandbox path below the directory, whole or not at all; one whose place is taken by a
-    directory, or the other way round, is refused (409). URLs carry a random token; whoever does not know it is refused.
-    Leaving the context gives uploads that are under way a few seconds to end; nothing arrives after it has been left.
+    A file is stored under its path in the sandbox, below the directory, whole or not at all. A file whose path is
+    already a directory is refused (409), and so is one below a path that is a file. URLs carry a random token; requests
+    without it are refused. On leaving the context, uploads under way have a few seconds to finish; no file is stored
+    after that.
 
     Args:
-        directory: Where files are put; created if missing.
+        directory: Where to store the files; created if missing.
         host: The address to listen on, IPv4 or IPv6 (default 127.0.0.1).
 
-    Raises:
-        OSError: the directory cannot be made, or the address cannot be listened on (a `RuntimeConnectionError` where
-            the system cannot start another thread).
+    Entering the context raises:
+        OSError: The directory cannot be created, or the server cannot listen on the address.
+        RuntimeConnectionError: The system cannot start another thread. It is an `OSError`, too.
+        RuntimeError: The context is entered already.
     """
 
     def __init__(self, directory: Union[str, Path], host: str = "127.0.0.1") -> None:
@@ -88,7 +93,7 @@ class UploadDirectory:
 
     def __enter__(self) -> "UploadDirectory":
         if self._server is not None:
-            raise RuntimeError("this UploadDirectory has been entered already, and listens")
+            raise RuntimeError("this UploadDirectory is already entered")
         from ._artifact_server import UploadServer
 
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -106,14 +111,18 @@ class UploadDirectory:
             server.close()
 
     def callback(self, request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
-        """The upload callback, for `on_artifact_upload_request`.
+        """Returns where the runtime shall upload a file; to be given as `on_artifact_upload_request`.
+
+        Args:
+            request: The upload request.
 
         Raises:
-            RuntimeError: the context has not been entered.
+            RuntimeError: The context is not entered.
+            ValueError: The announced path names no file.
         """
         if self._server is None:
-            raise RuntimeError("use UploadDirectory as a context manager: it listens only inside")
-        # By its bytes: a file's name need not be text.
+            raise RuntimeError("use UploadDirectory as a context manager: it listens only inside the context")
+        # Quote the path's bytes: a file's name need not be valid text.
         path = quote(os.fsencode(relative_path(announced_as(request)[1])))
         url = f"http://{host_in_url(self._host)}:{self._server.port}/{path}?token={self._token}"
         return ArtifactUploadResult(presigned_url=url, content_type=content_type(request.filename))

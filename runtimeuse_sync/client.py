@@ -1,7 +1,7 @@
-"""The client: settings, and one-shot calls, each over a connection of its own.
+"""The client: its settings, and one-shot calls, each over a connection of its own.
 
-Threads: a client may be shared by any number of threads; it holds nothing that a call changes but the set of calls in
-flight, for `abort`. Each one-shot call starts one thread, the connection's, and has ended it when it returns.
+Threads: any number of threads may share a client. Calls change nothing in it but the set of calls in progress, which
+`abort` reads. Each one-shot call starts the thread of its connection, and has ended it when it returns.
 """
 
 import functools
@@ -26,31 +26,31 @@ from .transports.websocket import DEFAULT_MAX_BUFFERED, WebSocketTransport
 
 _logger = logging.getLogger("runtimeuse_sync")
 
-#: The environment variable that names the runtime where no URL is given.
+#: The environment variable with the runtime's URL, for clients that are given none.
 URL_VARIABLE = "RUNTIMEUSE_WS_URL"
 
 
 class RuntimeUseClient(Calls):
-    """Talks to a RuntimeUse agent runtime, and blocks until it has answered.
+    """Talks to a RuntimeUse agent runtime. Each call blocks until the runtime has answered.
 
     Args:
-        ws_url: The runtime's `ws://` or `wss://` URL; default: the environment's `RUNTIMEUSE_WS_URL`. Ignored where a
-            transport is given.
-        transport: A custom transport, instead of a WebSocket. One that both can be called and has `connect` is called
-            for one-shots, and connects for sessions. It may be a subclass of `WebSocketTransport`: what it overrides is
-            used.
+        ws_url: The runtime's `ws://` or `wss://` URL; default: the environment variable `RUNTIMEUSE_WS_URL`. Ignored if
+            a transport is given.
+        transport: A custom transport, instead of a WebSocket. A transport that is callable and has `connect` is called
+            for one-shot calls, and connects for sessions. A subclass of `WebSocketTransport` works, too: the client
+            uses the `connect` or `__call__` that it overrides.
         model: The model for queries that name none.
         system_prompt: The system prompt for queries that have none.
-        keep_output: How much is kept of what each command prints to stdout and to stderr, and of what the agent says,
-            in bytes, for results and exceptions (default 1 MiB; 0 for nothing). The last is kept; of all commands of a
-            call together, 16 times as much.
+        keep_output: How many bytes to keep for results and exceptions, of each command's stdout, of its stderr, and of
+            what the agent says (default 1 MiB; 0: nothing). The last bytes are kept; of all commands of a call
+            together, 16 times as many.
         **settings: Settings of the WebSocket: `headers`, `ssl_context`, `proxy`, `connect_timeout`,
-            `handshake_timeout`, `ping_interval`, `ping_timeout`, `max_message_size`, `max_buffered`, as
-            `WebSocketTransport` documents them.
+            `handshake_timeout`, `ping_interval`, `ping_timeout`, `max_message_size`, `max_buffered`, with the meanings
+            and defaults documented at `WebSocketTransport`.
 
     Raises:
-        TypeError: an argument has the wrong type, or is unknown; the message names it.
-        ValueError: an argument has a value that cannot be, or there is neither URL nor transport.
+        TypeError: An argument is unknown or has the wrong type; the message names it.
+        ValueError: An argument has an invalid value, or neither a URL nor a transport is given.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RuntimeUseClient(Calls):
         if transport is not None:
             if settings:
                 raise TypeError(
-                    f"{', '.join(settings)}: settings of the WebSocket, which a transport of yours replaces"
+                    f"{', '.join(settings)}: settings of the WebSocket cannot be combined with a custom transport"
                 )
             connector(transport)
             self._transport = transport
@@ -97,14 +97,16 @@ class RuntimeUseClient(Calls):
         return self._transport.secrets() if isinstance(self._transport, WebSocketTransport) else []
 
     def session(self, *, end_session_timeout: Optional[float] = END_SESSION_TIMEOUT) -> RuntimeUseSession:
-        """Returns a session, to be used as a context manager: many calls over one connection.
+        """Returns a session: many calls over one connection. Use it as a context manager.
 
         Args:
-            end_session_timeout: Seconds that the end of the session may take (default 60; `None`: no limit). Where no
-                artifacts were asked for, the runtime's confirmation is waited for 5 s at most, and not missed then.
+            end_session_timeout: The most seconds that ending the session may take (default 60; `None`: no limit). If no
+                artifacts were asked for, the session waits at most 5 s for the runtime's confirmation, and ends without
+                an error if none comes.
 
         Raises:
-            TypeError: the transport does not support sessions.
+            TypeError: The transport does not support sessions, or `end_session_timeout` is not a number.
+            ValueError: `end_session_timeout` is not positive.
         """
         if not is_persistent(self._transport):
             raise TypeError(
@@ -114,32 +116,35 @@ class RuntimeUseClient(Calls):
         return RuntimeUseSession(self._connection, self._origin, self._secrets(), self._defaults, end_session_timeout)
 
     def abort(self) -> None:
-        """Cancels all one-shot calls of this client that are in flight: each raises `CancelledException`.
+        """Cancels all one-shot calls of this client that are in progress: each raises `CancelledException`.
 
         Never blocks; safe from any thread, callback, signal handler and finalizer. Sessions have an `abort` of their
-        own. With nothing in flight it has no effect, on later calls neither.
+        own. If no call is in progress, this has no effect, not on later calls either.
         """
         for call in list(self._calls):
             call.abort()
 
     def wait_until_ready(self, timeout: Optional[float] = 60.0) -> None:
-        """Blocks until the runtime accepts connections: for a sandbox that is still booting.
+        """Blocks until the runtime accepts connections, such as one in a sandbox that is still booting.
 
         Args:
-            timeout: Seconds to wait (default 60), handshakes included, in the place of `connect_timeout`; `None` is no
-                limit. A single handshake that takes longer than `handshake_timeout` is begun anew.
+            timeout: The most seconds to wait, handshakes included (default 60; `None`: no limit). It takes the place of
+                `connect_timeout`. A handshake that takes longer than `handshake_timeout` is started again.
 
         Raises:
             CancelledException: `abort` was called.
-            RunTimeoutError: it did not within `timeout`, or its server asks, by `Retry-After`, to be left alone for
-                longer than what is left; the message says how the last attempt failed.
-            RuntimeConnectionError: it never will: a certificate that is not valid, a refusal such as 401 or 404.
+            RunTimeoutError: The runtime was not ready within `timeout`, or its server asks, by `Retry-After`, for a
+                longer pause than is left. The message says how the last attempt failed.
+            RuntimeConnectionError: The failure is permanent, such as an invalid certificate, or a refusal with the
+                status 401 or 404.
+            TypeError: `timeout` is not a number, or the transport did not return a connection.
+            ValueError: `timeout` is not positive.
         """
         check.check_seconds("timeout", timeout)
         from ._connection.readiness import Readiness
 
         call = Call("waiting for the runtime", None)
-        # The connection has the deadline: it knows how the last attempt failed, and says so when the time is over.
+        # The connection gets the deadline: it knows how the last attempt failed, and says so at the deadline.
         deadline = Deadline(timeout)
         connect = functools.partial(self._connection, deadline)
         repeat = self._websocket is None
@@ -151,7 +156,7 @@ class RuntimeUseClient(Calls):
 
         def forget() -> None:
             self._calls.discard(call)
-            call.own_error = None  # It would keep itself, by its traceback.
+            call.own_error = None  # Its traceback references the call: drop it to avoid a reference cycle.
 
         cleaned_up(wait, forget)
 

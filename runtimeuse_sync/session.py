@@ -1,9 +1,9 @@
 """A session: many calls over one connection.
 
-Threads: a session may be used from many threads; its calls take turns, first come, first served
-(`_session/turns.py`). It starts one thread, the connection's. `abort` and `close` are for any thread.
+Threads: many threads may share a session. Its calls take turns, first come, first served (`_session/turns.py`). Any
+thread may call `abort` and `close`. The session starts one thread, the connection's.
 
-States: new → open → closed. A session that is collected while open closes its connection and warns.
+States: new → open → closed. A session that is garbage-collected while open closes its connection and warns.
 """
 
 import logging
@@ -28,18 +28,17 @@ from .errors import ArtifactUploadError, RuntimeUseError, SessionStateError
 from .options import END_SESSION_TIMEOUT, QueryOptions
 from .run import Run
 
-#: Seconds to wait for the end to be confirmed where no artifacts were asked for: nothing can be lost then.
+#: For how many seconds to wait for the end to be confirmed if no artifacts were asked for: no file can be lost then.
 _QUIET_END = 5.0
 
 _logger = logging.getLogger("runtimeuse_sync")
 
 
 class RuntimeUseSession(Calls):
-    """Many calls over one connection; made by `RuntimeUseClient.session`.
+    """Many calls over one connection; `RuntimeUseClient.session` returns it.
 
-    Use it as a context manager, or `open` and `close` it. Calls are serialised: each waits for its turn within its own
-    deadline. Leaving the context announces the end of the session, serves late artifact uploads, and waits for the
-    runtime's confirmation.
+    Use it as a context manager, or call `open` and `close`. Calls are serialised: each waits for its turn, within its
+    own `timeout`. Leaving the context ends the session: late artifact uploads are answered, and the runtime confirms.
     """
 
     def __init__(
@@ -62,15 +61,16 @@ class RuntimeUseSession(Calls):
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
 
     def open(self) -> "RuntimeUseSession":
-        """Connects; returns the session.
+        """Connects, and returns the session.
 
         Raises:
             CancelledException: `abort` was called meanwhile.
-            RuntimeConnectionError: the runtime could not be reached.
-            SessionStateError: it has been opened before.
+            RuntimeConnectionError: The runtime could not be reached.
+            SessionStateError: The session has been opened before.
+            TypeError: The custom transport did not return a connection.
         """
         if self._channel is not None or self._closed:
-            raise SessionStateError("a session can be opened once only")
+            raise SessionStateError("a session can be opened only once")
         call = Call("opening the session", None)
         ticket = Ticket(call.wakeup, [threading.get_ident()])
 
@@ -78,7 +78,7 @@ class RuntimeUseSession(Calls):
             self._opening = call
             connection = self._make_connection()
             channel = self._channel = Channel(connection, self._origin, self._secrets, _logger, persistent=True)
-            # Not a `__del__`: that would run for every session, and swallow the interrupt that hits it.
+            # Not a `__del__`: that would run for every session, and swallow an interrupt that hits it.
             self._finalizer = weakref.finalize(self, _close_abandoned, channel, f"unclosed {self!r}")
             self._finalizer.atexit = False
             connection.start(call.wakeup)
@@ -91,7 +91,7 @@ class RuntimeUseSession(Calls):
 
     def _give_up(self, call: Call, ticket: Ticket) -> None:
         self._opening = None
-        # It would keep itself, by its traceback.
+        # Its traceback references the call: drop it to avoid a reference cycle.
         call.own_error = None
         channel = self._channel
         if channel is None:
@@ -107,7 +107,7 @@ class RuntimeUseSession(Calls):
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        # What is raised here is an interrupt, and comes out in any case.
+        # A failure to end is returned: only an interrupt is raised here, and must not be held back.
         failure = cleaned_up(self._leave_run_and_end, self._surely_closed)
         if failure is None:
             return
@@ -121,12 +121,12 @@ class RuntimeUseSession(Calls):
 
     def _leave_run_and_end(self) -> Optional[RuntimeUseError]:
         if self._channel is not None:
-            # A generator's, say, that nobody will resume: it must not keep the session from being ended.
+            # Such as the run of a generator that will never be resumed: it must not block the end of the session.
             self._channel.abandon_run_of_this_thread()
         return self._end()
 
     def _surely_closed(self) -> None:
-        # Does nothing but where an interrupt has come before the first step of `_end`.
+        # Only has an effect if an interrupt came before the first step of `_end`.
         if self._channel is not None and not self._closed:
             self._channel.close()
             self._mark_closed()
@@ -141,10 +141,10 @@ class RuntimeUseSession(Calls):
         return f"<{type(self).__name__} {self._origin} {state}>"
 
     def abort(self) -> None:
-        """Cancels the call in flight, which raises `CancelledException`; calls that wait for their turn go on.
+        """Cancels the call in progress, which raises `CancelledException`; calls that wait for their turn continue.
 
-        Never blocks; safe from any thread, callback, signal handler and finalizer. With nothing in flight it has no
-        effect, on later calls neither.
+        Never blocks; safe from any thread, callback, signal handler and finalizer. If no call is in progress, this has
+        no effect, not on later calls either.
         """
         channel = self._channel
         call = self._opening or (channel.active if channel is not None else None)
@@ -165,17 +165,19 @@ class RuntimeUseSession(Calls):
     # The end.
 
     def close(self) -> None:
-        """Ends the session: serves late uploads, waits for the runtime's confirmation, closes the connection.
+        """Ends the session: answers late upload requests, waits for the runtime's confirmation, and disconnects.
 
-        Waits for the calls that are under way or queued, all within `end_session_timeout`. May be repeated; in a
-        process that only inherited the session it does nothing to the connection.
+        Also waits for the calls that are in progress or queued. All this takes `end_session_timeout` at most. May be
+        repeated. In a process that inherited the session by `fork` it does not touch the connection.
 
         Raises:
-            ArtifactUploadError: a late upload could not be served (chained to the reason), or the runtime could not
-                upload all files.
-            ConnectionLostError, RunTimeoutError: artifacts had been asked for, and the runtime did not confirm that it
-                has uploaded all.
-            SessionStateError: this is the session's own callback, or inside a run of it.
+            ArtifactUploadError: A late upload request could not be answered (its `__cause__` says why), or the runtime
+                could not upload all files.
+            ConnectionLostError: Artifacts were asked for, and the connection was lost before the runtime confirmed that
+                it has uploaded them all.
+            RunTimeoutError: Artifacts were asked for, and the runtime did not confirm within `end_session_timeout`.
+            CancelledException: Artifacts were asked for, and `abort` was called meanwhile.
+            SessionStateError: This thread is inside a callback or run of the session.
         """
         failure = self._end()
         if failure is not None:
@@ -185,7 +187,7 @@ class RuntimeUseSession(Calls):
                 del failure
 
     def _end(self) -> Optional[RuntimeUseError]:
-        """Does what `close` does; but returns what that raises, for what this raises is an interrupt."""
+        """Does what `close` does, but returns the error that `close` raises; only interrupts are raised here."""
         channel = self._channel
         if self._closed or channel is None:
             self._mark_closed()
@@ -195,10 +197,10 @@ class RuntimeUseSession(Calls):
             self._mark_closed()
             return None
         if connection.is_current_thread:
-            # Collected as garbage here, of all threads: it cannot wait for itself.
+            # The garbage collector runs in the connection's own thread, which cannot wait for itself.
             connection.close()
             self._mark_closed()
-            warnings.warn(f"{self!r} was left by the garbage collector", ResourceWarning, stacklevel=3, source=self)
+            warnings.warn(f"{self!r} was closed by the garbage collector", ResourceWarning, stacklevel=3, source=self)
             return None
         if channel.turn.used_by_this_thread():
             return SessionStateError("a session cannot be closed from inside its own callback or run")
@@ -214,12 +216,12 @@ class RuntimeUseSession(Calls):
             channel.take_turn(call, ticket)
             until = math.inf if uploads.expected else call.now() + _QUIET_END
             if not end_session(channel, call, until, callbacks, failures) and uploads.kept and not failures:
-                # Announced in the very moment in which there was nothing to wait for any more.
+                # Announced just when the wait ended.
                 failures.append(not_waited_for(channel, call))
         except RuntimeUseError as problem:
             if not call.is_own(problem):
                 raise
-            # What was lost with it matters only where files may have been announced.
+            # The failure matters only if files may have been announced.
             if uploads.expected and not failures:
                 return problem
             _logger.debug("the session did not end well: %s", type(problem).__name__)
@@ -234,14 +236,14 @@ class RuntimeUseSession(Calls):
 
 
 def _others(failures: List[BaseException], known: List[str]) -> List[str]:
-    """Returns the paths that the failures name besides those that are known."""
+    """Returns the paths that the failures name, without those in `known`."""
     named = [path for error in failures if isinstance(error, ArtifactUploadError) for path in error.filepaths]
     before = set(known)
     return [path for path in dict.fromkeys(named) if path not in before]
 
 
 def _close_abandoned(channel: Channel, warning: str) -> None:
-    """Closes the connection of a session that was dropped without `close`."""
+    """Closes the connection of a session that was garbage-collected without `close`."""
     if channel.connection.belongs_to_this_process:
         channel.close()
         warnings.warn(warning, ResourceWarning, stacklevel=2)

@@ -104,7 +104,7 @@ def test_it_cannot_be_entered_twice_at_once(tmp_path: Path) -> None:
     uploads = UploadDirectory(tmp_path)
     for _ in range(2):
         with uploads:
-            with pytest.raises(RuntimeError, match="entered already"):
+            with pytest.raises(RuntimeError, match="already entered"):
                 with uploads:
                     raise AssertionError("it was entered twice")
             assert upload(uploads, "/a") == 200

@@ -57,7 +57,7 @@ def test_a_thread_is_started(start: Callable[[threading.Thread], None]) -> None:
 def test_a_thread_that_cannot_be_had(
     monkeypatch: pytest.MonkeyPatch, where: str, why: str, error: Any, advice: str
 ) -> None:
-    monkeypatch.setattr(_threads, "_MISLAYS", where != "directly")
+    monkeypatch.setattr(_threads, "_MISDIRECTS", where != "directly")
     thread = new_thread(print, "runtimeuse-test")
 
     def start() -> None:
@@ -84,7 +84,7 @@ def test_a_thread_that_cannot_be_had(
 def test_whoever_begins_a_start_is_told_of_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
     told: List[RuntimeUseError] = []
-    monkeypatch.setattr(_threads, "_MISLAYS", True)
+    monkeypatch.setattr(_threads, "_MISDIRECTS", True)
     start = Start(threading.Thread(), told.append, AgentRuntimeError, over.set)
     go_on = threading.Event()
 
@@ -112,7 +112,7 @@ def test_an_interpreter_without_daemons(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("mislays", [True, False])
 def test_an_interrupt_at_any_step_of_a_start(monkeypatch: pytest.MonkeyPatch, mislays: bool) -> None:
     """The thread runs, or will never run; whoever waits for the start does not wait in vain."""
-    monkeypatch.setattr(_threads, "_MISLAYS", mislays)
+    monkeypatch.setattr(_threads, "_MISDIRECTS", mislays)
     for run in at_every_step(Start.begin, interrupt):
         over = threading.Event()
         ran: List[int] = []
@@ -150,7 +150,7 @@ def test_what_reaches_the_thread_between_is_passed_on(monkeypatch: pytest.Monkey
 
     def start_and_wait() -> None:
         start = Start(new_thread(ran.set, "runtimeuse-test"), lambda _: None)
-        monkeypatch.setattr(_threads, "_MISLAYS", True)
+        monkeypatch.setattr(_threads, "_MISDIRECTS", True)
         monkeypatch.setattr(_thread, "start_new_thread", mislay)
         start.begin()
         while True:
