@@ -22,7 +22,7 @@ from .._websocket.http import OpeningFailed, OpeningInterrupted
 from .._websocket.lookup import look_up
 from .._websocket.opener import Addresses
 from .._websocket.opening import Target, open_websocket
-from .._websocket.poller import Waiter
+from .._websocket.poller import Poller
 from .retry import keep_trying
 
 
@@ -45,7 +45,7 @@ class Connecting:
 
     Args:
         target: Where to connect, and how.
-        waiter: What the connection's thread waits with.
+        poller: What the connection's thread waits with.
         limits: How long it may take.
         is_closing: Returns whether the connection is not wanted any more.
         note_failure: Called with how an attempt failed, before the pause until the next.
@@ -55,14 +55,14 @@ class Connecting:
     def __init__(
         self,
         target: Target,
-        waiter: Waiter,
+        poller: Poller,
         limits: Limits,
         is_closing: Callable[[], bool],
         note_failure: Callable[[OpeningFailed], None],
         clock: Clock = time.monotonic,
     ) -> None:
         self._target = target
-        self._waiter = waiter
+        self._poller = poller
         self._limits = limits
         self._is_closing = is_closing
         self._note_failure = note_failure
@@ -108,7 +108,7 @@ class Connecting:
         self._note_failure(self._last_failure)
         until = self._clock() + seconds
         while self._check() < until:
-            self._waiter.wait(None, False, False, self._seconds_to(until))
+            self._poller.wait(None, False, False, self._seconds_to(until))
 
     # Methods of `Opener`.
 
@@ -116,7 +116,7 @@ class Connecting:
         """Waits until the socket can be read from or written to, for `seconds` at most; returns whether it can."""
         until = self._clock() + seconds
         while self._check() < until:
-            if True in self._waiter.wait(sock, read, write, self._seconds_to(until)):
+            if True in self._poller.wait(sock, read, write, self._seconds_to(until)):
                 return True
         return False
 
@@ -124,7 +124,7 @@ class Connecting:
         """Waits until one of the sockets can be written to, for `seconds` at most; returns those that can."""
         until = self._clock() + seconds
         while self._check() < until:
-            ready = self._waiter.wait_for_any(socks, self._seconds_to(until))
+            ready = self._poller.wait_for_any(socks, self._seconds_to(until))
             if ready:
                 return ready
         return []
@@ -146,9 +146,9 @@ class Connecting:
                 self._check()
             except OpeningInterrupted as interrupted:
                 raise OpeningInterrupted(f"{interrupted}: the look-up of the host name {host} has not ended") from None
-            self._waiter.wait(None, False, False, self._seconds_to(math.inf))
+            self._poller.wait(None, False, False, self._seconds_to(math.inf))
 
-        return look_up(host, port, self._waiter.wake, wait)
+        return look_up(host, port, self._poller.wake, wait)
 
     def accepted(self) -> None:
         """Starts the time for the handshake: a peer has accepted the connection."""

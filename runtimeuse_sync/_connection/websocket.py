@@ -24,8 +24,8 @@ from typing import NamedTuple, Optional
 from .._call import Clock
 from .._websocket.http import OpeningFailed, OpeningInterrupted
 from .._websocket.opening import Target
-from .._websocket.poller import Waiter
-from .._websocket.stream import Disconnected, WebSocketLink
+from .._websocket.poller import Poller
+from .._websocket.stream import Disconnected, WebSocketStream
 from .._wire.redaction import in_any_form, scrub
 from .._wire.urls import url_origin
 from .base import Connection
@@ -70,7 +70,7 @@ class WebSocketConnection(Connection):
     ) -> None:
         super().__init__(max_buffered, clock)
         # The connection's thread makes it: no interrupt can hit that thread, so it is always closed.
-        self._waiter: Optional[Waiter] = None
+        self._poller: Optional[Poller] = None
         self._settings = settings
         self._limits = limits
         self._last_sign = 0.0
@@ -80,21 +80,21 @@ class WebSocketConnection(Connection):
 
     def poke(self) -> None:
         """Wakes the thread; never blocks, and does nothing in a process that inherited the connection by `fork`."""
-        waiter = self._waiter
+        poller = self._poller
         # As long as there is none, the thread has not looked at anything yet.
-        if waiter is not None and self.belongs_to_this_process:
-            waiter.wake()
+        if poller is not None and self.belongs_to_this_process:
+            poller.wake()
 
     def _run(self) -> ConnectionClosed:
         try:
-            waiter = self._waiter = Waiter()
+            poller = self._poller = Poller()
         except OSError as error:
             return ConnectionClosed(error.strerror or type(error).__name__, Ending.NEVER_OPENED, cause=error)
-        link: Optional[WebSocketLink] = None
+        stream: Optional[WebSocketStream] = None
         try:
-            link = self._make_link(*self._connecting(waiter).open())
+            stream = self._make_stream(*self._connecting(poller).open())
             self._opened()
-            return self._serve(link)
+            return self._serve(stream)
         except OpeningFailed as error:
             # An error of TLS has details about the certificate; other causes say no more than the text.
             cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else None
@@ -104,18 +104,18 @@ class WebSocketConnection(Connection):
         except OpeningInterrupted as error:
             return ConnectionClosed(str(error), Ending.NEVER_OPENED)
         finally:
-            if link is not None:
-                link.finish()
-            waiter.close()
+            if stream is not None:
+                stream.finish()
+            poller.close()
 
     # Opening.
 
-    def _connecting(self, waiter: Waiter) -> Connecting:
+    def _connecting(self, poller: Poller) -> Connecting:
         target, limits = self._settings.target, self._limits
-        return Connecting(target, waiter, limits, lambda: self._closing, self._note_failure, self._clock)
+        return Connecting(target, poller, limits, lambda: self._closing, self._note_failure, self._clock)
 
-    def _make_link(self, sock: socket.socket, received: bytes) -> WebSocketLink:
-        return WebSocketLink(sock, received, self._settings.max_message_size)
+    def _make_stream(self, sock: socket.socket, received: bytes) -> WebSocketStream:
+        return WebSocketStream(sock, received, self._settings.max_message_size)
 
     def _note_failure(self, failure: OpeningFailed) -> None:
         self.last_failure = str(failure)
@@ -130,47 +130,47 @@ class WebSocketConnection(Connection):
 
     # Serving.
 
-    def _serve(self, link: WebSocketLink) -> ConnectionClosed:
+    def _serve(self, stream: WebSocketStream) -> ConnectionClosed:
         self._last_sign = self._clock()
-        if link.has_pending:
-            self._read(link)
-        while link.disconnected is None:
+        if stream.has_pending:
+            self._read(stream)
+        while stream.disconnected is None:
             # Read first: what was submitted before the close is still sent.
             closing = self._closing
             for payload in self._take_outgoing():
-                link.queue_text(payload)
-            was_blocked = link.wants_write
-            if link.flush() and was_blocked:
+                stream.queue_text(payload)
+            was_blocked = stream.wants_write
+            if stream.flush() and was_blocked:
                 self._note_sign_of_life()
-            self._unsent_bytes = link.unsent
+            self._unsent_bytes = stream.unsent
             if closing:
                 return ConnectionClosed("the connection was closed", Ending.CLOSED)
-            self._keep_alive(link)
-            if link.disconnected is None:
-                self._wait_and_read(link)
+            self._keep_alive(stream)
+            if stream.disconnected is None:
+                self._wait_and_read(stream)
         # If a send failed, there may be messages that had arrived before and have not been read.
         received = True
         while received:
-            received = self._read(link)
-        return _why_closed(link.disconnected)
+            received = self._read(stream)
+        return _why_closed(stream.disconnected)
 
-    def _wait_and_read(self, link: WebSocketLink) -> None:
+    def _wait_and_read(self, stream: WebSocketStream) -> None:
         self._offer_unused()
         paused = self.paused = self.inbox.full
         if paused:
             self._note_sign_of_life()
-        seconds = 0.0 if link.has_pending and not paused else self._next_time() - self._clock()
+        seconds = 0.0 if stream.has_pending and not paused else self._next_time() - self._clock()
         if self._must_wake_listener:
             # Not earlier: the woken thread needs the GIL, which this thread releases only when it waits.
             self._must_wake_listener = False
             self.inbox.wake_listener()
-        assert self._waiter is not None
-        readable, _ = self._waiter.wait(link.sock, not paused, link.wants_write, seconds)
-        if readable or (link.has_pending and not paused):
-            self._read(link)
+        assert self._poller is not None
+        readable, _ = self._poller.wait(stream.sock, not paused, stream.wants_write, seconds)
+        if readable or (stream.has_pending and not paused):
+            self._read(stream)
 
-    def _read(self, link: WebSocketLink) -> bool:
-        messages, received = link.read()
+    def _read(self, stream: WebSocketStream) -> bool:
+        messages, received = stream.read()
         if received:
             self._note_sign_of_life()
         if messages:
@@ -193,18 +193,18 @@ class WebSocketConnection(Connection):
         ping = self._ping_sent_at + self._settings.ping_timeout if pinged else self._last_sign + interval
         return min(self._next_alarm(), ping)
 
-    def _keep_alive(self, link: WebSocketLink) -> None:
+    def _keep_alive(self, stream: WebSocketStream) -> None:
         interval = self._settings.ping_interval
         if interval is None or self.inbox.full:
             return
         now = self._clock()
         if self._ping_sent_at != math.inf:
             if now - self._ping_sent_at >= self._settings.ping_timeout:
-                link.lose(f"the runtime did not answer a ping within {self._settings.ping_timeout:g} s")
+                stream.lose(f"the runtime did not answer a ping within {self._settings.ping_timeout:g} s")
         elif now - self._last_sign >= interval:
             self._ping_sent_at = now
-            link.queue_ping()
-            link.flush()
+            stream.queue_ping()
+            stream.flush()
 
 
 def _why_closed(disconnected: Disconnected) -> ConnectionClosed:

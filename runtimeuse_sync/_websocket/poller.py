@@ -1,6 +1,6 @@
 """Waiting for a socket, in a way that any other thread can end.
 
-`Waiter` belongs to the one thread that owns a socket: only that thread waits. `wake` is for all others, and is safe in
+`Poller` belongs to the one thread that owns a socket: only that thread waits. `wake` is for all others, and is safe in
 signal handlers and finalizers: it takes no lock. All socket operations of this package are non-blocking and happen
 outside of `wait`, so that two threads never operate on one TLS object.
 """
@@ -22,7 +22,7 @@ _LONGEST_SEND = 1.0
 _LONGEST = 2_000_000.0
 
 
-class Waiter:
+class Poller:
     """Waits until a socket is ready, a time has passed, or `wake` was called."""
 
     def __init__(self) -> None:

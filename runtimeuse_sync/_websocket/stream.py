@@ -1,6 +1,6 @@
 """One open WebSocket connection, without a thread: what its owner calls when the socket is ready.
 
-Only one thread may use a `WebSocketLink` (the connection's, see `_socket_connection.py`): every operation is
+Only one thread may use a `WebSocketStream` (the connection's, see `_socket_connection.py`): every operation is
 non-blocking, so one owner is enough. TLS makes it necessary, for it is not full duplex: two threads that read and write
 one OpenSSL object at once corrupt it. A send that failed, or was given up half-way, ends the connection.
 """
@@ -41,7 +41,7 @@ class Disconnected(Exception):
         self.violation = violation
 
 
-class WebSocketLink:
+class WebSocketStream:
     """An open WebSocket connection: a non-blocking socket, the parser of what comes in, the bytes that wait to go out.
 
     Attributes:

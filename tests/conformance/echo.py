@@ -13,7 +13,7 @@ from runtimeuse_sync._connection.connecting import Limits
 from runtimeuse_sync._connection.websocket import WebSocketConnection, WebSocketSettings
 from runtimeuse_sync._websocket import frames
 from runtimeuse_sync._websocket.opening import Target
-from runtimeuse_sync._websocket.stream import WebSocketLink
+from runtimeuse_sync._websocket.stream import WebSocketStream
 
 #: The longest message of the suites is 16 MiB.
 MAX_MESSAGE_SIZE = 64 << 20
@@ -33,7 +33,7 @@ def _marked(item: frames.Parsed) -> frames.Parsed:
     return "t" + item if isinstance(item, str) else item
 
 
-class _Link(WebSocketLink):
+class _Stream(WebSocketStream):
     def __init__(self, sock: Any, received: bytes) -> None:
         super().__init__(sock, received, MAX_MESSAGE_SIZE)
         self._parser = _Parser(MAX_MESSAGE_SIZE)
@@ -46,8 +46,8 @@ class _Link(WebSocketLink):
 
 
 class _Connection(WebSocketConnection):
-    def _make_link(self, sock: Any, received: bytes) -> WebSocketLink:
-        return _Link(sock, received)
+    def _make_stream(self, sock: Any, received: bytes) -> WebSocketStream:
+        return _Stream(sock, received)
 
 
 def messages(url: str, *, echo: bool, seconds: float) -> Iterator[str]:

@@ -8,10 +8,10 @@ from typing import Iterator
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient, _call
-from runtimeuse_sync._websocket.stream import WebSocketLink
+from runtimeuse_sync._websocket.stream import WebSocketStream
 
 from ..support.doubles import NeverOpened
-from ..support.linked import Linked
+from ..support.streams import Connected
 from ..support.servers import PATIENCE
 
 
@@ -28,10 +28,10 @@ def client() -> RuntimeUseClient:
 
 
 @pytest.fixture
-def linked() -> Iterator[Linked]:
-    """A link, and its peer's end of the connection."""
+def connected() -> Iterator[Connected]:
+    """A stream, and its peer's end of the connection."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
     with ours, theirs:
-        yield WebSocketLink(ours, b"", 2**20), theirs
+        yield WebSocketStream(ours, b"", 2**20), theirs

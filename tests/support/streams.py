@@ -1,19 +1,19 @@
-"""A WebSocket link to a plain socket, for tests to be the peer of."""
+"""A WebSocket stream over a plain socket, whose peer is the test."""
 
 from __future__ import annotations
 
 import socket
 from typing import Any, List, Tuple
 
-from runtimeuse_sync._websocket.stream import WebSocketLink
+from runtimeuse_sync._websocket.stream import WebSocketStream
 
 from .frames import unmasked
 
-Linked = Tuple[WebSocketLink, socket.socket]
+Connected = Tuple[WebSocketStream, socket.socket]
 
 
 def sent(theirs: socket.socket) -> List[Tuple[int, bytes]]:
-    """Takes all that the link has sent so far."""
+    """Takes all that the stream has sent so far."""
     data = b""
     while True:
         try:
@@ -26,9 +26,9 @@ def sent(theirs: socket.socket) -> List[Tuple[int, bytes]]:
     return unmasked(data)
 
 
-def is_quiet(link: WebSocketLink) -> bool:
+def is_quiet(stream: WebSocketStream) -> bool:
     """Returns whether nothing waits to be sent."""
-    return not link.wants_write
+    return not stream.wants_write
 
 
 class Scripted:
