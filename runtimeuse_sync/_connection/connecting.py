@@ -9,7 +9,7 @@ An accepted connection then has `handshake_timeout` for TLS and the WebSocket ha
 need be: a sandbox that is being woken holds the connection for as long as that takes. No attempt begins after
 `connect_timeout`. If the limits are `joint`, `connect_timeout` limits the handshake as well.
 
-Threads: all runs in the connection's thread, but for the name look-up, which has its own (`_websocket/lookup.py`).
+Threads: all runs in the connection's thread, but for the name look-up, which has its own (`_websocket/dialing.py`).
 """
 
 import math
@@ -18,9 +18,8 @@ import time
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._call import Clock, Deadline
-from .._websocket.http import OpeningFailed, OpeningInterrupted
-from .._websocket.lookup import look_up
-from .._websocket.opener import Addresses
+from .._websocket.attempt import Addresses, OpeningFailed, OpeningInterrupted
+from .._websocket.dialing import look_up
 from .._websocket.opening import Target, open_websocket
 from .._websocket.poller import Poller
 from .retry import keep_trying

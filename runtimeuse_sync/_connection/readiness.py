@@ -12,7 +12,8 @@ from typing import Callable, List, Optional
 
 from .._call import Call, Deadline
 from .._interrupts import cleaned_up
-from .._websocket.http import RETRYABLE_ERRNO, RETRYABLE_STATUS
+from .._websocket.attempt import RETRYABLE_ERRNO
+from .._websocket.http import RETRYABLE_STATUS
 from ..errors import RunTimeoutError
 from .base import Connection
 from .closed import ConnectionClosed, connection_error

@@ -22,7 +22,7 @@ import time
 from typing import NamedTuple, Optional
 
 from .._call import Clock
-from .._websocket.http import OpeningFailed, OpeningInterrupted
+from .._websocket.attempt import OpeningFailed, OpeningInterrupted
 from .._websocket.opening import Target
 from .._websocket.poller import Poller
 from .._websocket.stream import Disconnected, WebSocketStream

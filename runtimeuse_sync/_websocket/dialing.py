@@ -11,12 +11,14 @@ returned are closed.
 
 import errno
 import itertools
+import os
 import socket
 from collections import deque
-from typing import Any, Deque, Dict, List, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
-from .http import OpeningFailed, OpeningInterrupted, os_failure
-from .opener import Addresses, Opener
+from .._threads import new_thread, start_directly
+from ..errors import RuntimeUseError
+from .attempt import Addresses, Opener, OpeningFailed, OpeningInterrupted, os_failure
 
 #: Seconds after which the next address is tried ("Connection Attempt Delay").
 NEXT_AFTER = 0.25
@@ -29,6 +31,101 @@ AGAIN_AFTER = 0.5
 _MOST_FRESH = 2
 
 _UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
+
+_numbers = itertools.count(1)
+
+#: The look-ups under way, by process, host and port. A child that was forked has the dict, but not the threads.
+_under_way: Dict[Tuple[int, str, int], "_LookUp"] = {}
+
+
+def look_up(host: str, port: int, wake: Callable[[], None], wait: Callable[[], None]) -> Addresses:
+    """Returns the addresses of a host, as `socket.getaddrinfo` does.
+
+    Args:
+        host: Its name, or a literal address.
+        port: What goes into the addresses.
+        wake: Ends a `wait`; called from the look-up's thread.
+        wait: Blocks until `wake` has been called; may raise, to give up, and may return earlier.
+
+    Raises:
+        OpeningFailed: the host has no address, or nobody knows.
+    """
+    try:
+        addresses = _literal(host, port)
+        return _in_thread(host, port, wake, wait) if addresses is None else addresses
+    except (socket.gaierror, UnicodeError) as error:
+        temporary = isinstance(error, socket.gaierror)
+        raise OpeningFailed(f"the host name {host} cannot be resolved: {error}", retryable=temporary) from None
+
+
+def _literal(host: str, port: int) -> Optional[Addresses]:
+    """Returns the addresses of a host that no resolver is asked for; `None` for any other."""
+    if ":" in host or host == "localhost":
+        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, UnicodeError):
+        return None
+    return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+
+
+def _in_thread(host: str, port: int, wake: Callable[[], None], wait: Callable[[], None]) -> Addresses:
+    new = _LookUp((os.getpid(), host, port))
+    found = _under_way.setdefault(new.key, new)
+    found.listeners.append(wake)
+    try:
+        if found is new:
+            new.start()
+        while not found.done:
+            wait()
+    finally:
+        found.listeners.remove(wake)
+    if found.error is not None:
+        raise found.error
+    return found.addresses
+
+
+class _LookUp:
+    """One look-up, for all who want to know.
+
+    Attributes:
+        key: Process, host and port.
+        listeners: What wakes those who wait for it.
+        done: Whether it has ended, by then with `addresses` or an `error`.
+    """
+
+    def __init__(self, key: Tuple[int, str, int]) -> None:
+        self.key = key
+        self.listeners: List[Callable[[], None]] = []
+        self.done = False
+        self.addresses: Addresses = []
+        self.error: Optional[BaseException] = None
+
+    def start(self) -> None:
+        try:
+            start_directly(new_thread(self._run, f"runtimeuse-lookup-{next(_numbers)}"))
+        except RuntimeUseError as error:
+            self._end(OpeningFailed(str(error)))
+
+    def _run(self) -> None:
+        _, host, port = self.key
+        try:
+            self.addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        except BaseException as error:
+            # Whatever it is, it is for those who wait.
+            self._end(error)
+        else:
+            self._end(None)
+
+    def _end(self, error: Optional[BaseException]) -> None:
+        self.error = error
+        self.done = True
+        _under_way.pop(self.key, None)
+        for wake in self.listeners.copy():
+            wake()
+
+
+# Connecting.
 
 
 def dial(addresses: Addresses, opener: Opener) -> socket.socket:

@@ -17,11 +17,10 @@ import websocket
 
 from .._wire.redaction import header_secrets, scrub
 from .._wire.urls import path_secrets, url_origin, url_secrets
+from .attempt import Opener, OpeningFailed, OpeningInterrupted, Wait, os_failure
 from .dialing import dial
-from .http import OpeningFailed, OpeningInterrupted, Wait, ask, os_failure, parse_status
-from .opener import Opener
+from .http import ask, parse_status, refusal
 from .proxy import Proxy, host_and_port, proxy_for, tunnel
-from .refusal import refusal
 from .socks import check_extra, socks_tunnel
 
 #: What the client calls itself, unless the user says otherwise.

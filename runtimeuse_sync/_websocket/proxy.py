@@ -3,16 +3,18 @@
 Everything runs in the thread that owns the socket.
 """
 
+import ipaddress
+import re
 import socket
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple, Union
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from .._wire.urls import PROXY_SCHEMES, bracketed, is_loopback, url_origin
-from .http import OpeningFailed, ask, basic_authorization, parse_status
-from .no_proxy import bypassed
-from .opener import Opener
-from .refusal import refusal
+from .attempt import Opener, OpeningFailed
+from .http import ask, basic_authorization, parse_status, refusal
+
+_Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 
 class Proxy(NamedTuple):
@@ -85,3 +87,52 @@ def tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy, opener: Open
         raise refusal("the proxy refused the connection", sock, (head, rest), opener, [*secrets, *proxy.secrets()])
     if rest:
         raise OpeningFailed("the proxy sent something of its own after the connection was made")
+
+
+# The rules of `no_proxy`.
+
+
+def bypassed(no_proxy: str, host: str, port: int) -> bool:
+    """Returns whether a host and port are reached without a proxy."""
+    name = host.lower().rstrip(".")
+    address = _address(name)
+    return any(_matches(entry, name, address, port) for entry in re.split(r"[,\s]+", no_proxy.lower()) if entry)
+
+
+def _matches(entry: str, name: str, address: Optional[_Address], port: int) -> bool:
+    if entry == "*":
+        return True
+    if "/" in entry:
+        return address is not None and _holds(entry, address)
+    entry, entry_port = _split_port(entry)
+    if entry_port and entry_port != str(port):
+        return False
+    if address is not None:
+        return _address(entry) == address
+    below = re.sub(r"^(\*?\.)+", "", entry).rstrip(".")
+    return bool(below) and (name == below or name.endswith("." + below))
+
+
+def _split_port(entry: str) -> Tuple[str, str]:
+    """Returns an entry without its port, and the port; more colons than one are an IPv6 address, brackets or not."""
+    found = re.fullmatch(r"\[(.*)\](?::([0-9]+))?|([^:]*):([0-9]+)", entry)
+    if found is None:
+        return entry, ""
+    return found.group(1) or found.group(3) or "", found.group(2) or found.group(4) or ""
+
+
+def _address(text: str) -> Optional[_Address]:
+    """Returns a literal address, without a zone; an IPv4 one that is written as IPv6 as what it is."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _holds(network: str, address: _Address) -> bool:
+    try:
+        return address in ipaddress.ip_network(network.replace("[", "").replace("]", ""), strict=False)
+    except ValueError:
+        return False

@@ -9,9 +9,9 @@ import socket
 from typing import Any
 from urllib.parse import unquote
 
-from .http import OpeningFailed, OpeningInterrupted, closed_early, receive, send_all
+from .attempt import Opener, OpeningFailed, OpeningInterrupted, closed_early
+from .http import receive, send_all
 from .late_imports import load
-from .opener import Opener
 from .proxy import Proxy
 
 #: What a proxy says while the runtime behind it may just not be up yet: a failure of any kind; network or host

@@ -11,8 +11,8 @@ from runtimeuse_sync import RuntimeUseClient, _call
 from runtimeuse_sync._websocket.stream import WebSocketStream
 
 from ..support.doubles import NeverOpened
-from ..support.streams import Connected
 from ..support.servers import PATIENCE
+from ..support.streams import Connected
 
 
 @pytest.fixture(autouse=True)

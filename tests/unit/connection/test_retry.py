@@ -8,7 +8,7 @@ from typing import Any, Callable, List
 import pytest
 
 from runtimeuse_sync._connection.retry import keep_trying, pause_after
-from runtimeuse_sync._websocket.http import OpeningFailed
+from runtimeuse_sync._websocket.attempt import OpeningFailed
 
 UNHEARD = OpeningFailed("refused", retryable=True, unheard=True)
 AT_ONCE = OpeningFailed("503", retryable=True, status=503, retry_after=0.0)

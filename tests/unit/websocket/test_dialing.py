@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 import pytest
 
 from runtimeuse_sync._websocket import dialing
+from runtimeuse_sync._websocket.attempt import OpeningFailed, OpeningInterrupted
 from runtimeuse_sync._websocket.dialing import NEXT_AFTER, dial, interleaved
-from runtimeuse_sync._websocket.http import OpeningFailed, OpeningInterrupted
 
 from ...support.openers import SelectOpener
 from ...support.servers import black_hole, free_port

@@ -12,7 +12,8 @@ from typing import Any, Optional, Type
 
 import pytest
 
-from runtimeuse_sync._websocket.http import OpeningFailed, ask, os_failure
+from runtimeuse_sync._websocket.attempt import OpeningFailed, os_failure
+from runtimeuse_sync._websocket.http import ask
 from runtimeuse_sync._websocket.opening import _start_tls
 
 from ...support.servers import PATIENCE

@@ -9,7 +9,7 @@ from typing import Any, List
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient
-from runtimeuse_sync._websocket.http import OpeningFailed
+from runtimeuse_sync._websocket.attempt import OpeningFailed
 from runtimeuse_sync._websocket.opening import Target, open_websocket, split_zone
 from runtimeuse_sync.runtime import LocalRuntime
 from tests.support.network import has_ipv6

@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from runtimeuse_sync._websocket.http import OpeningFailed, OpeningInterrupted
-from runtimeuse_sync._websocket.refusal import SHOWN, refusal, retry_after
+from runtimeuse_sync._websocket.attempt import OpeningFailed, OpeningInterrupted
+from runtimeuse_sync._websocket.http import SHOWN, refusal, retry_after
 
 from ...support.openers import SelectOpener
 from ...support.servers import PATIENCE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtimeuse_sync._websocket.no_proxy import bypassed
+from runtimeuse_sync._websocket.proxy import bypassed
 
 WITHOUT_PROXY = [
     ("*", "example.com"),

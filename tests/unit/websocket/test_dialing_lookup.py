@@ -9,9 +9,9 @@ from typing import Any, Iterator, List
 
 import pytest
 
-from runtimeuse_sync._websocket import lookup
-from runtimeuse_sync._websocket.http import OpeningFailed, OpeningInterrupted
-from runtimeuse_sync._websocket.lookup import look_up
+from runtimeuse_sync._websocket import dialing
+from runtimeuse_sync._websocket.attempt import OpeningFailed, OpeningInterrupted
+from runtimeuse_sync._websocket.dialing import look_up
 
 from ...support.network import has_ipv6
 from ...support.resolver import HangingResolver, hanging_resolver
@@ -89,7 +89,7 @@ def test_who_gives_up_is_not_held_up_and_who_asks_again_shares_the_thread(resolv
     # The next one asks anew.
     assert patient() == FOUND
     assert len(resolver.asked) >= 2
-    assert lookup._under_way == {}
+    assert dialing._under_way == {}
 
 
 def test_another_name_is_not_held_up(resolver: HangingResolver) -> None:
@@ -115,7 +115,7 @@ def test_a_name_that_leads_nowhere(resolver: HangingResolver, error: Exception, 
     with pytest.raises(OpeningFailed, match=r"name\.test cannot be resolved") as caught:
         patient()
     assert caught.value.retryable is retryable
-    assert lookup._under_way == {}
+    assert dialing._under_way == {}
 
 
 def test_whatever_a_resolver_raises_reaches_who_asks(resolver: HangingResolver) -> None:
@@ -135,7 +135,7 @@ def test_without_a_thread_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(OpeningFailed, match="can't start new thread"):
         patient()
-    assert lookup._under_way == {}
+    assert dialing._under_way == {}
 
 
 def test_a_forked_child_does_not_wait_for_the_parents_thread(
