@@ -13,6 +13,7 @@ from ._call import Call, Deadline
 from ._call_methods import Calls
 from ._connection.base import Connection
 from ._connection.custom import CustomConnection, connector, is_persistent
+from ._connection.settings import DEFAULT_MAX_BUFFERED
 from ._interrupts import cleaned_up
 from ._session.channel import Channel
 from ._wire import validation as check
@@ -22,7 +23,7 @@ from .options import END_SESSION_TIMEOUT
 from .run import Run
 from .session import RuntimeUseSession
 from .transports.base import PersistentTransport, Transport
-from .transports.websocket import DEFAULT_MAX_BUFFERED, WebSocketTransport
+from .transports.websocket import WebSocketTransport
 
 _logger = logging.getLogger("runtimeuse_sync")
 

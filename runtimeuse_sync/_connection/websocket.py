@@ -19,60 +19,44 @@ import math
 import socket
 import ssl
 import time
-from typing import NamedTuple, Optional
+from typing import Optional
 
-from .._call import Clock
+from .._call import Clock, Deadline
 from .._websocket.attempt import OpeningFailed, OpeningInterrupted
-from .._websocket.opening import Target
 from .._websocket.poller import Poller
 from .._websocket.stream import Disconnected, WebSocketStream
 from .._wire.redaction import in_any_form, scrub
-from .._wire.urls import url_origin
 from .base import Connection
 from .closed import ConnectionClosed, Ending
-from .connecting import Connecting, Limits
+from .connecting import Connecting
+from .settings import WebSocketSettings
 
 #: The close code of a server that met an unexpected condition (RFC 6455 §7.4.1).
 _INTERNAL_ERROR = 1011
-
-
-class WebSocketSettings(NamedTuple):
-    """How to connect, and to keep the connection alive.
-
-    Attributes:
-        target: Where to connect, and how.
-        max_message_size: The longest message to receive, in bytes.
-        ping_interval: Seconds of silence before a ping; `None` for no keepalive.
-        ping_timeout: Seconds to wait for a sign of life after a ping.
-    """
-
-    target: Target
-    max_message_size: int
-    ping_interval: Optional[float]
-    ping_timeout: float
-
-    def __repr__(self) -> str:
-        return f"WebSocketSettings({self.target!r})"
 
 
 class WebSocketConnection(Connection):
     """A connection over a WebSocket.
 
     Args:
-        settings: How to connect, and to keep the connection alive.
-        limits: How long connecting may take.
-        max_buffered: How many bytes of received messages may be queued.
+        settings: Where to connect, how, and for how long.
+        connect_deadline: When a peer must have accepted the connection, instead of the settings' `connect_timeout`.
         clock: Returns the time in seconds.
     """
 
     def __init__(
-        self, settings: WebSocketSettings, limits: Limits, max_buffered: int, clock: Clock = time.monotonic
+        self,
+        settings: WebSocketSettings,
+        connect_deadline: Optional[Deadline] = None,
+        clock: Clock = time.monotonic,
     ) -> None:
-        super().__init__(max_buffered, clock)
+        super().__init__(settings.max_buffered, clock)
         # The connection's thread makes it: no interrupt can hit that thread, so it is always closed.
         self._poller: Optional[Poller] = None
         self._settings = settings
-        self._limits = limits
+        self._limits = settings.limits(connect_deadline)
+        # Here, not in the connection's thread: the limits have begun to count, and an error is the caller's.
+        settings.load_certificates()
         self._last_sign = 0.0
         self._failures = 0
         self._must_wake_listener = False
@@ -122,9 +106,8 @@ class WebSocketConnection(Connection):
         self._failures += 1
         if self._failures & (self._failures - 1) == 0:
             # After the first, second, fourth, eighth … failure: less and less often.
-            target = self._settings.target
-            why = scrub(self.last_failure, in_any_form(target.secrets()))
-            origin = url_origin(target.url)
+            why = scrub(self.last_failure, in_any_form(self._settings.target.secrets()))
+            origin = self._settings.origin
             text = "could not connect to %s (attempt %d), trying again: %s"
             self.records.write(self.records.logger.warning, text, origin, self._failures, why)
 

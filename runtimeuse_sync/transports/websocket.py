@@ -1,65 +1,62 @@
-"""The built-in transport: where and how to connect to a runtime by WebSocket.
+"""The built-in transport: connects to a runtime by WebSocket.
 
-`WebSocketTransport` holds the settings, from which the client creates its connections (`_connection/websocket.py`: one
-thread each, which owns the socket). `connect` and the call operator offer such a connection to code that uses or wraps
-the transport without the client.
+`WebSocketTransport` checks its settings and makes connections with them (`_connection/websocket.py`). The client takes
+these connections as they are. `connect` and the call operator wrap one in a `ConnectedWebSocketTransport`, for users
+who want to use or wrap the transport without the client.
+
+Threads: each connection has its own thread, which owns the socket. The call operator starts one more, which takes what
+is to be sent from the queue. Everything else runs in the user's threads.
 """
 
 import math
 import queue
 import ssl
 import threading
-from typing import Dict, Iterator, List, Mapping, Optional
-from urllib.parse import urlsplit
+from typing import Iterator, List, Mapping, Optional
 
-from .._call import Call, Deadline
+from .._call import Deadline, Wakeup
 from .._connection.closed import Ending, connection_error
-from .._connection.connecting import Limits
-from .._connection.websocket import WebSocketConnection, WebSocketSettings
+from .._connection.settings import (
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_HANDSHAKE_TIMEOUT,
+    DEFAULT_MAX_BUFFERED,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    DEFAULT_PING_INTERVAL,
+    DEFAULT_PING_TIMEOUT,
+    WebSocketSettings,
+    checked_target,
+)
+from .._connection.websocket import WebSocketConnection
 from .._interrupts import surely, undone_on_failure
 from .._threads import join_thread, new_thread, start_thread
-from .._websocket.http import basic_authorization
-from .._websocket.opening import USER_AGENT, Target
 from .._wire import codec
-from .._wire import validation as check
-from .._wire.urls import url_origin
 from .base import Message
-
-
-class Default(float):
-    """A number of seconds that nobody has chosen."""
-
-
-DEFAULT_CONNECT_TIMEOUT = Default(10.0)
-DEFAULT_HANDSHAKE_TIMEOUT = Default(60.0)
-DEFAULT_MAX_MESSAGE_SIZE = 256 * 1024 * 1024
-DEFAULT_MAX_BUFFERED = 16 * 1024 * 1024
-DEFAULT_PING_INTERVAL = 20.0
-DEFAULT_PING_TIMEOUT = 20.0
 
 
 class WebSocketTransport:
     """Connects to a runtime at a `ws://` or `wss://` URL.
 
     Args:
-        ws_url: The URL. A user and password in it go out as `Authorization: Basic`.
-        headers: Sent with the handshake, to this host only.
-        ssl_context: For `wss://`; default: the system's certificate authorities, host name checked.
-        proxy: URL of a proxy, `http://[user:password@]host:port`; or `socks5h://…`, `socks5://…`, `socks4a://…` or
-            `socks4://…`, with the extra `[socks]`. `None` (default) asks the environment (`http_proxy`, `https_proxy`,
-            `all_proxy`, `no_proxy`), `""` uses none.
-        connect_timeout: Seconds until a connection is accepted, retries included (default 10); `None` is no limit.
-        handshake_timeout: Seconds for TLS and the WebSocket handshake of a connection that was accepted (default 60);
-            `None` is no limit. Where only `connect_timeout` is given, that limits all of it together.
+        ws_url: The URL. A user and password in it are sent as `Authorization: Basic`.
+        headers: HTTP headers to send with the handshake, to this host only.
+        ssl_context: The TLS settings for `wss://`. By default the system's certificate authorities are trusted, and the
+            host name is checked.
+        proxy: The URL of a proxy: `http://[user:password@]host:port`; or `socks5h://…`, `socks5://…`, `socks4a://…` or
+            `socks4://…`, with the extra `[socks]`. `None` (default) reads the environment (`http_proxy`, `https_proxy`,
+            `all_proxy`, `no_proxy`); `""` uses no proxy.
+        connect_timeout: Seconds until a peer must accept the connection, retries included (default 10). `None` is no
+            limit.
+        handshake_timeout: Seconds for TLS and the WebSocket handshake, once a peer has accepted the connection
+            (default 60). `None` is no limit. If only `connect_timeout` is given, it limits the handshake as well.
         max_message_size: The longest message to receive, in bytes (default 256 MiB).
-        max_buffered: How many bytes of messages are queued before TCP pushes back (default 16 MiB). As many may be kept
-            of upload requests that wait for their answers; a runtime that sends more breaks the protocol.
-        ping_interval: Seconds of silence before a ping (default 20); `None` for no keepalive.
-        ping_timeout: Seconds for a sign of life after a ping (default 20).
+        max_buffered: The bytes of received messages to queue before TCP pushes back (default 16 MiB). Upload requests
+            that wait for their answers may take as many bytes again; a runtime that sends more breaks the protocol.
+        ping_interval: Seconds of silence before a ping (default 20). `None` sends no pings.
+        ping_timeout: Seconds to wait for a sign of life after a ping (default 20).
 
     Raises:
         TypeError: an argument has the wrong type; the message names it.
-        ValueError: an argument has a value that cannot be; the message names it.
+        ValueError: an argument has an invalid value; the message names it.
     """
 
     def __init__(
@@ -76,39 +73,42 @@ class WebSocketTransport:
         ping_interval: Optional[float] = DEFAULT_PING_INTERVAL,
         ping_timeout: float = DEFAULT_PING_TIMEOUT,
     ) -> None:
-        check.check_ws_url("ws_url", ws_url)
-        if ssl_context is not None:
-            check.check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
-        if proxy is not None:
-            check.check_proxy_url("proxy", proxy)
-        check.check_seconds("connect_timeout", connect_timeout)
-        check.check_seconds("handshake_timeout", handshake_timeout)
-        check.check_type("ping_timeout", ping_timeout, (int, float), "a number of seconds")
-        check.check_seconds("ping_timeout", ping_timeout)
-        check.check_seconds("ping_interval", ping_interval)
-        check.check_size("max_message_size", max_message_size)
-        check.check_size("max_buffered", max_buffered)
-        # Schemes are case-insensitive (RFC 3986 §3.1); websocket-client's are not.
-        scheme, rest = ws_url.split(":", 1)
-        self.ws_url = ws_url = f"{scheme.lower()}:{rest}"
-        self.connect_timeout = connect_timeout
-        self.handshake_timeout = handshake_timeout
-        self.max_buffered = max_buffered
-        target = Target(ws_url, _headers(ws_url, headers), ssl_context, proxy)
-        self._origin = url_origin(ws_url)
+        target = checked_target(ws_url, headers, ssl_context, proxy)
+        self._settings = WebSocketSettings(
+            target, connect_timeout, handshake_timeout, max_message_size, max_buffered, ping_interval, ping_timeout
+        )
         self._secrets = target.secrets()
-        self._settings = WebSocketSettings(target, max_message_size, ping_interval, float(ping_timeout))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.origin!r})"
 
     @property
+    def ws_url(self) -> str:
+        """The URL, its scheme in lower case."""
+        return self._settings.target.url
+
+    @property
+    def connect_timeout(self) -> Optional[float]:
+        """Seconds until a peer must accept a connection; `None` for no limit."""
+        return self._settings.connect_timeout
+
+    @property
+    def handshake_timeout(self) -> Optional[float]:
+        """Seconds for TLS and the WebSocket handshake of an accepted connection; `None` for no limit."""
+        return self._settings.handshake_timeout
+
+    @property
+    def max_buffered(self) -> int:
+        """The bytes of received messages that are queued before TCP pushes back."""
+        return self._settings.max_buffered
+
+    @property
     def origin(self) -> str:
-        """Scheme, host and port of the URL: what may be shown of it."""
-        return self._origin
+        """Scheme, host and port of the URL: the parts of it that are no secret."""
+        return self._settings.origin
 
     def secrets(self) -> List[str]:
-        """Returns what must not be shown of the settings."""
+        """Returns the strings in the settings that must not be shown, such as passwords and tokens."""
         return list(self._secrets)
 
     def overrides(self, method: str) -> bool:
@@ -121,32 +121,21 @@ class WebSocketTransport:
         return getattr(getattr(self, method), "__func__", None) is not getattr(WebSocketTransport, method)
 
     def connection(self, connect_deadline: Optional[Deadline] = None) -> WebSocketConnection:
-        """Returns a new connection, not yet started; `connect_deadline` instead of the transport's own timeout."""
-        alone = isinstance(self.handshake_timeout, Default) and not isinstance(self.connect_timeout, Default)
-        if connect_deadline is not None:
-            limits = Limits(connect_deadline, self.handshake_timeout, joint=True)
-        elif alone:
-            limits = Limits(Deadline(self.connect_timeout))
-        else:
-            limits = Limits(Deadline(self.connect_timeout), self.handshake_timeout, joint=False)
-        return WebSocketConnection(self._with_context(), limits, self.max_buffered)
+        """Returns a new connection, not started.
 
-    def _with_context(self) -> WebSocketSettings:
-        # Made once: loading the system's certificate authorities takes longer than connecting.
-        target = self._settings.target
-        if target.ssl_context is None and target.url.startswith("wss:"):
-            target = target._replace(ssl_context=ssl.create_default_context())
-            self._settings = self._settings._replace(target=target)
-        return self._settings
+        Args:
+            connect_deadline: When a peer must have accepted it, instead of the transport's `connect_timeout`.
+        """
+        return WebSocketConnection(self._settings, connect_deadline)
 
     def connect(self) -> "ConnectedWebSocketTransport":
-        """Opens a connection, and waits until it is open.
+        """Opens a connection; blocks until it is open.
 
         Raises:
-            RuntimeConnectionError: the runtime could not be reached within `connect_timeout`, or has not answered the
-                handshake within `handshake_timeout`.
+            RuntimeConnectionError: no peer accepted a connection within `connect_timeout`, or the peer did not answer
+                the handshake within `handshake_timeout`.
         """
-        connected = ConnectedWebSocketTransport(self.connection(), self.origin, self.secrets())
+        connected = self._not_yet_open()
 
         def wait() -> ConnectedWebSocketTransport:
             connected.wait_until_open()
@@ -158,11 +147,16 @@ class WebSocketTransport:
         return ConnectedWebSocketTransport(self.connection(), self.origin, self.secrets())
 
     def __call__(self, send_queue: "queue.Queue[Optional[Message]]") -> Iterator[Message]:
-        """Opens a connection for one request: sends what the queue yields, until `None`; yields what is received.
+        """Opens a connection for one request, and yields the messages that it receives.
+
+        Args:
+            send_queue: The messages to send; `None` ends the connection.
 
         Raises:
-            RuntimeConnectionError: the runtime could not be reached, or the connection was lost.
-            ProtocolError, ValueError: as `ConnectedWebSocketTransport.receive`.
+            RuntimeConnectionError: the runtime could not be reached.
+            ConnectionLostError: the connection was reset, the peer is silent, or it left without a closing handshake.
+            ProtocolError: the peer broke the rules of WebSocket.
+            ValueError: the peer sent something that is not a message.
         """
         overridden = self.overrides("connect")
         connected = self.connect() if overridden else self._not_yet_open()
@@ -186,7 +180,7 @@ class WebSocketTransport:
             sender = new_thread(send_all, "runtimeuse-queue-sender")
             start_thread(sender)
             if not overridden:
-                # Only now: the queue's end ends the opening as well.
+                # After the sender has started: the end of the queue ends the opening, too.
                 connected.wait_until_open()
             message = connected.receive()
             while message is not None:
@@ -197,41 +191,41 @@ class WebSocketTransport:
 
 
 class ConnectedWebSocketTransport:
-    """An open WebSocket connection, for use without the client: send and receive messages as they are.
+    """An open WebSocket connection, for use without the client: sends and receives messages.
 
-    Made by `WebSocketTransport.connect`. One thread may receive; `send` and `close` are for any.
+    Made by `WebSocketTransport.connect`. Only one thread at a time may call `receive`; any thread may call `send` and
+    `close`.
     """
 
     def __init__(self, connection: WebSocketConnection, origin: str, secrets: List[str]) -> None:
         self._connection = connection
         self._origin = origin
-        self._call = Call("connection", None)
-        self._call.secrets = secrets
+        self._secrets = secrets
+        self._wakeup = Wakeup()
 
     def wait_until_open(self) -> None:
-        """Opens the connection, and blocks until it is open.
+        """Opens the connection; blocks until it is open.
 
         Raises:
             RuntimeConnectionError: it could not be opened.
         """
-        self._connection.start(self._call.wakeup)
+        self._connection.start(self._wakeup)
         while not self._connection.is_open:
-            closed = self._connection.inbox.closed
-            if closed is not None:
-                raise connection_error(closed, self._origin, self._call.kind, self._call.secrets)
-            self._call.wakeup.wait(math.inf)
+            if self._connection.inbox.closed is not None:
+                raise self._error()
+            self._wakeup.wait(math.inf)
 
     def send(self, message: Message) -> None:
-        """Sends one message, in the background; never blocks."""
+        """Sends one message in the background; never blocks."""
         self._connection.submit(codec.encode(message))
 
     def receive(self) -> Optional[Message]:
-        """Blocks until the next message and returns it; `None` once the connection is closed.
+        """Blocks until the next message, and returns it; `None` once either side has closed the connection.
 
         Raises:
-            ConnectionLostError: the connection was reset, the peer is silent, or is gone without a closing handshake.
+            ConnectionLostError: the connection was reset, the peer is silent, or it left without a closing handshake.
             ProtocolError: the peer broke the rules of WebSocket.
-            ValueError: the peer sent something that is no message.
+            ValueError: the peer sent something that is not a message.
         """
         inbox = self._connection.inbox
         while True:
@@ -240,35 +234,24 @@ class ConnectedWebSocketTransport:
                 closed = inbox.closed
                 if closed is not None and inbox.exhausted:
                     if closed.ending in (Ending.PROTOCOL_ERROR, Ending.LOST):
-                        raise connection_error(closed, self._origin, self._call.kind, self._call.secrets)
+                        raise self._error()
                     return None
-                self._call.wakeup.wait(math.inf)
+                self._wakeup.wait(math.inf)
                 continue
             if batch.position < len(batch.items):
                 batch.position += 1
                 try:
                     return codec.parse(batch.items[batch.position - 1])
                 except codec.MalformedMessage as problem:
-                    raise ValueError(f"the peer sent something that is no message: {problem}") from None
+                    raise ValueError(f"the peer sent something that is not a message: {problem}") from None
             self._connection.used_up(batch)
 
+    def _error(self) -> Exception:
+        closed = self._connection.inbox.closed
+        assert closed is not None
+        return connection_error(closed, self._origin, "connection", self._secrets)
+
     def close(self) -> None:
-        """Closes the connection; a `receive` that waits returns `None`. May be repeated."""
+        """Closes the connection; a blocked `receive` returns `None`. May be called again."""
         self._connection.close()
         self._connection.join()
-
-
-def _headers(ws_url: str, headers: Optional[Mapping[str, str]]) -> Dict[str, str]:
-    merged: Dict[str, str] = {}
-    if headers is not None:
-        check.check_type("headers", headers, Mapping, "a mapping of str to str")
-        for name, value in headers.items():
-            check.check_header("headers", name, value)
-            merged[name] = value
-    lower = {name.lower() for name in merged}
-    parts = urlsplit(ws_url)
-    if parts.username is not None and "authorization" not in lower:
-        merged["Authorization"] = basic_authorization(parts.username, parts.password)
-    if "user-agent" not in lower:
-        merged["User-Agent"] = USER_AGENT
-    return merged

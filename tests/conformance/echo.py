@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Iterator, List, Optional, Tuple
 
 from runtimeuse_sync._call import Deadline, Wakeup
-from runtimeuse_sync._connection.connecting import Limits
-from runtimeuse_sync._connection.websocket import WebSocketConnection, WebSocketSettings
+from runtimeuse_sync._connection.settings import WebSocketSettings
+from runtimeuse_sync._connection.websocket import WebSocketConnection
 from runtimeuse_sync._websocket import frames
 from runtimeuse_sync._websocket.opening import Target
 from runtimeuse_sync._websocket.stream import WebSocketStream
@@ -58,8 +58,11 @@ def messages(url: str, *, echo: bool, seconds: float) -> Iterator[str]:
         echo: Whether each message is sent back.
         seconds: How long to try to connect, and how long the other side may be silent.
     """
-    settings = WebSocketSettings(Target(url, {}, None, ""), MAX_MESSAGE_SIZE, None, 0.0)
-    connection = _Connection(settings, Limits(Deadline(seconds)), 1 << 20)
+    target = Target(url, {}, None, "")
+    settings = WebSocketSettings(
+        target, handshake_timeout=None, ping_interval=None, max_message_size=MAX_MESSAGE_SIZE, max_buffered=1 << 20
+    )
+    connection = _Connection(settings, Deadline(seconds))
     wakeup, silence = Wakeup(), Deadline(seconds)
     connection.start(wakeup)
     inbox = connection.inbox

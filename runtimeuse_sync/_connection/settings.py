@@ -1,0 +1,125 @@
+"""The settings of a WebSocket connection: their defaults, their checks, and the timeouts they add up to.
+
+Threads: none run here. A transport makes the settings once, and all of its connections read them.
+"""
+
+import dataclasses
+import ssl
+from typing import Dict, Mapping, Optional
+from urllib.parse import urlsplit
+
+from .._call import Deadline
+from .._websocket.http import basic_authorization
+from .._websocket.opening import USER_AGENT, Target
+from .._wire import validation as check
+from .._wire.urls import url_origin
+from .connecting import Limits
+
+
+class _Default(float):
+    """A number of seconds that the user did not choose."""
+
+
+DEFAULT_CONNECT_TIMEOUT = _Default(10.0)
+DEFAULT_HANDSHAKE_TIMEOUT = _Default(60.0)
+DEFAULT_MAX_MESSAGE_SIZE = 256 * 1024 * 1024
+DEFAULT_MAX_BUFFERED = 16 * 1024 * 1024
+DEFAULT_PING_INTERVAL = 20.0
+DEFAULT_PING_TIMEOUT = 20.0
+
+
+@dataclasses.dataclass(eq=False)
+class WebSocketSettings:
+    """Where to connect, and how to open the connection and keep it alive.
+
+    Attributes:
+        target: Where to connect, and how.
+        connect_timeout: Seconds until a peer must accept the connection, retries included; `None` for no limit.
+        handshake_timeout: Seconds for TLS and the WebSocket handshake after that; `None` for no limit.
+        max_message_size: The longest message to receive, in bytes.
+        max_buffered: The bytes of received messages that may be queued.
+        ping_interval: Seconds of silence before a ping; `None` for no keepalive.
+        ping_timeout: Seconds to wait for a sign of life after a ping.
+
+    Raises:
+        TypeError: a value has the wrong type.
+        ValueError: a value is invalid.
+    """
+
+    target: Target
+    connect_timeout: Optional[float] = DEFAULT_CONNECT_TIMEOUT
+    handshake_timeout: Optional[float] = DEFAULT_HANDSHAKE_TIMEOUT
+    max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE
+    max_buffered: int = DEFAULT_MAX_BUFFERED
+    ping_interval: Optional[float] = DEFAULT_PING_INTERVAL
+    ping_timeout: float = DEFAULT_PING_TIMEOUT
+
+    def __post_init__(self) -> None:
+        check.check_seconds("connect_timeout", self.connect_timeout)
+        check.check_seconds("handshake_timeout", self.handshake_timeout)
+        check.check_type("ping_timeout", self.ping_timeout, (int, float), "a number of seconds")
+        check.check_seconds("ping_timeout", self.ping_timeout)
+        check.check_seconds("ping_interval", self.ping_interval)
+        check.check_size("max_message_size", self.max_message_size)
+        check.check_size("max_buffered", self.max_buffered)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the URL: what may be shown of it."""
+        return url_origin(self.target.url)
+
+    def limits(self, connect_deadline: Optional[Deadline] = None) -> Limits:
+        """Returns how long connecting may take from now on; a deadline replaces `connect_timeout`."""
+        if connect_deadline is not None:
+            return Limits(connect_deadline, self.handshake_timeout, joint=True)
+        deadline = Deadline(self.connect_timeout)
+        if isinstance(self.handshake_timeout, _Default) and not isinstance(self.connect_timeout, _Default):
+            # A user who chose only `connect_timeout` wants to limit the handshake by it as well.
+            return Limits(deadline)
+        return Limits(deadline, self.handshake_timeout, joint=False)
+
+    def load_certificates(self) -> None:
+        """Loads the system's certificate authorities if they are needed; only once, as it takes longer than to connect.
+
+        Raises:
+            OSError: a file of them cannot be read.
+        """
+        target = self.target
+        if target.ssl_context is None and target.url.startswith("wss:"):
+            self.target = target._replace(ssl_context=ssl.create_default_context())
+
+
+def checked_target(
+    ws_url: str, headers: Optional[Mapping[str, str]], ssl_context: Optional[ssl.SSLContext], proxy: Optional[str]
+) -> Target:
+    """Returns where to connect, and how; credentials in the URL become a header.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is invalid.
+    """
+    check.check_ws_url("ws_url", ws_url)
+    if ssl_context is not None:
+        check.check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
+    if proxy is not None:
+        check.check_proxy_url("proxy", proxy)
+    # Schemes are case-insensitive (RFC 3986 §3.1), but not to websocket-client.
+    scheme, rest = ws_url.split(":", 1)
+    url = f"{scheme.lower()}:{rest}"
+    return Target(url, _handshake_headers(url, headers), ssl_context, proxy)
+
+
+def _handshake_headers(ws_url: str, headers: Optional[Mapping[str, str]]) -> Dict[str, str]:
+    merged: Dict[str, str] = {}
+    if headers is not None:
+        check.check_type("headers", headers, Mapping, "a mapping of str to str")
+        for name, value in headers.items():
+            check.check_header("headers", name, value)
+            merged[name] = value
+    lower = {name.lower() for name in merged}
+    parts = urlsplit(ws_url)
+    if parts.username is not None and "authorization" not in lower:
+        merged["Authorization"] = basic_authorization(parts.username, parts.password)
+    if "user-agent" not in lower:
+        merged["User-Agent"] = USER_AGENT
+    return merged
