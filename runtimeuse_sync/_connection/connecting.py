@@ -111,7 +111,7 @@ class Connecting:
 
     # Methods of `Opener`.
 
-    def __call__(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
+    def wait(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
         """Waits until the socket can be read from or written to, for `seconds` at most; returns whether it can."""
         until = self._clock() + seconds
         while self._check() < until:

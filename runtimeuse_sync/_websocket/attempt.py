@@ -1,4 +1,6 @@
-"""What the steps of one attempt to open a connection share: what they wait with, and how they fail.
+"""What the steps of one attempt to open a connection share: the `Opener` they wait with, and the failures they raise.
+
+The one `Opener` is `_connection/connecting.py`. It ends every wait of an attempt when the time is over.
 
 Threads: all steps run in the thread that will own the socket.
 """
@@ -9,12 +11,13 @@ import socket
 import ssl
 from typing import Any, Callable, List, Optional, Protocol, Sequence
 
-#: Waits until the socket can be read from (first flag) or written to (second flag).
+#: `Opener.wait`, without a limit: until the socket can be read from (first flag) or written to (second flag).
 Wait = Callable[[socket.socket, bool, bool], Any]
 
-#: As `socket.getaddrinfo` returns them.
+#: What `socket.getaddrinfo` returns.
 Addresses = List[Any]
 
+#: The errors of the operating system that a runtime which is not up yet may cause.
 RETRYABLE_ERRNO = (
     errno.ECONNREFUSED,
     errno.ECONNRESET,
@@ -29,36 +32,40 @@ RETRYABLE_ERRNO = (
 
 
 class Opener(Protocol):
-    """Waits and looks up for an opening. All that may block raises `OpeningInterrupted` when it must not go on."""
+    """Waits and looks up host names for an attempt.
 
-    def __call__(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
-        """Waits until the socket is ready, for `seconds` at most; returns whether it is."""
+    Each method that may block raises `OpeningInterrupted` when the attempt must not go on, and `OpeningFailed` when the
+    handshake has taken too long.
+    """
+
+    def wait(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
+        """Waits until the socket can be read from or written to, for `seconds` at most; returns whether it can."""
 
     def wait_for_any(self, socks: Sequence[socket.socket], seconds: float) -> List[socket.socket]:
-        """Waits until one of the sockets can be written to, for `seconds` at most; returns those that can."""
+        """Waits until a socket can be written to, for `seconds` at most; returns those that can."""
 
     def now(self) -> float:
-        """Returns the time, on the clock that the waits go by."""
+        """Returns the time in seconds, on the clock of the waits."""
 
     def look_up(self, host: str, port: int) -> Addresses:
         """Returns the addresses of a host.
 
         Raises:
-            OpeningFailed: it has none, or nobody knows.
+            OpeningFailed: the host has no address, or it cannot be resolved.
         """
 
     def accepted(self) -> None:
-        """Is told that a peer has accepted the connection, so that what follows is the handshake."""
+        """Notes that a peer has accepted the connection: from now on the handshake's limit counts."""
 
 
 class OpeningFailed(Exception):
     """One attempt to open the connection failed.
 
     Attributes:
-        retryable: Whether the runtime may just not be up yet.
-        status: The HTTP status of the answer, where there was one.
-        retry_after: For how many seconds the answer asks to leave it alone.
-        unheard: Whether nobody has accepted the connection, so that an attempt costs no more than a packet.
+        retryable: Whether another attempt may succeed, since the runtime may not be up yet.
+        status: The HTTP status of the response, if there was one.
+        retry_after: The seconds to wait that the response asks for.
+        unheard: Whether no peer accepted the connection, so that an attempt costs only a packet.
     """
 
     def __init__(
@@ -78,11 +85,11 @@ class OpeningFailed(Exception):
 
 
 class OpeningInterrupted(Exception):
-    """The time is over, or nobody wants the connection any more; raised by the `Wait` that an opening is given."""
+    """The time is over, or the connection is not wanted any more. An `Opener` raises it."""
 
 
 def os_failure(error: OSError, *, unheard: bool = False) -> OpeningFailed:
-    """Returns what an error of the operating system, or of TLS, means for the attempt."""
+    """Returns the failure of an attempt for an error of the operating system or of TLS."""
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return OpeningFailed("the connection was closed during the handshake", retryable=True)
     if isinstance(error, ssl.SSLError):
@@ -93,5 +100,5 @@ def os_failure(error: OSError, *, unheard: bool = False) -> OpeningFailed:
 
 
 def closed_early() -> OpeningFailed:
-    """Returns the failure for a peer that has closed before it had said all."""
+    """Returns the failure for a peer that closed the connection before its response was complete."""
     return OpeningFailed("the connection was closed during the handshake", retryable=True)

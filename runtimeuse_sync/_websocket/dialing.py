@@ -1,12 +1,19 @@
-"""Connecting to one of several addresses, whichever answers first (RFC 8305, "Happy Eyeballs").
+"""From a host name to a TCP connection: looks up the name, and connects to the address that accepts first.
 
-The next address is tried a quarter of a second after the one before, or as soon as that fails, while the earlier ones
-may still succeed. A network that swallows packets, as a sandbox's does while it boots, is asked by the operating
-system after 1, 3, 7 and 15 s only: so once all addresses have been tried in vain, they are tried anew, by fresh
-sockets beside the first ones, twice a second.
+Name look-up: the operating system's look-up cannot be interrupted. So it runs in a thread of its own, which the
+connection abandons when the time is over. All who ask for the same name at the same time share one look-up: a resolver
+that hangs holds one thread for each name, however many attempts there are. Literal addresses and `localhost` need no
+network, and so no thread.
 
-Everything runs in the thread that will own the socket; all sockets are non-blocking, and all but the one that is
-returned are closed.
+Connecting: as in RFC 8305 ("Happy Eyeballs"), the next address is tried a quarter of a second after the one before, or
+as soon as that fails, and the earlier ones may still succeed. A network may drop packets, as a sandbox's does while it
+boots, and the operating system repeats them only after 1, 3, 7 and 15 s. So once all addresses have been tried without
+success, they are tried again twice a second, with new sockets beside the first ones. All sockets are non-blocking, and
+all but the one that is returned are closed.
+
+Threads: the thread that will own the socket dials, and asks for look-ups; `runtimeuse-lookup-N`, a daemon, looks up.
+There are no locks, which a forked child could inherit held: each step on the shared dict is one atomic method of it,
+and the look-up writes its result before it wakes anybody.
 """
 
 import errno
@@ -23,18 +30,18 @@ from .attempt import Addresses, Opener, OpeningFailed, OpeningInterrupted, os_fa
 #: Seconds after which the next address is tried ("Connection Attempt Delay").
 NEXT_AFTER = 0.25
 
-#: Seconds of silence after the last address, and then from one fresh attempt to the next.
-_FIRST_AGAIN = 1.0
-AGAIN_AFTER = 0.5
+#: Seconds from the last address's first attempt to the first retry, and from one retry to the next.
+_FIRST_RETRY_AFTER = 1.0
+RETRY_AFTER = 0.5
 
-#: How many fresh attempts may be under way, beside the first one of each address.
-_MOST_FRESH = 2
+#: The most retries under way at a time, beside the first attempt of each address.
+_MOST_RETRIES = 2
 
 _UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
 
 _numbers = itertools.count(1)
 
-#: The look-ups under way, by process, host and port. A child that was forked has the dict, but not the threads.
+#: The look-ups under way, by process, host and port: a forked child inherits the dict, but not the threads.
 _under_way: Dict[Tuple[int, str, int], "_LookUp"] = {}
 
 
@@ -43,12 +50,12 @@ def look_up(host: str, port: int, wake: Callable[[], None], wait: Callable[[], N
 
     Args:
         host: Its name, or a literal address.
-        port: What goes into the addresses.
-        wake: Ends a `wait`; called from the look-up's thread.
-        wait: Blocks until `wake` has been called; may raise, to give up, and may return earlier.
+        port: The port to put into the addresses.
+        wake: Ends a `wait`; called in the thread of the look-up.
+        wait: Blocks until `wake` is called; may return earlier, and may raise to stop waiting.
 
     Raises:
-        OpeningFailed: the host has no address, or nobody knows.
+        OpeningFailed: the host has no address, or it cannot be resolved.
     """
     try:
         addresses = _literal(host, port)
@@ -59,7 +66,7 @@ def look_up(host: str, port: int, wake: Callable[[], None], wait: Callable[[], N
 
 
 def _literal(host: str, port: int) -> Optional[Addresses]:
-    """Returns the addresses of a host that no resolver is asked for; `None` for any other."""
+    """Returns the addresses of a host that needs no resolver; `None` for any other host."""
     if ":" in host or host == "localhost":
         return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     try:
@@ -86,12 +93,12 @@ def _in_thread(host: str, port: int, wake: Callable[[], None], wait: Callable[[]
 
 
 class _LookUp:
-    """One look-up, for all who want to know.
+    """One look-up, for all who asked for it.
 
     Attributes:
         key: Process, host and port.
-        listeners: What wakes those who wait for it.
-        done: Whether it has ended, by then with `addresses` or an `error`.
+        listeners: The functions that wake those who wait for it.
+        done: Whether it has ended; `addresses` or `error` is set by then.
     """
 
     def __init__(self, key: Tuple[int, str, int]) -> None:
@@ -112,7 +119,7 @@ class _LookUp:
         try:
             self.addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         except BaseException as error:
-            # Whatever it is, it is for those who wait.
+            # Whatever it is: those who wait raise it.
             self._end(error)
         else:
             self._end(None)
@@ -132,7 +139,8 @@ def dial(addresses: Addresses, opener: Opener) -> socket.socket:
     """Returns a connection to one of the addresses.
 
     Raises:
-        OpeningFailed: none of them accepts one. Whatever the opener raises passes through.
+        OpeningFailed: no address accepts a connection.
+        OpeningInterrupted: the opener stopped the attempt.
     """
     race = _Race(opener)
     try:
@@ -146,7 +154,7 @@ def dial(addresses: Addresses, opener: Opener) -> socket.socket:
 
 
 def interleaved(addresses: Addresses) -> Addresses:
-    """Returns addresses with their families taking turns, the first one's first (RFC 8305 §4)."""
+    """Returns the addresses with their families in turn, beginning with that of the first (RFC 8305 §4)."""
     families: Dict[int, List[Any]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)
@@ -156,9 +164,9 @@ def interleaved(addresses: Addresses) -> Addresses:
 class _Race:
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
-        #: The attempts under way, in the order of their beginning, and where they go.
+        #: The sockets under way, in the order of their start, with their addresses.
         self._attempts: Dict[socket.socket, Any] = {}
-        self._fresh: Deque[socket.socket] = deque()
+        self._retries: Deque[socket.socket] = deque()
         self.failure: Optional[OpeningFailed] = None
 
     def run(self, addresses: Addresses) -> socket.socket:
@@ -174,17 +182,17 @@ class _Race:
                     next_at = now
             elif waiting:
                 connected = self._start(waiting.popleft())
-                pause = NEXT_AFTER if waiting else _FIRST_AGAIN
+                pause = NEXT_AFTER if waiting else _FIRST_RETRY_AFTER
                 next_at = now if waiting and self.failure is not failure else now + pause
             else:
-                connected = self._start_anew(next(rounds))
-                next_at = now + AGAIN_AFTER
+                connected = self._retry(next(rounds))
+                next_at = now + RETRY_AFTER
             if connected is not None:
                 return connected
         raise self.failure or OpeningFailed("the host name has no address", unheard=True)
 
     def _start(self, address: Any) -> Optional[socket.socket]:
-        """Begins to connect; returns the socket if it is connected at once."""
+        """Starts to connect; returns the socket if it is connected at once."""
         family, kind, protocol, _, where = address
         try:
             sock = socket.socket(family, kind, protocol)
@@ -197,18 +205,18 @@ class _Race:
         code = sock.connect_ex(where)
         return None if code in _UNDER_WAY else self._ended(sock, code)
 
-    def _start_anew(self, address: Any) -> Optional[socket.socket]:
-        """Tries an address once more: packets may arrive by now."""
-        if len(self._fresh) >= _MOST_FRESH:
-            self._give_up(self._fresh[0])
+    def _retry(self, address: Any) -> Optional[socket.socket]:
+        """Tries an address again: packets may arrive by now."""
+        if len(self._retries) >= _MOST_RETRIES:
+            self._give_up(self._retries[0])
         before = list(self._attempts)
         connected = self._start(address)
-        self._fresh.extend(sock for sock in self._attempts if sock not in before)
+        self._retries.extend(sock for sock in self._attempts if sock not in before)
         return connected
 
     def _wait(self, seconds: float) -> Optional[socket.socket]:
         for sock in self._opener.wait_for_any(list(self._attempts), seconds):
-            # One that has been given up in this round tells nothing any more.
+            # It may have been closed earlier in this round.
             if sock in self._attempts:
                 connected = self._ended(sock, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
                 if connected is not None:
@@ -216,12 +224,12 @@ class _Race:
         return None
 
     def _ended(self, sock: socket.socket, code: int) -> Optional[socket.socket]:
-        """Takes note of how an attempt has ended; returns its socket if it is connected."""
+        """Notes how an attempt ended; returns its socket if it is connected."""
         if code == 0:
             self._forget(sock)
             return sock
         self.failure = os_failure(OSError(code, errno.errorcode.get(code, str(code))), unheard=True)
-        # Somebody answers there by now, so older attempts to the same address wait for what was lost.
+        # The address answers by now, so older attempts to it wait for packets that were lost.
         address = self._attempts[sock]
         for each in [other for other, where in self._attempts.items() if where == address]:
             self._give_up(each)
@@ -229,8 +237,8 @@ class _Race:
 
     def _forget(self, sock: socket.socket) -> None:
         del self._attempts[sock]
-        if sock in self._fresh:
-            self._fresh.remove(sock)
+        if sock in self._retries:
+            self._retries.remove(sock)
 
     def _give_up(self, sock: socket.socket) -> None:
         self._forget(sock)

@@ -1,14 +1,16 @@
-"""WebSocket frames (RFC 6455 §5): bytes in, whole messages and control frames out.
+"""WebSocket frames (RFC 6455 §5): turns bytes into messages and control frames, and these into bytes.
 
-Pure: no socket, no thread. The parser takes every complete frame out of each read in one pass; what is left of an
-incomplete one is kept in pieces and joined once, so that a message costs time in proportion to its size however the
-network cuts it. websocket-client's own reader is correct but slow here: quadratic in fragments, one lock a frame, and
-UTF-8 checked in Python.
+The parser takes all complete frames of a read in one pass. It keeps an incomplete frame in pieces and joins them once,
+so the time for a message is proportional to its size, however the network splits it. The reader of websocket-client is
+correct, but slow: its time is quadratic in fragments, it takes a lock for each frame, and it checks UTF-8 in Python.
 
-Invariants: `_rest` holds the beginning of one short frame or header (less than 128 bytes), or is empty; while
-`_missing` > 0, a payload is being collected and `_rest` is empty: as text in `_texts` if it is a whole text message,
-which saves a copy of a large one, else in `_pieces`; `_fragments` is `None` unless a fragmented message has begun
-(§5.4). `_decoder` belongs to the text that is being collected: a frame, or the fragments, never both.
+Invariants of the parser: `_rest` is empty, or the beginning of one frame that is shorter than 128 bytes, or of a
+header. While `_missing` > 0, a payload is being collected, and `_rest` is empty: the payload of an unfragmented text
+message in `_texts`, as text, which saves a copy of a large one; any other in `_pieces`. `_fragments` is `None` unless a
+fragmented message has begun (§5.4). `_decoder` belongs to the text being collected: to a frame or to fragments, never
+to both.
+
+Threads: none; the module is pure, and has no socket.
 """
 
 import codecs
@@ -22,12 +24,12 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 NORMAL_CLOSURE, PROTOCOL_ERROR, INVALID_DATA, TOO_BIG = 1000, 1002, 1007, 1009
 
-#: Close codes that may stand in a close frame (RFC 6455 §7.4, and the registry it opens), besides 3000–4999.
+#: The close codes that a close frame may have (RFC 6455 §7.4, and its registry), besides 3000–4999.
 _CLOSE_CODES = frozenset([1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014])
 
 
 class FrameError(Exception):
-    """The peer broke RFC 6455, or sent more than is allowed: the connection must be failed (§7.1.7).
+    """The peer broke RFC 6455, or sent a message that is too long: the connection must be failed (§7.1.7).
 
     Attributes:
         code: The close code to fail it with.
@@ -39,19 +41,19 @@ class FrameError(Exception):
 
 
 class Ping(NamedTuple):
-    """A ping; to be answered by a pong with the same payload (§5.5.3)."""
+    """A ping; its answer is a pong with the same payload (§5.5.3)."""
 
     payload: bytes
 
 
 class Pong(NamedTuple):
-    """A pong, asked for or not."""
+    """A pong, with or without a ping before it."""
 
     payload: bytes
 
 
 class Close(NamedTuple):
-    """The peer's close frame; `code` is 1005 where it named none (§7.1.5)."""
+    """The peer's close frame; `code` is 1005 if it has none (§7.1.5)."""
 
     code: int
     reason: str
@@ -67,7 +69,11 @@ Parsed = Union[str, Binary, Ping, Pong, Close]
 
 
 class FrameParser:
-    """Turns the bytes that a client receives into messages (a text message is a `str`) and control frames."""
+    """Parses the bytes that a client receives into messages and control frames; a text message is a `str`.
+
+    Args:
+        max_message_size: The longest message to accept, in bytes.
+    """
 
     def __init__(self, max_message_size: int) -> None:
         self._max = max_message_size
@@ -81,9 +87,9 @@ class FrameParser:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def feed(self, data: bytes) -> Tuple[List[Parsed], Optional[FrameError]]:
-        """Takes what was received; returns what is complete now, in order, and the error that ends it, if any.
+        """Takes received bytes; returns the items that are complete now, in order, and the error after them, if any.
 
-        After an error, or a close frame, nothing more may be fed.
+        After an error or a close frame it must not be called again.
         """
         parsed: List[Parsed] = []
         try:
@@ -113,7 +119,7 @@ class FrameParser:
             first, length = data[at], data[at + 1]
             start = at + 2
             if first == 0x81 and length < 127 and self._fragments is None:
-                # A short, whole text message: nearly all of a stream.
+                # A short, unfragmented text message: most frames of a stream.
                 if length == 126 and at + 4 <= end:
                     length = data[at + 2] << 8 | data[at + 3]
                     start = at + 4
@@ -163,15 +169,15 @@ class FrameParser:
             self._finish(*self._head, payload, parsed)
         else:
             texts, self._texts = self._texts, None
-            # Half a character at the end is an error.
+            # An incomplete character at the end is an error.
             texts.append(self._decoder.decode(b"", True))
             parsed.append("".join(texts))
 
     def _check_head(self, first: int, second: int, length: int) -> None:
-        """Fails a frame on its header alone, before its payload is awaited (§5.2, §5.4, §5.5)."""
+        """Rejects a frame by its header alone, before its payload arrives (§5.2, §5.4, §5.5)."""
         opcode, fin = first & 0x0F, first >= 0x80
         if first & 0x70:
-            raise FrameError(PROTOCOL_ERROR, "reserved bits are set, and no extension was agreed on")
+            raise FrameError(PROTOCOL_ERROR, "reserved bits are set, but no extension was negotiated")
         if second & 0x80:
             raise FrameError(PROTOCOL_ERROR, "a frame from the server is masked")
         if opcode >= CLOSE:
@@ -191,7 +197,7 @@ class FrameParser:
             raise FrameError(TOO_BIG, self._too_big(total))
 
     def _too_big(self, size: int) -> str:
-        return f"a message of {size} bytes or more is over max_message_size, {self._max} bytes"
+        return f"a message of at least {size} bytes is longer than max_message_size ({self._max} bytes)"
 
     def _finish(self, opcode: int, fin: bool, payload: bytes, parsed: List[Parsed]) -> None:
         if opcode >= CLOSE:
@@ -212,7 +218,7 @@ class FrameParser:
         self._fragments += payload
         text = self._fragments_opcode == TEXT
         if text:
-            # Invalid UTF-8 fails the connection as soon as it shows, not when the message ends (§8.1).
+            # Invalid UTF-8 fails the connection as soon as it arrives, not when the message is complete (§8.1).
             self._decoder.decode(payload, fin)
         if fin:
             whole = bytes(self._fragments)
@@ -229,7 +235,7 @@ def _control(opcode: int, payload: bytes) -> Parsed:
         return Close(1005, "")
     (code,) = struct.unpack_from("!H", payload)
     if code not in _CLOSE_CODES and not 3000 <= code <= 4999:
-        raise FrameError(PROTOCOL_ERROR, f"a close frame has the close code {code}")
+        raise FrameError(PROTOCOL_ERROR, f"a close frame has the invalid close code {code}")
     try:
         return Close(code, payload[2:].decode())
     except UnicodeDecodeError:
@@ -242,7 +248,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """Returns a close frame; the reason is cut to what a control frame can hold."""
+    """Returns a close frame; the reason is cut to fit into a control frame."""
     return frame(
         CLOSE, struct.pack("!H", code) + reason.encode("utf-8")[:120].decode("utf-8", "ignore").encode("utf-8")
     )

@@ -1,6 +1,10 @@
-"""The little HTTP that opening a connection needs: sending all, and reading one answer's head, without blocking.
+"""The HTTP that opening a connection needs: sends a request, reads the head of one response, explains a refusal.
 
-Everything runs in the thread that owns the socket; each wait goes through the `Wait` that the caller gives.
+A refusal is any response but the wanted one. Providers put what a person needs to know into its body, as a line of text
+or as JSON. The body is read for a moment and up to a size; if that fails, the refusal is reported without it.
+
+Threads: everything runs in the thread that will own the socket. The socket is non-blocking, and each wait is one of the
+`Opener`, which ends it when the time is over.
 """
 
 import base64
@@ -17,24 +21,28 @@ from urllib.parse import unquote
 from .._wire.redaction import scrub
 from .attempt import Opener, OpeningFailed, OpeningInterrupted, Wait, closed_early, os_failure
 
-#: The longest answer to a handshake that is read, in bytes.
-MAX_ANSWER = 64 * 1024
+#: The longest head of a response that is read, in bytes.
+MAX_HEAD = 64 * 1024
 
 TOO_MANY_REQUESTS = 429
+
+#: The statuses of a server whose runtime may not be up yet.
 RETRYABLE_STATUS = (TOO_MANY_REQUESTS, 502, 503, 504)
 
-#: How much of a body is read, for how many seconds, and for how many if nobody has said how long it is.
+#: The most bytes of a body that are read, for how many seconds at most, and the longest silence in seconds while the
+#: length of the body is unknown.
 _MOST = 64 * 1024
 _LONGEST = 1.0
 _LONGEST_SILENCE = 0.25
 
-#: How much of a reason is shown, in characters.
+#: The most characters of a reason that are shown.
 SHOWN = 200
 
-#: Where JSON keeps its reason, what says most first.
+#: The keys that hold the reason in JSON, the most telling first.
 _KEYS = ("message", "error_description", "detail", "error", "errors", "msg", "title")
 
-#: The beginning of a secret that is masked at the end of a text, which may have been cut there: so long, or half of it.
+#: A text may have been cut inside a secret. So the beginning of a secret at its end is masked if it has more characters
+#: than this, or more than half of the secret.
 _BEGINNING = 8
 
 
@@ -42,7 +50,7 @@ def send_all(sock: socket.socket, data: bytes, wait: Wait) -> None:
     """Sends all of `data`.
 
     Raises:
-        OpeningFailed: the connection is gone.
+        OpeningFailed: the connection was closed or reset.
     """
     while data:
         try:
@@ -56,12 +64,13 @@ def send_all(sock: socket.socket, data: bytes, wait: Wait) -> None:
 
 
 def ask(sock: socket.socket, request: bytes, wait: Wait) -> Tuple[bytes, bytes]:
-    """Sends a request, and returns what `read_answer` does.
+    """Sends a request, and returns the head of the response and what came after it, as `read_head` does.
 
-    Who refuses may say so and be gone before it has read the request: that is not a connection to be tried again.
+    A server may refuse, and close the connection before it has read the request. Its response is a reason not to try
+    again, so it is read even if sending failed.
 
     Raises:
-        OpeningFailed: there is no answer.
+        OpeningFailed: there is no response.
     """
     unsent: Optional[OpeningFailed] = None
     try:
@@ -71,19 +80,19 @@ def ask(sock: socket.socket, request: bytes, wait: Wait) -> Tuple[bytes, bytes]:
             raise
         unsent = failure
     try:
-        return read_answer(sock, wait)
+        return read_head(sock, wait)
     except OpeningFailed as failure:
         if unsent is None or not failure.retryable:
             raise
-        # That the peer has reset the connection is told once, and then it looks closed.
+        # The operating system reports a reset only once, to the send; to the read the connection looks closed.
         raise unsent from None
 
 
 def receive(sock: socket.socket, size: int, wait: Wait) -> bytes:
-    """Returns the next bytes, `size` at most; none at the end of the stream.
+    """Returns the next bytes, `size` at most; `b""` once the peer has closed the connection.
 
     Raises:
-        OpeningFailed: the connection is gone.
+        OpeningFailed: the connection was reset.
     """
     while True:
         try:
@@ -96,19 +105,19 @@ def receive(sock: socket.socket, size: int, wait: Wait) -> bytes:
             raise os_failure(error) from error
 
 
-def read_answer(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:
-    """Returns the head of an HTTP answer (with its empty line), and what came after it.
+def read_head(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:
+    """Returns the head of an HTTP response, with its empty line, and the bytes received after it.
 
     Raises:
-        OpeningFailed: the connection is gone, or the head is longer than `MAX_ANSWER`.
+        OpeningFailed: the connection was closed or reset, or the head is longer than `MAX_HEAD`.
     """
     received = bytearray()
     while True:
         at = received.find(b"\r\n\r\n")
         if at >= 0:
             return bytes(received[: at + 4]), bytes(received[at + 4 :])
-        if len(received) > MAX_ANSWER:
-            raise OpeningFailed(f"the answer to the handshake has more than {MAX_ANSWER} bytes of headers")
+        if len(received) > MAX_HEAD:
+            raise OpeningFailed(f"the response to the handshake has more than {MAX_HEAD} bytes of headers")
         data = receive(sock, 16384, wait)
         if not data:
             raise closed_early()
@@ -116,14 +125,14 @@ def read_answer(sock: socket.socket, wait: Wait) -> Tuple[bytes, bytes]:
 
 
 def parse_status(head: bytes) -> Tuple[int, str]:
-    """Returns status and reason of an answer's head.
+    """Returns the status and the reason phrase in the head of a response.
 
     Raises:
-        OpeningFailed: it is not HTTP.
+        OpeningFailed: the head is not HTTP.
     """
     words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
     if len(words) < 2 or not words[0].startswith("HTTP/1.") or not re.fullmatch("[0-9]{3}", words[1]):
-        raise OpeningFailed("the answer to the handshake is not HTTP")
+        raise OpeningFailed("the response to the handshake is not HTTP")
     return int(words[1]), words[2] if len(words) > 2 else ""
 
 
@@ -137,17 +146,17 @@ def basic_authorization(username: str, password: Optional[str]) -> str:
 
 
 def refusal(what: str, sock: socket.socket, answer: Tuple[bytes, bytes], opener: Opener, secrets: List[str]) -> Any:
-    """Returns the failure that an answer other than the wanted one means.
+    """Returns the failure for a response that refuses.
 
     Args:
-        what: Who has refused what.
-        sock: Where the rest of the answer comes from.
-        answer: Its head, and what has come of its body.
+        what: Who refused what, for the text.
+        sock: Where the rest of the response comes from.
+        answer: The head of the response, and the bytes received after it.
         opener: Waits for the rest.
         secrets: What must not be shown.
 
     Raises:
-        OpeningFailed: it is not HTTP.
+        OpeningFailed: the response is not HTTP.
     """
     head, received = answer
     status, reason = parse_status(head)
@@ -159,14 +168,14 @@ def refusal(what: str, sock: socket.socket, answer: Tuple[bytes, bytes], opener:
     retryable = status in RETRYABLE_STATUS
     seconds = retry_after(headers) if retryable else None
     if seconds is not None:
-        text += f" (asks to wait for {seconds:g} s)"
+        text += f" (it asks to wait for {seconds:g} s)"
     return OpeningFailed(text, retryable=retryable, status=status, retry_after=seconds)
 
 
 def retry_after(headers: Dict[str, str]) -> Optional[float]:
-    """Returns for how many seconds an answer asks to wait (RFC 9110 §10.2.3); `None` if it does not, or makes no sense.
+    """Returns the seconds to wait that a response asks for (RFC 9110 §10.2.3); `None` for none, or an invalid value.
 
-    A date is held against the answer's own, as clocks differ; without one, against this machine's clock.
+    A date is compared with the response's own date, since clocks differ; without one, with this machine's clock.
     """
     value = headers.get("retry-after", "")
     if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", value):
@@ -179,7 +188,7 @@ def retry_after(headers: Dict[str, str]) -> Optional[float]:
 
 
 def _timestamp(date: str) -> Optional[float]:
-    """Returns a date of HTTP, in any of its three forms, in seconds since 1970; `None` for what is none."""
+    """Returns an HTTP date, in any of its three forms, as seconds since 1970; `None` if it is invalid."""
     try:
         parsed = email.utils.parsedate_tz(date)
         return None if parsed is None else calendar.timegm((*parsed[:6], 0, 1, -1)) - (parsed[9] or 0)
@@ -188,7 +197,7 @@ def _timestamp(date: str) -> Optional[float]:
 
 
 def _headers(head: bytes) -> Dict[str, str]:
-    """Returns an answer's headers, names in lower case; of those that come more than once, the first."""
+    """Returns the headers of a response, by names in lower case; of repeated headers, the first."""
     headers: Dict[str, str] = {}
     for line in head.decode("latin-1").split("\r\n")[1:]:
         name, _, value = line.partition(":")
@@ -200,7 +209,7 @@ def _headers(head: bytes) -> Dict[str, str]:
 
 
 def _body(sock: socket.socket, status: int, headers: Dict[str, str], received: bytes, opener: Opener) -> bytes:
-    """Returns what can be had of the body in a moment; nothing of one that would have to be decoded."""
+    """Returns what arrives of the body in a moment; nothing if the body is compressed or encoded."""
     coding = headers.get("transfer-encoding", "").lower()
     if status in (204, 304) or coding not in ("", "chunked"):
         return b""
@@ -228,7 +237,7 @@ def _is_whole(body: bytearray, size: Optional[int], coding: str) -> bool:
 
 
 def _receive(sock: socket.socket, opener: Opener, seconds: float) -> bytes:
-    """Returns what comes within a time; nothing if that is over, or the connection."""
+    """Returns what arrives within `seconds`; nothing if nothing does, or if the connection ends."""
     until = opener.now() + seconds
     try:
         while True:
@@ -238,16 +247,16 @@ def _receive(sock: socket.socket, opener: Opener, seconds: float) -> bytes:
             try:
                 return sock.recv(16384)
             except (BlockingIOError, ssl.SSLWantReadError):
-                opener(sock, True, False, left)
+                opener.wait(sock, True, False, left)
             except ssl.SSLWantWriteError:
-                opener(sock, False, True, left)
+                opener.wait(sock, False, True, left)
     except (OSError, OpeningFailed, OpeningInterrupted):
-        # The refusal is what there is to tell; who wants to end this notices at the next wait.
+        # The refusal is the failure to report. An interruption is noticed again at the next wait.
         return b""
 
 
 def _unchunked(data: bytes) -> Tuple[bytes, bool]:
-    """Returns what chunks hold (RFC 9112 §7.1), as far as they have come, and whether they have come to their end."""
+    """Returns the content of the chunks received so far (RFC 9112 §7.1), and whether they are complete."""
     body = b""
     while True:
         line, found, data = data.partition(b"\r\n")
@@ -269,7 +278,7 @@ def _unchunked(data: bytes) -> Tuple[bytes, bool]:
 
 
 def _reason(body: bytes) -> str:
-    """Returns what a body says to a person: the reason in JSON, the title of a page, or else the first line."""
+    """Returns the reason that a body states: that in JSON, the title of a page, or else the first line."""
     text = body.decode("utf-8", "replace").lstrip("\ufeff").strip()
     try:
         return _reason_in_json(json.loads(text)) or " ".join(text.split())
@@ -290,7 +299,7 @@ def _reason_in_json(value: Any) -> str:
 
 
 def _shown(text: str, secrets: List[str]) -> str:
-    """Returns a foreign text in one line, without control characters and secrets, cut to what is shown."""
+    """Returns a text of the peer in one line, without control characters and secrets, cut to `SHOWN` characters."""
     plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     masked = scrub(plain, secrets)
     for secret in secrets:

@@ -1,11 +1,11 @@
-"""Opening a WebSocket: name look-up, TCP, proxy, TLS, handshake, within one deadline and wakeable at every wait.
+"""One attempt to open a WebSocket: name look-up, TCP, proxy, TLS, and the WebSocket handshake.
 
-Everything runs in the thread that will own the socket; the socket is non-blocking from the start, and each wait goes
-through the `Opener` it is given, which raises when the time is over or the opening is not wanted any more.
+The handshake is websocket-client's. It works on a stand-in for the socket, which reads the whole head of the response
+first. So a server that sends its headers byte by byte cannot exceed the time, redirects are never followed (they would
+carry `Authorization` to another host), and no cookie is kept for the whole process.
 
-The handshake itself is websocket-client's. It is given a stand-in for the socket that reads the whole answer first, so
-that a slow drip of header bytes is bounded, redirects are never followed (they would carry `Authorization` to another
-host), and cookies are not kept for the whole process.
+Threads: everything runs in the thread that will own the socket. The socket is non-blocking from the start, and each
+wait is one of the `Opener`, which raises when the time is over or the connection is not wanted any more.
 """
 
 import socket
@@ -23,7 +23,7 @@ from .http import ask, parse_status, refusal
 from .proxy import Proxy, host_and_port, proxy_for, tunnel
 from .socks import check_extra, socks_tunnel
 
-#: What the client calls itself, unless the user says otherwise.
+#: The `User-Agent` header, unless the user sets one.
 USER_AGENT = "runtimeuse_sync"
 
 
@@ -32,9 +32,9 @@ class Target(NamedTuple):
 
     Attributes:
         url: The `ws://` or `wss://` URL.
-        headers: Sent with the handshake.
-        ssl_context: For `wss://`.
-        proxy: URL of a proxy; `None` asks the environment, `""` uses none.
+        headers: The HTTP headers to send with the handshake.
+        ssl_context: The TLS settings for `wss://`; `None` for the default ones.
+        proxy: The URL of a proxy; `None` reads the environment, `""` uses no proxy.
     """
 
     url: str
@@ -46,17 +46,18 @@ class Target(NamedTuple):
         return f"Target({url_origin(self.url)!r})"
 
     def secrets(self) -> List[str]:
-        """Returns what must not be shown of all this."""
+        """Returns what must not be shown of URL, headers and proxy."""
         headers = {name: value for name, value in self.headers.items() if value != USER_AGENT}
         proxy = url_secrets(self.proxy) if self.proxy else []
         return url_secrets(self.url) + path_secrets(self.url) + header_secrets(headers) + proxy
 
 
 def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes]:
-    """Opens a connection; returns the socket, non-blocking, and what the peer sent after its handshake.
+    """Opens a connection; returns its non-blocking socket, and the bytes received after the peer's handshake.
 
     Raises:
-        OpeningFailed: the attempt failed. Whatever the opener raises passes through.
+        OpeningFailed: the attempt failed.
+        OpeningInterrupted: the opener stopped the attempt.
     """
     parts = urlsplit(target.url)
     host, zone = split_zone(parts.hostname or "")
@@ -70,7 +71,7 @@ def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes
     try:
         opener.accepted()
         if secure:
-            sock = _start_tls(sock, host, target.ssl_context, opener)
+            sock = _start_tls(sock, host, target.ssl_context, opener.wait)
         return sock, _handshake(sock, target, opener)
     except BaseException:
         sock.close()
@@ -80,7 +81,7 @@ def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes
 def split_zone(host: str) -> Tuple[str, str]:
     """Returns a URL's host without the zone of an IPv6 address, and the zone as name look-ups take it: `%eth0`.
 
-    A URL writes it as `%25eth0` (RFC 6874). It means something on this machine only, so no server is told of it.
+    In a URL the zone is `%25eth0` (RFC 6874). It has a meaning on this machine only, so it is not sent to any server.
     """
     address, percent, zone = host.partition("%")
     if not percent or ":" not in address:
@@ -89,10 +90,10 @@ def split_zone(host: str) -> Tuple[str, str]:
 
 
 def _connect_to_proxy(proxy: Proxy, host: str, port: int, opener: Opener, secrets: List[str]) -> socket.socket:
-    """Returns a connection to host and port through the proxy; what fails on the way is said to be the proxy's."""
+    """Returns a connection to host and port through the proxy, which each failure names."""
     try:
         if proxy.scheme != "http":
-            # First: a proxy that cannot be reached is not what to look into then.
+            # Before dialing: the missing extra must be reported even if the proxy cannot be reached.
             check_extra(proxy)
         sock = dial(opener.look_up(proxy.hostname, proxy.port), opener)
         try:
@@ -152,7 +153,7 @@ def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext]
 
 
 def _close_half_made(error: OSError) -> None:
-    """Closes the socket that `wrap_socket` had taken over when it failed, which CPython before 3.13 forgets to do."""
+    """Closes the socket that a failed `wrap_socket` had taken over, which CPython before 3.13 leaves open."""
     frame = error.__traceback__
     while frame is not None:
         made = frame.tb_frame.f_locals.get("self")
@@ -162,7 +163,7 @@ def _close_half_made(error: OSError) -> None:
 
 
 class _HandshakeSocket:
-    """What websocket-client's handshake takes for the socket: keeps the request, sends it when the answer is wanted."""
+    """Stands in for the socket in websocket-client's handshake: sends the request when the response is asked for."""
 
     def __init__(self, sock: socket.socket, opener: Opener, target: Target) -> None:
         self._offered = {name.lower() for name in target.headers}
@@ -177,7 +178,7 @@ class _HandshakeSocket:
         return 0.0
 
     def settimeout(self, _: Optional[float]) -> None:
-        """The waits have their own limit."""
+        """Does nothing: the opener limits the waits."""
 
     def send(self, data: bytes) -> int:
         self._request += data
@@ -185,18 +186,18 @@ class _HandshakeSocket:
 
     def recv(self, _: int) -> bytes:
         if not self._head:
-            self._head = self._checked_answer()
-        # websocket-client asks for one byte after the other until it gets a newline, and joins what it has got. So it
-        # is given each line in two pieces, whatever the size it asks for: a call per byte takes a tenth of a query.
+            self._head = self._checked_head()
+        # websocket-client asks for single bytes until it gets a newline, and joins them. It accepts longer pieces, so
+        # it gets each line in two: a call for each byte would take a tenth of the time of a query.
         end = max(1, self._head.find(b"\n"))
         taken, self._head = self._head[:end], self._head[end:]
         return taken
 
     def close(self) -> None:
-        """The socket is closed by who opened it."""
+        """Does nothing: `open_websocket` closes the socket."""
 
-    def _checked_answer(self) -> bytes:
-        head, self.rest = ask(self._sock, self._request, self._opener)
+    def _checked_head(self) -> bytes:
+        head, self.rest = ask(self._sock, self._request, self._opener.wait)
         status, _ = parse_status(head)
         if status != 101:
             what = "the server refused the WebSocket handshake"
@@ -205,13 +206,13 @@ class _HandshakeSocket:
         for line in lines:
             name = line.split(b":", 1)[0].strip().lower()
             if name in (b"sec-websocket-extensions", b"sec-websocket-protocol") and name.decode() not in self._offered:
-                # RFC 6455 §4.1: what the client did not offer must not be answered.
-                raise OpeningFailed(f"the server answered with a {name.decode('ascii')} that was not offered")
+                # RFC 6455 §4.1: the server must not choose what the client did not offer.
+                raise OpeningFailed(f"the server chose a {name.decode('ascii')} that was not offered")
         return b"\r\n".join(line for line in lines if not line.lower().startswith(b"set-cookie:"))
 
 
 def _host_without_zone(url: str) -> Optional[str]:
-    """Returns the `Host` header for a URL whose host has a zone; `None` for any other."""
+    """Returns the `Host` header for a URL whose host has a zone; `None` for any other URL."""
     if "%" not in url:
         return None
     parts = urlsplit(url)
@@ -239,6 +240,6 @@ def _handshake(sock: socket.socket, target: Target, opener: Opener) -> bytes:
     except (OpeningFailed, OpeningInterrupted):
         raise
     except Exception as error:
-        # Whatever websocket-client trips over in a strange answer. Not chained: its text may hold headers.
-        raise OpeningFailed(f"the server's answer is no WebSocket handshake ({type(error).__name__})") from None
+        # Any error of websocket-client's in an invalid response. Not chained: its text may hold headers.
+        raise OpeningFailed(f"the server's response is not a WebSocket handshake ({type(error).__name__})") from None
     return stand_in.rest

@@ -1,8 +1,11 @@
-"""One open WebSocket connection, without a thread: what its owner calls when the socket is ready.
+"""One open WebSocket: non-blocking reads and writes of messages, and the answers that RFC 6455 demands.
 
-Only one thread may use a `WebSocketStream` (the connection's, see `_socket_connection.py`): every operation is
-non-blocking, so one owner is enough. TLS makes it necessary, for it is not full duplex: two threads that read and write
-one OpenSSL object at once corrupt it. A send that failed, or was given up half-way, ends the connection.
+It answers pings and the close frame by itself, and sends no other frames of its own. A send that fails ends the
+connection, as a part of a frame may have been sent.
+
+Threads: none of its own. Only the connection's thread (`_connection/websocket.py`) uses it, when the socket is ready.
+No operation blocks, so one thread is enough; and TLS allows no more, as it is not full duplex: two threads that read
+and write one OpenSSL object at the same time corrupt it.
 """
 
 import ssl
@@ -11,17 +14,18 @@ from typing import Any, Deque, List, Optional, Tuple
 
 from . import frames
 
-# How much is read at once: the more comes, the more. Large buffers are dear to allocate for a small message; but a read
-# lets the interpreter go, so a large one is made while the caller's thread is busy with what came before.
+# The size of a read, in bytes, grows with what arrives. A large buffer is expensive to allocate for a small message.
+# But a read releases the GIL, so a large one runs while the caller's thread works on the messages before.
 _LEAST_READ = 16 * 1024
 _MOST_READ = 1024 * 1024
-# TLS gives 16 KiB at a time, which take several times as long: what is to be sent, or closed, must not wait for more.
+# The most bytes that one `read` takes over TLS. It returns 16 KiB at a time and takes several times as long, and a send
+# or a close must not wait for longer.
 _MOST_READ_SECURE = 128 * 1024
-_SENT_AT_ONCE = 256 * 1024
+_LARGEST_SEND = 256 * 1024
 _FLUSH_SIZE = 1024 * 1024
 
-# Pings that may wait for their answers: of more than these, the oldest stay without, as RFC 6455 §5.5.3 allows. To
-# answer every one would let a peer that never reads fill the memory.
+# The most pings that wait for their pongs. The oldest of more are not answered, as RFC 6455 §5.5.3 allows: a peer that
+# sends pings and never reads must not fill the memory.
 _MAX_PONGS = 16
 
 
@@ -42,13 +46,18 @@ class Disconnected(Exception):
 
 
 class WebSocketStream:
-    """An open WebSocket connection: a non-blocking socket, the parser of what comes in, the bytes that wait to go out.
+    """An open WebSocket connection: a non-blocking socket, a parser, and the bytes that wait to be sent.
 
     Attributes:
         sock: The socket, non-blocking.
         wants_write: Whether bytes wait until the socket can be written to.
-        disconnected: Why it is over, once it is.
-        unsent: How many bytes are queued that the socket has not taken.
+        disconnected: Why the connection is over; `None` while it is open.
+        unsent: The number of queued bytes that the socket has not taken.
+
+    Args:
+        sock: A connected, non-blocking socket.
+        received: The bytes received after the peer's handshake.
+        max_message_size: The longest message to receive, in bytes.
     """
 
     def __init__(self, sock: Any, received: bytes, max_message_size: int) -> None:
@@ -66,7 +75,7 @@ class WebSocketStream:
 
     @property
     def has_pending(self) -> bool:
-        """Whether something has been received that the operating system does not know of any more."""
+        """Whether there are received bytes that no wait for the socket reports: they have been read from it."""
         return bool(self._first) or (self._secure and not self._read_all and self.sock.pending() > 0)
 
     def queue_text(self, payload: bytes) -> None:
@@ -82,13 +91,13 @@ class WebSocketStream:
         self.unsent += len(data)
 
     def _queue_close(self, data: bytes) -> None:
-        # Nothing may follow a close frame (RFC 6455 §5.5.1), so what pings are owed goes before it.
+        # Nothing may follow a close frame (RFC 6455 §5.5.1), so the pongs go before it.
         while self._pongs:
             self._queue(frames.frame(frames.PONG, self._pongs.popleft()))
         self._queue(data)
 
     def flush(self) -> bool:
-        """Sends what is queued, as far as the socket takes it; returns whether it took anything."""
+        """Sends what is queued, as far as the socket takes it; returns whether it took any bytes."""
         progress = False
         self.wants_write = False
         left = _FLUSH_SIZE
@@ -98,20 +107,20 @@ class WebSocketStream:
             if not self._out:
                 break
             if left <= 0:
-                # Not all of a large request at once: its owner looks at other things, too.
+                # Not all of a large request at once: the connection's thread has other things to look at, too.
                 self.wants_write = True
                 break
-            # On TLS a send that could not be done must be tried again with the very same bytes: hence views.
-            chunk = self._out[0][:_SENT_AT_ONCE]
+            # OpenSSL demands that a send which would block is repeated with the same bytes: hence a view of them.
+            chunk = self._out[0][:_LARGEST_SEND]
             try:
                 sent = self.sock.send(chunk)
             except (BlockingIOError, ssl.SSLWantWriteError):
                 self.wants_write = True
                 break
             except ssl.SSLWantReadError:
-                break  # The next read makes it possible.
+                break  # It is possible after the next read.
             except OSError as error:
-                # What had arrived before can still be read: it may be the result.
+                # What arrived before can still be read, and may hold the terminal message.
                 self._out.clear()
                 self.disconnected = Disconnected(f"sending failed: {error.strerror or type(error).__name__}")
                 break
@@ -125,11 +134,10 @@ class WebSocketStream:
         return progress
 
     def read(self) -> Tuple[List[str], bool]:
-        """Reads what has arrived, two MiB at most.
+        """Reads what has arrived, 2 MiB at most; queues the pongs for pings, and sets `disconnected` at the end.
 
         Returns:
-            The complete messages, and whether anything at all was received. Pings are answered on the way; if this was
-            the end of the connection, `disconnected` says so.
+            The complete messages, and whether any bytes were received.
         """
         messages: List[str] = []
         received = 0
@@ -162,10 +170,10 @@ class WebSocketStream:
             self.wants_write = True
             return b""
         except OSError as error:
-            self._no_more(f"receiving failed: {error.strerror or type(error).__name__}")
+            self._end(f"receiving failed: {error.strerror or type(error).__name__}")
             return b""
         if not data:
-            self._no_more("the runtime closed the connection without a closing handshake")
+            self._end("the runtime closed the connection without a closing handshake")
         return data
 
     def _parse(self, data: bytes, messages: List[str]) -> None:
@@ -183,16 +191,16 @@ class WebSocketStream:
             self._queue_close(frames.close_frame(error.code, str(error)))
             self.flush()
             broke = "" if error.code == frames.TOO_BIG else "the runtime broke the WebSocket protocol: "
-            self._no_more(f"{broke}{error}", violation=error)
+            self._end(f"{broke}{error}", violation=error)
 
     def _closed_by_peer(self, close: frames.Close) -> None:
-        # RFC 6455 §5.5.1: answered with a close frame of the same code; 1005 stands for a frame without any.
+        # RFC 6455 §5.5.1: the answer is a close frame with the same code. 1005 stands for a frame without a code.
         self._queue_close(frames.frame(frames.CLOSE, b"") if close.code == 1005 else frames.close_frame(close.code))
         self.flush()
         why = f": {close.reason}" if close.reason else ""
-        self._no_more(f"the runtime closed the connection (close code {close.code}{why})", close=close)
+        self._end(f"the runtime closed the connection (close code {close.code}{why})", close=close)
 
-    def _no_more(
+    def _end(
         self, reason: str, close: Optional[frames.Close] = None, violation: Optional[frames.FrameError] = None
     ) -> None:
         self._read_all = True
@@ -200,14 +208,14 @@ class WebSocketStream:
             self.disconnected = Disconnected(reason, close, violation)
 
     def lose(self, reason: str) -> None:
-        """Takes the connection for lost, without a word to the peer."""
-        self._no_more(reason)
+        """Ends the connection as lost; sends nothing to the peer."""
+        self._end(reason)
 
     def finish(self) -> None:
-        """Sends what the socket still takes, a close frame last, and closes the socket; never waits for the peer."""
+        """Sends what the socket takes at once, a close frame last, and closes the socket; never waits for the peer."""
         if self.disconnected is None:
             self._queue_close(frames.close_frame(frames.NORMAL_CLOSURE))
             self.flush()
-        self._no_more("the connection was closed")
+        self._end("the connection was closed")
         self._out.clear()
         self.sock.close()

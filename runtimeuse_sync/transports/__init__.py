@@ -1,4 +1,4 @@
-"""Transports: how messages reach a runtime and come back."""
+"""Transports: the interface that moves messages to a runtime and back, and the built-in one by WebSocket."""
 
 from .base import ConnectedTransport, PersistentTransport, Transport
 from .websocket import ConnectedWebSocketTransport, WebSocketTransport

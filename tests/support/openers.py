@@ -17,7 +17,7 @@ class SelectOpener:
     def __init__(self) -> None:
         self.accepted_at: List[float] = []
 
-    def __call__(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
+    def wait(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
         ready = select.select([sock] if read else [], [sock] if write else [], [], min(seconds, PATIENCE))
         assert seconds < math.inf or ready[0] or ready[1], "nothing happens"
         return bool(ready[0] or ready[1])

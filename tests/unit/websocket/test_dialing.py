@@ -55,7 +55,7 @@ class Network:
 
     # As an opener.
 
-    def __call__(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
+    def wait(self, sock: socket.socket, read: bool, write: bool, seconds: float = math.inf) -> bool:
         raise AssertionError
 
     def look_up(self, host: str, port: int) -> List[Any]:

@@ -138,7 +138,7 @@ class Watch(SelectOpener):
     def now(self) -> float:
         return self.time
 
-    def __call__(self, sock: socket.socket, read: bool, write: bool, seconds: float = float("inf")) -> bool:
+    def wait(self, sock: socket.socket, read: bool, write: bool, seconds: float = float("inf")) -> bool:
         self.time += seconds
         return False
 
@@ -157,7 +157,7 @@ def test_a_body_that_does_not_come_costs_a_moment(head: str, most: float) -> Non
 )
 def test_a_refusal_stays_one_whatever_happens_to_its_body(error: Exception) -> None:
     class Ending(SelectOpener):
-        def __call__(self, *_: Any) -> bool:
+        def wait(self, *_: Any) -> bool:
             raise error
 
     assert str(refused("403 No\nContent-Length: 9", b"no", opener=Ending())) == "refused: HTTP 403 No: no"
