@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Union
 
-from ._session.protocol import BUSY_ERROR
+from ._wire.fixed_texts import BUSY_ERROR, CANCELLED_ERROR
 
 Message = Dict[str, Any]
 
@@ -177,7 +177,7 @@ class FakeConnection:
             if self._busy:
                 self._busy = False
                 self._runtime.cancelled += 1
-                self._send(error("Request cancelled"))
+                self._send(error(CANCELLED_ERROR))
         elif kind == "end_session_message":
             self._ending = True
             self._confirm_if_ended()

@@ -59,10 +59,8 @@ Known limit: an agent's own error with exactly the text of a busy runtime looks 
 import enum
 from typing import AbstractSet, Any, Dict, Iterable, Set, Tuple
 
+from .._wire.fixed_texts import BUSY_ERROR
 from .._wire.redaction import redacted_forms
-
-#: The error of a busy runtime (PROTOCOL.md, "Busy"), before redaction.
-BUSY_ERROR = "Received request while another is in flight!"
 
 
 class State(enum.Enum):

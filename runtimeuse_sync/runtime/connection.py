@@ -9,8 +9,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Dict, Optional, Set, Union
 
+from .._wire.fixed_texts import BUSY_ERROR
 from .artifacts.watcher import Artifacts
-from .failures import BUSY, RequestFailedError, error_message
+from .failures import RequestFailedError, error_message
 from .masking import RedactingLogger
 from .outbox import ClientGoneError, Outbox
 from .parsing import REQUEST_TYPES, MalformedMessageError, decode, parse_request, parse_upload_response
@@ -111,7 +112,7 @@ class ClientConnection:
 
     async def _begin(self, message: Dict[str, Any]) -> None:
         if self._in_flight is not None:
-            await self._refuse(RequestFailedError(BUSY))
+            await self._refuse(RequestFailedError(BUSY_ERROR))
             return
         if self._ending is not None or self._stopping:
             await self._refuse(RequestFailedError("Received request while the session is ending!"))

@@ -3,14 +3,12 @@
 import traceback
 from typing import Any, Dict, Optional
 
+from .._wire.fixed_texts import CANCELLED_ERROR
 from .masking import Redactor
 from .workers import WorkerExit
 
 #: Where the strings of an error's metadata are cut, in characters.
 METADATA_LIMIT = 4000
-
-CANCELLED = "Request cancelled"
-BUSY = "Received request while another is in flight!"
 
 
 class RequestFailedError(Exception):
@@ -62,7 +60,7 @@ def text_of(value: object) -> str:
 
 def cancelled_message() -> Dict[str, Any]:
     """Returns the terminal message of a cancelled request."""
-    return {"message_type": "error_message", "error": CANCELLED, "metadata": {}}
+    return {"message_type": "error_message", "error": CANCELLED_ERROR, "metadata": {}}
 
 
 def _attribute(error: BaseException, name: str) -> Any:

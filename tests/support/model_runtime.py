@@ -21,7 +21,8 @@ from runtimeuse_sync import run as run_module
 from runtimeuse_sync._call import Call
 from runtimeuse_sync._connection import inbox
 from runtimeuse_sync._session.channel import Channel
-from runtimeuse_sync._session.protocol import BUSY_ERROR, State
+from runtimeuse_sync._session.protocol import State
+from runtimeuse_sync._wire.fixed_texts import BUSY_ERROR
 from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface

@@ -14,8 +14,9 @@ from runtimeuse_sync._call import Call
 from runtimeuse_sync._connection import inbox
 from runtimeuse_sync._connection.base import Connection
 from runtimeuse_sync._session.channel import Channel
-from runtimeuse_sync._session.protocol import BUSY_ERROR, Protocol, State
+from runtimeuse_sync._session.protocol import Protocol, State
 from runtimeuse_sync._session.turns import Ticket
+from runtimeuse_sync._wire.fixed_texts import BUSY_ERROR
 
 from ...support.doubles import FakeClock, IdleConnection, Interrupt, at_every_step, interrupt
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import strategies as st
 
 from runtimeuse_sync._session import protocol
-from runtimeuse_sync._session.protocol import BUSY_ERROR, Event, Protocol, State
+from runtimeuse_sync._session.protocol import Event, Protocol, State
 from runtimeuse_sync._wire.codec import encode_barrier
+from runtimeuse_sync._wire.fixed_texts import BUSY_ERROR
 from runtimeuse_sync.runtime.masking import Redactor
 
 _DELIVERED = {"!": True, "": False}
