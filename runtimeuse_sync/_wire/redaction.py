@@ -32,28 +32,47 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     text.
     """
     secrets = {secret for secret in secrets if secret}
-    masked = _scrub(text, secrets)
+    masked, _ = mask_secrets(text, secrets)
     if "\x1b" in text:
-        plain = _scrub(ESCAPES.sub("", text), secrets)
+        plain, _ = mask_secrets(ESCAPES.sub("", text), secrets)
         if plain != ESCAPES.sub("", masked):
             return plain
     return masked
 
 
-def _scrub(text: str, secrets: Set[str]) -> str:
+def mask_secrets(text: str, secrets: Iterable[str], start: int = 0, end: Optional[int] = None) -> Tuple[str, int]:
+    """Masks the secrets in a slice of a text; overlapping secrets get one mask.
+
+    Args:
+        text: The text.
+        secrets: The secrets; none is empty.
+        start: Where the slice begins. The text before it is masked already; a secret that begins there extends that
+            mask into the slice.
+        end: Where the slice ends; `None` for the end of the text. A secret that begins before it is masked even if it
+            ends after it.
+
+    Returns:
+        The masked slice, and the position up to which the text is masked or returned: `end`, or beyond it the end of
+        a secret.
+    """
+    if end is None:
+        end = len(text)
     found: List[Tuple[int, int]] = []
     for secret in secrets:
-        start = text.find(secret)
-        while start >= 0:
-            found.append((start, start + len(secret)))
-            start = text.find(secret, start + 1)
-    pieces = []
-    position = 0
-    for start, end in sorted(found):
-        if start >= position:
-            pieces += [text[position:start], MASK]
-        position = max(position, end)
-    return "".join(pieces) + text[position:] if pieces else text
+        at = text.find(secret, 0, end - 1 + len(secret))
+        while at >= 0:
+            found.append((at, at + len(secret)))
+            at = text.find(secret, at + 1, end - 1 + len(secret))
+    masked: List[str] = []
+    done = start
+    for first, last in sorted(found):
+        if first >= done:
+            masked += (text[done:first], MASK)
+        done = max(done, last)
+    if not masked and start == 0 and end == len(text):
+        return text, end
+    masked.append(text[done:end])
+    return "".join(masked), max(done, end)
 
 
 def redacted_forms(text: str, secrets: Sequence[str]) -> Set[str]:

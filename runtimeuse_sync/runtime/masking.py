@@ -8,9 +8,9 @@ import json
 import logging
 import sys
 import traceback
-from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Optional, Tuple
 
-from .._wire.redaction import MASK
+from .._wire.redaction import MASK, mask_secrets
 
 #: Fields whose values are the protocol's own words.
 _STRUCTURAL: FrozenSet[str] = frozenset(("message_type", "type", "stream"))
@@ -134,29 +134,10 @@ class StreamRedactor:
         return start
 
     def _take(self, end: int) -> str:
-        taken: List[str] = []
-        at = self._covered
-        for begin, stop in self._occurrences():
-            if begin >= end:
-                break
-            if begin >= at:
-                taken += (self._held[at:begin], MASK)
-            at = max(at, stop)
-        if at < end:
-            taken.append(self._held[at:end])
-            at = end
+        masked, covered = mask_secrets(self._held, self._secrets, self._covered, end)
         self._held = self._held[end:]
-        self._covered = at - end
-        return "".join(taken)
-
-    def _occurrences(self) -> List[Tuple[int, int]]:
-        found = []
-        for secret in self._secrets:
-            at = self._held.find(secret)
-            while at >= 0:
-                found.append((at, at + len(secret)))
-                at = self._held.find(secret, at + 1)
-        return sorted(found)
+        self._covered = covered - end
+        return masked
 
 
 class RedactingLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic in stubs only before Python 3.11
