@@ -27,11 +27,10 @@ from ..messages import (
 from ..options import ExecuteCommandsOptions, Options, QueryOptions
 from ..results import CommandResultItem, StructuredOutputResult, TextResult
 from .json_size import TooDense, check_density
+from .json_text import encode_json
 from .surrogates import Halves, may_have_half, mended, mended_value
 
 Wire = Dict[str, Any]
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _scan_json = json.JSONDecoder().raw_decode
 
@@ -283,10 +282,7 @@ _DECODERS: Dict[str, Callable[[Wire, Any, Optional[Halves]], Any]] = {
 
 def encode(message: Wire) -> bytes:
     """Returns a message as JSON text in UTF-8. Lone surrogates, which UTF-8 cannot encode, become JSON escapes."""
-    try:
-        return _encode(message).encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(message, separators=(",", ":")).encode("ascii")
+    return encode_json(message)
 
 
 def encode_query(prompt: str, system_prompt: str, model: str, options: QueryOptions) -> Wire:

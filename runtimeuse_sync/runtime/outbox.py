@@ -6,11 +6,10 @@ which they were written, and cancelling a sender never cuts one in two.
 """
 
 import asyncio
-import json
 import struct
-from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
+from .._wire.json_text import encode_json
 from .masking import Redactor
 
 if TYPE_CHECKING:
@@ -21,12 +20,6 @@ _BATCH_BYTES = 256 * 1024
 _BATCH_MESSAGES = 128
 #: The longest reason that a close frame may have, in bytes (RFC 6455 §5.5, §5.5.1).
 _MAX_REASON = 123
-#: From what length on a string is worth the faster way to encode it, in bytes.
-_LONG = 1024
-#: The characters that JSON escapes and output often has; the backslash first, as the others bring more of it.
-_ESCAPES = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t"))
-#: The others that it escapes.
-_CONTROLS = bytes(range(0x20))
 
 
 class ClientGoneError(ConnectionError):
@@ -161,36 +154,10 @@ def _frame_head(size: int) -> bytes:
 
 
 def encode(message: Dict[str, Any]) -> bytes:
-    """Returns the message as JSON in UTF-8.
+    """Returns a message as JSON in UTF-8.
 
     Raises:
-        TypeError: the message holds what JSON cannot.
-        ValueError: it holds NaN or infinity, or itself.
+        TypeError: JSON cannot hold a value of the message.
+        ValueError: the message contains itself, NaN or an infinity.
     """
-    text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        # Half a surrogate pair, which Python's strings may hold and UTF-8 may not.
-        return json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
-
-
-def encode_string(text: str) -> bytes:
-    """Returns a string as JSON in UTF-8, faster than `encode` where it is all there is to encode."""
-    return b'"%b"' % escape(text)
-
-
-def escape(text: str) -> bytes:
-    """Returns what stands between the quotation marks of a string as JSON in UTF-8."""
-    try:
-        raw = text.encode()
-    except UnicodeEncodeError:
-        # Half a surrogate pair, as in `encode`.
-        return json.dumps(text)[1:-1].encode()
-    if len(raw) >= _LONG:
-        # Several times as fast as JSON's own way, which goes character by character.
-        for character, escaped in _ESCAPES:
-            raw = raw.replace(character, escaped)
-        if len(raw.translate(None, _CONTROLS)) == len(raw):
-            return raw
-    return encode_basestring(text)[1:-1].encode()
+    return encode_json(message, allow_nan=False)

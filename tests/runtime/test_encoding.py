@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimeuse_sync.runtime.outbox import encode, encode_string
+from runtimeuse_sync._wire.json_text import encode_string
+from runtimeuse_sync.runtime.outbox import encode
 
 from .conftest import Connect
 from .wire import Wire, output

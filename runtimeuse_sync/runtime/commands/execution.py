@@ -7,8 +7,9 @@ it comes, both for its message and for the result, which so is never held as any
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence
 
+from ..._wire.json_text import encode_string, escape
 from ..masking import Redactor, StreamRedactor
-from ..outbox import Outbox, encode, encode_string, escape
+from ..outbox import Outbox, encode
 from ..parsing import Command
 from .processes import ProcessRunner
 
