@@ -17,12 +17,14 @@ import asyncio
 import functools
 import importlib
 import inspect
+import json
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Union
 
 from ...results import StructuredOutputResult, TextResult
 from ..commands.environment import environment_with
+from ..extras import needs_extra
 from ..failures import RequestFailedError
 from ..outbox import Outbox
 from ..workers import Workers
@@ -252,18 +254,32 @@ def asked_schema(invocation: Invocation) -> Optional[Dict[str, Any]]:
     return schema
 
 
-def schema_errors(value: Any, schema: Dict[str, Any]) -> List[str]:
-    """Returns the violations of a JSON schema in a value, each with its JSON path.
+def parse_structured(text: str, schema: Dict[str, Any], source: str) -> Dict[str, Any]:
+    """Returns the structured output that a JSON text holds.
+
+    Args:
+        text: The text.
+        schema: The JSON schema that the output must match.
+        source: What the text is, for error messages.
 
     Raises:
+        RequestFailedError: the text is not JSON, does not match the schema, or is not an object. All violations of the
+            schema are in its `details`, each with its JSON path.
         ImportError: `jsonschema` is not installed.
         jsonschema.SchemaError: the schema is invalid.
     """
-    from ..extras import needs_extra
-
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestFailedError(f"{source} is not JSON, which the output format requires") from None
     with needs_extra():
         import jsonschema
 
     kind = jsonschema.validators.validator_for(schema)
     kind.check_schema(schema)
-    return [f"{error.json_path}: {error.message}" for error in kind(schema).iter_errors(value)]
+    violations = [f"{error.json_path}: {error.message}" for error in kind(schema).iter_errors(value)]
+    if violations:
+        raise RequestFailedError(f"{source} does not match the schema: {violations[0]}", "\n".join(violations))
+    if not isinstance(value, dict):
+        raise RequestFailedError(f"{source} must be a JSON object")
+    return value

@@ -3,14 +3,13 @@
 `shell` runs its process by `processes.py`, with the threads and tasks named there.
 """
 
-import json
 from typing import Any, Callable, Dict, List, Optional
 
 from ..commands.execution import cut_note
 from ..commands.processes import ProcessRunner
 from ..failures import RequestFailedError
 from ..masking import Redactor, StreamRedactor
-from .base import Invocation, RunFunction, asked_schema, schema_errors
+from .base import Invocation, RunFunction, asked_schema, parse_structured
 from .openai import openai_agent
 from .sender import AsyncSender
 
@@ -102,13 +101,4 @@ def _result(invocation: Invocation, text: str, what: str) -> Any:
     schema = asked_schema(invocation)
     if schema is None:
         return text
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise RequestFailedError(f"{what} is not JSON, which the output format asks for") from None
-    wrong = schema_errors(value, schema)
-    if wrong:
-        raise RequestFailedError(f"{what} does not keep to the schema: {wrong[0]}", "\n".join(wrong))
-    if not isinstance(value, dict):
-        raise RequestFailedError(f"{what} must be a JSON object")
-    return value
+    return parse_structured(text, schema, what)

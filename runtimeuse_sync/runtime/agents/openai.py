@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Set
 from ..commands.processes import ProcessRunner
 from ..failures import RequestFailedError
 from ..masking import Redactor, StreamRedactor
-from .base import Invocation, RunFunction, agent_environment, asked_schema, schema_errors
+from .base import Invocation, RunFunction, agent_environment, asked_schema, parse_structured
 from .sender import AsyncSender
 
 #: How often the model may be asked in one run.
@@ -234,14 +234,8 @@ def _output_type(schema: Optional[Dict[str, Any]]) -> Any:
 
         def validate_json(self, json_str: str) -> Any:
             try:
-                value = json.loads(json_str)
-            except (ValueError, RecursionError):
-                raise ModelBehaviorError("the model's answer is not JSON, which the output format asks for") from None
-            wrong = schema_errors(value, wanted)
-            if wrong:
-                raise ModelBehaviorError(f"the model's answer does not keep to the schema: {wrong[0]}")
-            if not isinstance(value, dict):
-                raise ModelBehaviorError("the model's answer must be a JSON object")
-            return value
+                return parse_structured(json_str, wanted, "the model's answer")
+            except RequestFailedError as error:
+                raise ModelBehaviorError(str(error)) from None
 
     return Output()
