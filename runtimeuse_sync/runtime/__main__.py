@@ -7,12 +7,13 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import fields
 from typing import List, Optional
 
 from . import event_loop
 from .commands.environment import TOKEN_VARIABLE
 from .server import RuntimeServer
-from .settings import RuntimeSettings
+from .settings import RuntimeSettings, add_options
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
@@ -44,57 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         "SDK with a shell tool, needs $OPENAI_API_KEY or, for a local model, $OPENAI_BASE_URL; "
         "module:attribute: a function (invocation, sender), or something with such a method run",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on, 0 for any (default: %(default)s)")
-    parser.add_argument(
-        "--root", default=".", metavar="DIR", help="directory where commands and agents run (default: this one)"
-    )
-    parser.add_argument(
-        "--token",
-        default=os.environ.get(TOKEN_VARIABLE) or None,
-        help="what clients must show, as 'Authorization: Bearer TOKEN' or '?token=TOKEN'; a must for a host that is "
-        "not loopback (default: $RUNTIMEUSE_TOKEN, which, unlike the option, nobody sees in a list of processes)",
-    )
-    parser.add_argument("--no-auth", action="store_true", help="let anybody in, also on a host that is not loopback")
-    parser.add_argument(
-        "--allow-origin",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="let in browsers that show a page from there, '*' for all; may be repeated (default: none)",
-    )
+    add_options(parser.add_argument)
+    parser.set_defaults(port=8080, token=os.environ.get(TOKEN_VARIABLE) or None, allow_origins=[])
     parser.add_argument(
         "--log-level",
         default="warning",
         choices=["debug", "info", "warning", "error", "critical"],
         help="what to log to stderr (default: %(default)s)",
-    )
-    defaults = RuntimeSettings()
-    for name, text in (
-        ("heartbeat-interval", "between heartbeats while a request is in flight"),
-        ("kill-grace", "between SIGTERM and SIGKILL when a command is cancelled"),
-        ("stop-timeout", "that a stop waits for what runs, before it kills commands and leaves agents behind"),
-        ("artifact-settle", "that a new file must stay the same before it is announced"),
-        ("end-session-delay", "that the end of a session waits for late files"),
-        ("upload-response-timeout", "that it waits for the next answer to an upload request"),
-        ("upload-timeout", "that an upload may make no progress before it is broken off"),
-    ):
-        default = getattr(defaults, name.replace("-", "_"))
-        parser.add_argument(
-            f"--{name}", type=float, default=default, metavar="S", help=f"seconds {text} (default: {default:g})"
-        )
-    parser.add_argument(
-        "--max-stdout",
-        type=int,
-        metavar="N",
-        help="the most characters of a command's stdout that its result has; streaming is not cut (default: no limit)",
-    )
-    parser.add_argument(
-        "--max-download-size",
-        type=int,
-        default=defaults.max_download_size,
-        metavar="N",
-        help="the most bytes that a download, or what is extracted from it, may have (default: 10 GiB)",
     )
     return parser
 
@@ -111,23 +68,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     for name in ("asyncio", "openai", "openai.agents", "httpx", "httpx2", "httpcore"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
     try:
-        settings = RuntimeSettings(
-            host=options.host,
-            port=options.port,
-            root=options.root,
-            token=options.token,
-            no_auth=options.no_auth,
-            allow_origins=tuple(options.allow_origin),
-            heartbeat_interval=options.heartbeat_interval,
-            kill_grace=options.kill_grace,
-            stop_timeout=options.stop_timeout,
-            artifact_settle=options.artifact_settle,
-            end_session_delay=options.end_session_delay,
-            upload_response_timeout=options.upload_response_timeout,
-            upload_timeout=options.upload_timeout,
-            max_stdout=options.max_stdout,
-            max_download_size=options.max_download_size,
-        )
+        names = {setting.name for setting in fields(RuntimeSettings)}
+        settings = RuntimeSettings(**{name: value for name, value in vars(options).items() if name in names})
         server = RuntimeServer(options.agent, settings)
         return event_loop.run(_serve(server, settings), settings.task_timeout)
     except (ValueError, TypeError, ImportError) as error:

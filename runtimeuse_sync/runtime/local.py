@@ -9,15 +9,17 @@ import atexit
 import concurrent.futures
 import os
 import threading
+from dataclasses import fields
 from types import TracebackType
 from typing import Iterable, Optional, Type
 
 from . import event_loop
 from .agents.base import AgentSpec
 from .server import RuntimeServer
-from .settings import GIBIBYTE, MEBIBYTE, RuntimeSettings
+from .settings import RuntimeSettings, documents_settings
 
 
+@documents_settings
 class LocalRuntime:
     """An agent runtime in this process, for tests, examples and work without a sandbox.
 
@@ -30,86 +32,47 @@ class LocalRuntime:
     It runs what clients send with this process's rights: it is no sandbox. Leaving the `with` block ends all that runs.
 
     Args:
-        agent: `"shell"`, `"echo"`, `"module:attribute"`, a function `(invocation, sender)`, or an object with a method
-            `run`; see `runtimeuse_sync.runtime.agents`.
-        host: The address to listen on.
-        port: The port to listen on; 0 takes a free one.
-        root: What relative paths start from, and where commands and agents run; a directory that exists, by default
-            the current one.
-        token: What clients must show as `Authorization: Bearer …` header or `?token=…`; never part of `ws_url`.
-        no_auth: Allows a host that is not loopback without a token.
-        allow_origins: The `Origin` headers that are let in, `"*"` for all; by default none, which keeps browsers out.
-        heartbeat_interval: Seconds between heartbeats while a request is in flight.
-        kill_grace: Seconds between SIGTERM and SIGKILL for a cancelled command's processes.
-        pipe_grace: Seconds for which the output of a command's background children is read once its shell has exited
-            and they are silent.
-        artifact_settle: Seconds for which a new file must stay the same before it is announced.
-        artifact_scan_interval: Seconds between two looks at the watched directories; grows while nothing changes, up to
-            eight times as much, but not above `artifact_settle`.
-        end_session_delay: Seconds for which a session's end waits for late files, if any directory is watched.
-        upload_response_timeout: Seconds for which it waits for the next answer to an upload request.
-        upload_timeout: Seconds for which an upload may make no progress before it is broken off; it is tried once more.
-        upload_retry_delay: Seconds before an upload's second try; doubles with each further one.
-        http_timeout: Seconds for which a download or upload waits for a connection, and a download for more to come.
-        stop_timeout: Seconds for which `stop` waits for what runs, before it kills commands, leaves agents behind, and
-            tells clients all the same that their requests are cancelled.
-        max_message_size: The largest message accepted from a client, in bytes.
-        max_stdout: The most characters of a command's stdout that its result has, which then ends with a note that it
-            was cut; no limit by default. What is streamed is never cut.
-        max_download_size: The most that a download, or what is extracted from it, may have, in bytes.
+        agent: `"shell"`, `"echo"`, `"openai"`, `"module:attribute"`, a function `(invocation, sender)`, or an object
+            with a method `run` (default: shell).
+        {settings}
 
     Raises:
-        ValueError: a setting makes no sense, or the host is not loopback and there is neither token nor `no_auth`.
+        ValueError: a setting is invalid, or the host is not loopback and there is neither a token nor `no_auth`.
     """
 
     def __init__(
         self,
         agent: AgentSpec = "shell",
         *,
-        host: str = "127.0.0.1",
-        port: int = 0,
+        host: str = RuntimeSettings.host,
+        port: int = RuntimeSettings.port,
         root: Optional[str] = None,
-        token: Optional[str] = None,
-        no_auth: bool = False,
-        allow_origins: Iterable[str] = (),
-        heartbeat_interval: float = 15.0,
-        kill_grace: float = 2.0,
-        pipe_grace: float = 0.5,
-        artifact_settle: float = 2.0,
-        artifact_scan_interval: float = 0.25,
-        end_session_delay: float = 3.0,
-        upload_response_timeout: float = 60.0,
-        upload_timeout: float = 20.0,
-        upload_retry_delay: float = 0.5,
-        http_timeout: float = 30.0,
-        stop_timeout: float = 5.0,
-        max_message_size: int = 100 * MEBIBYTE,
-        max_stdout: Optional[int] = None,
-        max_download_size: int = 10 * GIBIBYTE,
+        token: Optional[str] = RuntimeSettings.token,
+        no_auth: bool = RuntimeSettings.no_auth,
+        allow_origins: Iterable[str] = RuntimeSettings.allow_origins,
+        heartbeat_interval: float = RuntimeSettings.heartbeat_interval,
+        kill_grace: float = RuntimeSettings.kill_grace,
+        pipe_grace: float = RuntimeSettings.pipe_grace,
+        artifact_settle: float = RuntimeSettings.artifact_settle,
+        artifact_scan_interval: float = RuntimeSettings.artifact_scan_interval,
+        end_session_delay: float = RuntimeSettings.end_session_delay,
+        upload_response_timeout: float = RuntimeSettings.upload_response_timeout,
+        upload_timeout: float = RuntimeSettings.upload_timeout,
+        upload_retry_delay: float = RuntimeSettings.upload_retry_delay,
+        http_timeout: float = RuntimeSettings.http_timeout,
+        stop_timeout: float = RuntimeSettings.stop_timeout,
+        max_message_size: int = RuntimeSettings.max_message_size,
+        max_stdout: Optional[int] = RuntimeSettings.max_stdout,
+        max_download_size: int = RuntimeSettings.max_download_size,
     ) -> None:
+        given = locals()
+        settings = {setting.name: given[setting.name] for setting in fields(RuntimeSettings)}
+        if root is None:
+            settings["root"] = RuntimeSettings.root
+        if isinstance(allow_origins, str):
+            settings["allow_origins"] = (allow_origins,)
         self._agent = agent
-        self._settings = RuntimeSettings(
-            host=host,
-            port=port,
-            root=os.getcwd() if root is None else os.fspath(root),
-            token=token,
-            no_auth=no_auth,
-            allow_origins=(allow_origins,) if isinstance(allow_origins, str) else tuple(allow_origins),
-            heartbeat_interval=heartbeat_interval,
-            kill_grace=kill_grace,
-            pipe_grace=pipe_grace,
-            artifact_settle=artifact_settle,
-            artifact_scan_interval=artifact_scan_interval,
-            end_session_delay=end_session_delay,
-            upload_response_timeout=upload_response_timeout,
-            upload_timeout=upload_timeout,
-            upload_retry_delay=upload_retry_delay,
-            http_timeout=http_timeout,
-            stop_timeout=stop_timeout,
-            max_message_size=max_message_size,
-            max_stdout=max_stdout,
-            max_download_size=max_download_size,
-        )
+        self._settings = RuntimeSettings(**settings)
         self._lock = threading.Lock()
         self._thread: Optional[threading.Thread] = None
         self._pid = 0

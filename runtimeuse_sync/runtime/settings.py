@@ -1,76 +1,145 @@
-"""The runtime's numbers and rules in one frozen object. No threads or tasks run here."""
+"""Defines every setting of a runtime once: its name, default, help text and command line flag.
+
+The signature defaults and the documentation of `LocalRuntime` and the options of `__main__.py` are derived from the
+fields of `RuntimeSettings`.
+
+Threads: an immutable object, read by any thread.
+"""
 
 import math
 import os
-from dataclasses import dataclass, fields
-from typing import Optional, Tuple
+import re
+import textwrap
+from dataclasses import dataclass, field, fields
+from typing import Any, Callable, Optional, Tuple, Type, TypeVar
 
 from .._wire.urls import is_loopback
+
+T = TypeVar("T")
 
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
 
 
+def _setting(default: T, text: str, flag: str = "", **argument: Any) -> T:
+    """Declares a setting.
+
+    Args:
+        default: Its default.
+        text: What it is, with its unit and without a final full stop.
+        flag: Its flag on the command line; empty if there is none.
+        argument: The arguments of `add_argument` for the flag. Besides,
+            `default_text` says how help texts show the default, `flag_default_text` how that of the command line does.
+    """
+    return field(default=default, metadata={"help": text, "flag": flag, "argument": argument})
+
+
+def _seconds(default: float, text: str, flag: str = "") -> float:
+    return _setting(default, f"Seconds {text}", flag, type=float, metavar="S", default_text=f"{default:g}")
+
+
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """What a runtime is told at its start; times are in seconds, sizes in bytes.
-
-    Attributes:
-        host: The address to listen on.
-        port: The port to listen on; 0 takes a free one.
-        root: What relative paths start from, and where commands and agents run; made absolute. It must exist.
-        token: What a client must show as `Authorization: Bearer …` or `?token=…`; `None` asks for nothing.
-        no_auth: Allows a host that is not loopback without a token.
-        allow_origins: The `Origin` headers that are let in; `"*"` lets in all. A browser page sends one, a client not.
-        heartbeat_interval: Time between heartbeats while a request is in flight.
-        kill_grace: Time between SIGTERM and SIGKILL for the processes of a cancelled command.
-        pipe_grace: How long the output of a command's background children is still read once its shell has exited.
-        artifact_settle: How long a new file's size and time must stay the same before it is announced.
-        artifact_scan_interval: Time between two looks at the watched directories; grows while nothing changes, up to
-            eight times as much, but not above `artifact_settle`.
-        end_session_delay: How long the end of a session waits for late files, if any directory is watched.
-        upload_response_timeout: How long it waits for the next answer, while there are unanswered upload requests.
-        upload_timeout: How long an upload may make no progress before it is broken off; it is tried once more.
-        upload_retry_delay: Time before a failed upload's second try; doubles with each further one.
-        http_timeout: How long a download or upload waits for a connection, and a download for more to come.
-        stop_timeout: How long a stop waits for what runs, before it kills commands and leaves agents behind.
-        max_message_size: The largest message accepted from a client.
-        max_stdout: The most characters of a command's stdout that its result has, which then says that it was cut;
-            `None` is no limit. What is streamed is never cut.
-        max_download_size: The most that a download, or what is extracted from it, may have.
+    """The settings of one runtime. Each field's metadata has its help text.
 
     Raises:
-        ValueError: a number makes no sense, or the host is not loopback and there is neither token nor `no_auth`.
+        ValueError: a setting is invalid, or the host is not loopback and there is neither a token nor `no_auth`.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 0
-    root: str = "."
-    token: Optional[str] = None
-    no_auth: bool = False
-    allow_origins: Tuple[str, ...] = ()
-    heartbeat_interval: float = 15.0
-    kill_grace: float = 2.0
-    pipe_grace: float = 0.5
-    artifact_settle: float = 2.0
-    artifact_scan_interval: float = 0.25
-    end_session_delay: float = 3.0
-    upload_response_timeout: float = 60.0
-    upload_timeout: float = 20.0
-    upload_retry_delay: float = 0.5
-    http_timeout: float = 30.0
-    stop_timeout: float = 5.0
-    max_message_size: int = 100 * MEBIBYTE
-    max_stdout: Optional[int] = None
-    max_download_size: int = 10 * GIBIBYTE
+    host: str = _setting("127.0.0.1", "Address to listen on", "--host")
+    port: int = _setting(0, "Port to listen on; 0 takes a free one", "--port", type=int)
+    root: str = _setting(
+        ".",
+        "Directory where commands and agents run, and that relative paths start from; it must exist",
+        "--root",
+        metavar="DIR",
+        default_text="the current directory",
+    )
+    token: Optional[str] = _setting(
+        None,
+        "Token that clients must send, as header `Authorization: Bearer TOKEN` or as `?token=TOKEN` in the URL; "
+        "required for a host that is not loopback, unless `no_auth` is set; it is not part of the `ws_url`",
+        "--token",
+        flag_default_text="$RUNTIMEUSE_TOKEN, which unlike the option does not show in lists of processes",
+    )
+    no_auth: bool = _setting(
+        False,
+        "Allow listening on a host that is not loopback without a token",
+        "--no-auth",
+        action="store_true",
+        flag_default_text="no",
+    )
+    allow_origins: Tuple[str, ...] = _setting(
+        (),
+        "`Origin` headers to accept, `*` for all; browsers send one, and are refused unless it is accepted",
+        "--allow-origin",
+        action="append",
+        metavar="ORIGIN",
+        default_text="none",
+    )
+    heartbeat_interval: float = _seconds(
+        15.0, "between heartbeats while a request is in flight", "--heartbeat-interval"
+    )
+    kill_grace: float = _seconds(2.0, "between SIGTERM and SIGKILL for a cancelled command's processes", "--kill-grace")
+    pipe_grace: float = _seconds(
+        0.5,
+        "for which the output of a command's background children is read once its shell has exited and they are silent",
+    )
+    artifact_settle: float = _seconds(
+        2.0, "for which a new file must stay unchanged before it is announced", "--artifact-settle"
+    )
+    artifact_scan_interval: float = _seconds(
+        0.25,
+        "between two scans of the watched directories; grows while nothing changes, up to eight times as much, but not "
+        "above `artifact_settle`",
+    )
+    end_session_delay: float = _seconds(
+        3.0, "for which the end of a session waits for late files, if a directory is watched", "--end-session-delay"
+    )
+    upload_response_timeout: float = _seconds(
+        60.0, "for which the end of a session waits for the next upload response", "--upload-response-timeout"
+    )
+    upload_timeout: float = _seconds(
+        20.0, "for which an upload may make no progress before it is aborted; it is retried once", "--upload-timeout"
+    )
+    upload_retry_delay: float = _seconds(0.5, "before an upload's first retry; doubles with each further one")
+    http_timeout: float = _seconds(
+        30.0, "for which a download or upload waits for a connection, and a download for more data"
+    )
+    stop_timeout: float = _seconds(
+        5.0,
+        "for which a stop waits for requests before it kills commands, abandons agents, and reports the requests as "
+        "cancelled",
+        "--stop-timeout",
+    )
+    max_message_size: int = _setting(
+        100 * MEBIBYTE, "Largest message accepted from a client, in bytes", default_text="100 MiB"
+    )
+    max_stdout: Optional[int] = _setting(
+        None,
+        "Most characters of a command's stdout that its result has; a longer one is cut and ends with a note. Streamed "
+        "output is never cut",
+        "--max-stdout",
+        type=int,
+        metavar="N",
+        default_text="no limit",
+    )
+    max_download_size: int = _setting(
+        10 * GIBIBYTE,
+        "Largest download, and largest total of the files extracted from one, in bytes",
+        "--max-download-size",
+        type=int,
+        metavar="N",
+        default_text="10 GiB",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", os.path.abspath(self.root))
         object.__setattr__(self, "allow_origins", tuple(self.allow_origins))
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, float) and (not math.isfinite(value) or value < 0):
-                raise ValueError(f"{field.name} must be a finite number of seconds, not {value!r}")
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if isinstance(setting.default, float) and (not math.isfinite(value) or value < 0):
+                raise ValueError(f"{setting.name} must be a finite number of seconds, not {value!r}")
         for name in (
             "heartbeat_interval",
             "artifact_scan_interval",
@@ -86,18 +155,50 @@ class RuntimeSettings:
         if self.token is not None and not self.token:
             raise ValueError("token must not be empty")
         if self.token is not None and not all("!" <= character <= "~" for character in self.token):
-            raise ValueError("token must be of printable ASCII characters without blanks: no header could carry it")
+            raise ValueError("token must consist of printable ASCII characters without spaces, to fit into a header")
         if not self.token and not self.no_auth and not is_loopback(self.host):
             raise ValueError(
-                f"host {self.host!r} can be reached from other machines, and whoever reaches the runtime can run "
-                "commands: give it a token, or say no_auth if something in front of it checks who comes"
+                f"host {self.host!r} can be reached from other machines, and every client can run commands: set a "
+                "token, or no_auth if a proxy in front of the runtime checks clients"
             )
 
     @property
     def task_timeout(self) -> float:
-        """How long tasks may take to end after a stop, or instead of one: what commands get, and a bit."""
+        """How long tasks may take to end after a stop, in seconds: the time that commands get, and one second."""
         return min(self.kill_grace, self.stop_timeout) + 1.0
 
     def path(self, path: str) -> str:
-        """Returns a path as the runtime understands it: absolute, relative ones below its root."""
+        """Returns a path as an absolute one; a relative path starts from the root."""
         return os.path.normpath(os.path.join(self.root, path))
+
+
+def documents_settings(kind: Type[T]) -> Type[T]:
+    """Replaces the line `{settings}` of a class's docstring by the settings' help texts; a class decorator."""
+    # `python -OO` removes docstrings; Python 3.13 and later remove their indentation.
+    found = re.search(r"^( *)\{settings\}$", kind.__doc__ or "", re.MULTILINE)
+    if kind.__doc__ is not None and found is not None:
+        indent = found.group(1)
+        lines = []
+        for setting in fields(RuntimeSettings):
+            default = setting.metadata["argument"].get("default_text", setting.default)
+            text = f"{setting.name}: {setting.metadata['help']} (default: {default})."
+            lines += textwrap.wrap(text, 112, initial_indent=indent, subsequent_indent=f"{indent}    ")
+        kind.__doc__ = kind.__doc__.replace(found.group(), "\n".join(lines))
+    return kind
+
+
+def add_options(add_argument: Callable[..., Any]) -> None:
+    """Adds an option to a command line for each setting that has a flag; `add_argument` is the parser's method."""
+    for setting in fields(RuntimeSettings):
+        if not setting.metadata["flag"]:
+            continue
+        argument = {"default": setting.default, **setting.metadata["argument"]}
+        default_text = argument.pop("default_text", "%(default)s")
+        default_text = argument.pop("flag_default_text", default_text)
+        text = setting.metadata["help"]
+        add_argument(
+            setting.metadata["flag"],
+            dest=setting.name,
+            help=f"{text[0].lower()}{text[1:]} (default: {default_text})",
+            **argument,
+        )

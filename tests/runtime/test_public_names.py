@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import typing
 
 import pytest
 
 from runtimeuse_sync import runtime
-from runtimeuse_sync.runtime import Invocation, Sender, agent_environment
+from runtimeuse_sync.runtime import Invocation, LocalRuntime, Sender, agent_environment
+from runtimeuse_sync.runtime.settings import RuntimeSettings
 
 from .conftest import Connect
 
@@ -35,3 +37,15 @@ def test_an_agents_environment_is_the_runtimes_with_the_clients_over_it(
 
     [answer] = talk(agent).query(agent_env={"BOTH": "theirs", "THEIRS": "theirs"})
     assert answer["data"]["text"] == "ours theirs theirs"
+
+
+def test_a_local_runtimes_parameters_are_the_settings() -> None:
+    _, agent, *given = inspect.signature(LocalRuntime.__init__).parameters.values()
+    assert agent.name == "agent"
+    defaults = {parameter.name: parameter.default for parameter in given}
+    settings = {setting.name: setting.default for setting in dataclasses.fields(RuntimeSettings)}
+    assert list(defaults) == list(settings)
+    assert defaults == {**settings, "root": None}
+    assert LocalRuntime.__doc__ is not None
+    for setting in dataclasses.fields(RuntimeSettings):
+        assert f"    {setting.name}: {setting.metadata['help'][:40]}" in LocalRuntime.__doc__
