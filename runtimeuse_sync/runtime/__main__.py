@@ -1,4 +1,7 @@
-"""`python -m runtimeuse_sync.runtime`: the runtime as a process of its own, on the main thread."""
+"""Runs the runtime as a process: `python -m runtimeuse_sync.runtime`.
+
+Threads: the event loop runs on the main thread.
+"""
 
 import argparse
 import asyncio
@@ -20,8 +23,8 @@ _logger = logging.getLogger("runtimeuse_sync.runtime")
 _DESCRIPTION = """\
 Run an agent runtime that clients of RuntimeUse connect to by WebSocket.
 
-It runs what clients send with your rights: it is no sandbox. Ctrl-C, SIGTERM, or the end of its terminal cancels what
-runs and ends it."""
+It runs what clients send with your rights: it is no sandbox. Ctrl-C, SIGTERM and the end of its terminal cancel all
+requests and end it."""
 
 _EXAMPLES = """\
 examples:
@@ -41,9 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         "--agent",
         default="shell",
         metavar="NAME",
-        help="shell: the prompt is a shell script (default); echo: the answer is the prompt; openai: the OpenAI Agents "
+        help="shell: runs the prompt as a shell script (default); echo: returns the prompt; openai: the OpenAI Agents "
         "SDK with a shell tool, needs $OPENAI_API_KEY or, for a local model, $OPENAI_BASE_URL; "
-        "module:attribute: a function (invocation, sender), or something with such a method run",
+        "module:attribute: a function (invocation, sender), or an object with such a method `run`",
     )
     add_options(parser.add_argument)
     parser.set_defaults(port=8080, token=os.environ.get(TOKEN_VARIABLE) or None, allow_origins=[])
@@ -51,20 +54,27 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level",
         default="warning",
         choices=["debug", "info", "warning", "error", "critical"],
-        help="what to log to stderr (default: %(default)s)",
+        help="least level of the records that are logged to stderr (default: %(default)s)",
     )
     return parser
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Runs the runtime until a signal ends it; returns the exit code."""
+    """Runs the runtime until a signal ends it.
+
+    Args:
+        arguments: The command line's arguments; `None` for those of the process.
+
+    Returns:
+        The exit code: 0 after a signal, 2 if the runtime cannot start, 130 after a second Ctrl-C.
+    """
     options = _parser().parse_args(arguments)
-    # Agents may hand on what they find, whichever way they start processes.
+    # Agents may pass this environment on, however they start processes.
     os.environ.pop(TOKEN_VARIABLE, None)
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # Nobody wants asyncio's own debugging notes here, and those of HTTP clients have prompts and headers.
+    # The debug records of asyncio are noise here, those of HTTP clients contain prompts and headers.
     for name in ("asyncio", "openai", "openai.agents", "httpx", "httpx2", "httpcore"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
     try:
@@ -73,10 +83,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         server = RuntimeServer(options.agent, settings)
         return event_loop.run(_serve(server, settings), settings.task_timeout)
     except (ValueError, TypeError, ImportError) as error:
-        _logger.debug("It could not start", exc_info=error)
+        _logger.debug("The runtime could not start", exc_info=error)
         return _fail(str(error))
     except KeyboardInterrupt:
-        return 130  # a second Ctrl-C, while the first one's stop was under way
+        return 130  # a second Ctrl-C during the stop
 
 
 async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
@@ -85,20 +95,20 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
     try:
         ws_url = await server.start()
     except OverflowError:
-        return _fail(f"--port must be 0 to 65535, not {settings.port}")
+        return _fail(f"--port must be between 0 and 65535, not {settings.port}")
     except OSError as error:
         reason = "the port is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
         return _fail(f"cannot listen on {settings.host}:{settings.port}: {reason}")
 
     def asked_to_stop() -> None:
         stop.set()
-        # Who asks twice wants it sooner.
+        # A second signal ends the process at once.
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop)
-    # Not under nohup. Of a terminal that is closed, the kernel and the shell may both tell: once is meant.
+    # Not under nohup. Both the kernel and the shell may send SIGHUP for a closed terminal, so a second one is no hurry.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     try:
@@ -106,7 +116,7 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
             print(f"Runtime is listening on {ws_url}", flush=True)
         except OSError as error:
             _discard_stdout()
-            return _fail(f"cannot say on stdout where it listens: {error.strerror or error}")
+            return _fail(f"cannot write its address to stdout: {error.strerror or error}")
         await stop.wait()
     finally:
         await server.stop()
@@ -114,14 +124,14 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
 
 
 def _discard_stdout() -> None:
-    # What could not be written is tried again at the interpreter's end, which then complains.
+    # The interpreter flushes stdout again when it exits, and would report the failure.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def _fail(reason: str) -> int:
-    # One line, whatever an agent's module has to say.
+    # In one line, whatever the text of an agent's exception.
     print("runtimeuse_sync.runtime:", " ".join(reason.split()), file=sys.stderr)
     return 2
 

@@ -1,6 +1,7 @@
-"""Runs an event loop to its end, also where an agent does not come to one.
+"""Runs an event loop and ends it even if an agent's tasks do not end.
 
-Runs in the thread that `local.py` starts, or in the main thread of a process; `end` in that of `agents/loop.py`, too.
+Threads: runs in the thread that `local.py` starts, or in a process's main thread. `end` also runs in the thread of
+`agents/loop.py`.
 """
 
 import asyncio
@@ -11,17 +12,17 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
-#: Tasks of loops that have been closed. Were they collected, each would be resumed once more, on its closed loop.
+#: The tasks that closed loops have left. Garbage collection would resume each of them once, on its closed loop.
 _abandoned: "List[asyncio.Task[Any]]" = []
 
 
 def run(main: "Coroutine[Any, Any, T]", timeout: float) -> T:
-    """Runs a coroutine on an event loop of its own, as `asyncio.run` does, but never waits for ever for tasks.
+    """Runs a coroutine on a new event loop, as `asyncio.run` does, but waits for the remaining tasks only so long.
 
     Args:
-        main: What to run.
-        timeout: How long tasks that are still there at its end may take to end, too, once they have been cancelled,
-            in seconds. Those that do not are left behind, which is logged.
+        main: The coroutine.
+        timeout: How long the remaining tasks may take to end after their cancel, in seconds. Those that do not end
+            are abandoned, which is logged.
     """
     loop = asyncio.new_event_loop()
     try:
@@ -32,7 +33,7 @@ def run(main: "Coroutine[Any, Any, T]", timeout: float) -> T:
 
 
 def end(loop: asyncio.AbstractEventLoop, timeout: float) -> None:
-    """Ends what is left on a loop that does not run any more, and closes it; for the thread that it ran in."""
+    """Ends the remaining tasks of a loop that has stopped, and closes it; to be called in the loop's thread."""
     try:
         _end_tasks(loop, timeout)
         loop.run_until_complete(loop.shutdown_asyncgens())

@@ -1,7 +1,9 @@
-"""What a missing extra says. No threads or tasks run here.
+"""Reports packages of the extra `[runtime]` that are not installed.
 
-No module of this package imports a third-party package at its top: each is imported where it is first needed, inside
-`needs_extra`, so that importing `runtimeuse_sync.runtime` costs nothing and a missing package is named plainly.
+No module of this package imports a third-party package at its top. Each is imported where it is first needed, inside
+`needs_extra`: importing `runtimeuse_sync.runtime` stays cheap, and the error names the missing package.
+
+Threads: called in any thread.
 """
 
 from contextlib import contextmanager
@@ -10,10 +12,10 @@ from typing import Iterator
 
 @contextmanager
 def needs_extra() -> Iterator[None]:
-    """Turns the failure to import one of the runtime's packages into one that says how to install them all.
+    """Wraps imports of the runtime's packages.
 
     Raises:
-        ImportError: a package that the block imports is not installed.
+        ImportError: a package that the block imports is not installed; the text says how to install the extra.
     """
     try:
         yield

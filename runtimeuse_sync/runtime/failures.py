@@ -1,4 +1,7 @@
-"""Failures of a request, and how they are told to the client. Pure functions; no threads or tasks run here."""
+"""Turns the exceptions that end a request into `error_message`s.
+
+Threads: pure functions, called in any thread.
+"""
 
 import traceback
 from typing import Any, Dict, Optional
@@ -7,15 +10,19 @@ from .._wire.fixed_texts import CANCELLED_ERROR
 from .masking import Redactor
 from .workers import WorkerExit
 
-#: Where the strings of an error's metadata are cut, in characters.
+#: The longest string in an error's metadata, in characters.
 METADATA_LIMIT = 4000
 
 
 class RequestFailedError(Exception):
-    """The runtime cannot do what a request asks; the text is what the client is told.
+    """A request failed; an agent may raise it, too.
+
+    Args:
+        error: The text that the client gets.
+        details: More about the failure, for `error_details` in the error's metadata.
 
     Attributes:
-        details: What else is known, for the error's metadata.
+        details: More about the failure, or `None`.
     """
 
     def __init__(self, error: str, details: Optional[str] = None) -> None:
@@ -24,9 +31,9 @@ class RequestFailedError(Exception):
 
 
 def error_message(error: BaseException, redactor: Optional[Redactor] = None) -> Dict[str, Any]:
-    """Returns the `error_message` that tells of an exception, whatever that does when it is asked for its text.
+    """Returns the `error_message` for an exception, even if the exception's own methods fail.
 
-    What is cut is masked first: the part of a secret that a cut leaves could not be recognised any more.
+    Strings are masked before they are cut: a part of a secret could not be recognised.
     """
     mask = (redactor or Redactor()).text
     if isinstance(error, WorkerExit) and error.__cause__ is not None:
@@ -34,9 +41,9 @@ def error_message(error: BaseException, redactor: Optional[Redactor] = None) -> 
     expected = isinstance(error, RequestFailedError)
     name = type(error).__name__
     metadata: Dict[str, Any] = {
-        # The reference's name for all that goes wrong by the runtime's own rules.
+        # The real runtime's name for failures by the runtime's own rules.
         "error_name": "Error" if expected else name,
-        # From the end, which names the error and the place.
+        # The end of the stack, which names the error and where it was raised.
         "stack": mask(_stack(error))[-METADATA_LIMIT:],
     }
     cause = _attribute(error, "__cause__")
@@ -49,12 +56,12 @@ def error_message(error: BaseException, redactor: Optional[Redactor] = None) -> 
 
 
 def text_of(value: object) -> str:
-    """Returns `str(value)`, or what kind of thing it is whose text cannot be made."""
+    """Returns `str(value)`, or the value's type and why it has no text."""
     try:
         text = str(value)
-        # Not one of a class that has its own idea of what a string is.
+        # A plain `str`: a subclass may override anything.
         return str.__str__(text)
-    except Exception as error:  # it may be an agent's, and do anything
+    except Exception as error:  # the value may be an agent's, and raise anything
         return f"{type(value).__name__}, whose text cannot be made: {type(error).__name__}"
 
 

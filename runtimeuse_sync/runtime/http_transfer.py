@@ -1,7 +1,9 @@
-"""HTTP exchanges that another thread can abort at once.
+"""Makes HTTP requests that another thread can abort at once.
 
-A `Transfer` is used in one worker thread and aborted from the event loop. `requests` has no way to interrupt a thread
-that waits for the other side, so every socket that is opened is remembered, and shut down to abort.
+`requests` cannot interrupt a thread that waits for a server. So a `Transfer` keeps every socket that it opens, and
+shuts the sockets down to abort.
+
+Threads: a `Transfer` is used in one worker thread and aborted from the event loop.
 """
 
 import logging
@@ -16,9 +18,9 @@ from .extras import needs_extra
 if TYPE_CHECKING:
     import requests
 
-#: How many redirects of one request are followed.
+#: How many redirects of one request are followed at most.
 _MOST_REDIRECTS = 10
-#: Those that ask for the same request at another place (RFC 9110 §15.4); all others turn a PUT into a GET.
+#: The redirects that repeat the request at another URL (RFC 9110 §15.4); all others turn a PUT into a GET.
 _METHOD_PRESERVING = frozenset((307, 308))
 
 
@@ -27,7 +29,7 @@ class TransferAbortedError(Exception):
 
 
 class Transfer:
-    """One download or upload, with all its tries."""
+    """One download or upload, with all its retries."""
 
     def __init__(self) -> None:
         self._aborted = threading.Event()
@@ -35,27 +37,35 @@ class Transfer:
         self._sockets: List[socket.socket] = []
 
     def abort(self) -> None:
-        """Ends what is going on: the thread that waits for the other side gets an error at once."""
+        """Aborts the transfer: a thread that waits for the server gets an error at once."""
         self._aborted.set()
         self.shut_down()
 
     def shut_down(self) -> None:
-        """Ends the connections that are open now: the thread that waits for the other side gets an error at once."""
+        """Shuts down the open connections: a thread that waits for the server gets an error at once."""
         for opened in self.open_sockets():
             _shut_down(opened)
 
     def open_sockets(self) -> List[socket.socket]:
-        """Returns the sockets of the connections that are open now."""
+        """Returns the sockets of the open connections."""
         with self._lock:
             return [known for known in self._sockets if known.fileno() >= 0]
 
     def check(self) -> None:
-        """Raises `TransferAbortedError` if the transfer was aborted."""
+        """Returns if the transfer goes on.
+
+        Raises:
+            TransferAbortedError: the transfer was aborted.
+        """
         if self._aborted.is_set():
             raise TransferAbortedError
 
     def pause(self, seconds: float) -> None:
-        """Waits; raises `TransferAbortedError` as soon as the transfer is aborted."""
+        """Waits for some seconds.
+
+        Raises:
+            TransferAbortedError: the transfer was aborted; raised at once.
+        """
         if self._aborted.wait(seconds):
             raise TransferAbortedError
 
@@ -82,7 +92,7 @@ class Transfer:
                 return manager
 
             def send(self, request: "requests.PreparedRequest", *args: Any, **kwargs: Any) -> "requests.Response":
-                # Here, where redirects come by, too. For other hosts `requests` has read the environment's rules.
+                # Here, as redirects pass here, too. For other hosts `requests` has applied the environment's settings.
                 if is_loopback(urlsplit(request.url or "").hostname or ""):
                     kwargs["proxies"] = {}
                     request.headers.pop("Proxy-Authorization", None)
@@ -91,13 +101,13 @@ class Transfer:
         class Session(requests.Session):
             def get_redirect_target(self, resp: "requests.Response") -> Optional[str]:
                 if resp.request.method != "GET" and resp.status_code not in _METHOD_PRESERVING:
-                    return None  # a page that can be got says nothing of whether the file was taken
+                    return None  # a GET of another page does not show whether the file was stored
                 target: Optional[str] = super().get_redirect_target(resp)  # type: ignore[no-untyped-call,unused-ignore]
                 return target
 
             def rebuild_auth(self, prepared_request: "requests.PreparedRequest", response: "requests.Response") -> None:
-                asked, told = response.request.url or "", prepared_request.url or ""
-                if self.should_strip_auth(asked, told):  # type: ignore[no-untyped-call,unused-ignore]
+                old_url, new_url = response.request.url or "", prepared_request.url or ""
+                if self.should_strip_auth(old_url, new_url):  # type: ignore[no-untyped-call,unused-ignore]
                     prepared_request.headers.pop("Authorization", None)
 
         session = Session()
@@ -120,7 +130,7 @@ class Transfer:
 
             return type(connection.__name__, (connection,), {"connect": connect})
 
-        # The pools' own connection classes, not urllib3's: they may have been replaced.
+        # The pools' own connection classes: other libraries may have replaced urllib3's.
         class Pool(HTTPConnectionPool):
             ConnectionCls = remembered(HTTPConnectionPool.ConnectionCls)
 
@@ -130,7 +140,7 @@ class Transfer:
         return {"http": Pool, "https": TlsPool}
 
     def _connected(self, opened: socket.socket) -> None:
-        """Takes note of a connection that has just been opened."""
+        """Registers a connection that was just opened."""
         with self._lock:
             self._sockets = [known for known in self._sockets if known.fileno() >= 0]
             self._sockets.append(opened)
@@ -139,9 +149,9 @@ class Transfer:
 
 
 def _auth_from_url_only(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
-    """Authenticates by what the URL says, where `requests` would look into `~/.netrc` as well.
+    """Authenticates with the URL's credentials only, where `requests` would also read `~/.netrc`.
 
-    Signed URLs are all the permission there is; storages refuse a request that comes with two.
+    Storages refuse a request that has both a signed URL and other credentials.
     """
     request.prepare_auth(None)
     return request
@@ -149,14 +159,14 @@ def _auth_from_url_only(request: "requests.PreparedRequest") -> "requests.Prepar
 
 def _shut_down(opened: socket.socket) -> None:
     try:
-        # Not the method of a TLS socket: that one takes the TLS layer away under the thread that reads.
+        # Not the method of a TLS socket, which would remove the TLS layer while another thread reads.
         socket.socket.shutdown(opened, socket.SHUT_RDWR)
     except OSError:
-        return  # closed, or never connected: nobody waits on it
+        return  # closed, or never connected: no thread waits for it
 
 
 class _RuntimeThreadFilter(logging.Filter):
-    """Drops what urllib3 logs in the runtime's threads: whole URLs, with the signatures in their query strings."""
+    """Drops urllib3's records in the runtime's threads: they contain whole URLs with their signatures."""
 
     def filter(self, _: logging.LogRecord) -> bool:
         return not threading.current_thread().name.startswith("runtimeuse-")
@@ -166,5 +176,5 @@ _runtime_thread_filter = _RuntimeThreadFilter()
 
 
 def _silence_urllib3() -> None:
-    # Adding the same filter again changes nothing.
+    # Adding a filter again has no effect.
     logging.getLogger("urllib3.connectionpool").addFilter(_runtime_thread_filter)

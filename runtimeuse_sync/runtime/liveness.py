@@ -1,10 +1,11 @@
-"""Notices clients that have vanished without a word: a machine that froze, a network that is gone.
+"""Detects clients that have vanished without closing: their machine froze, or the network is gone.
 
-Runs on the runtime's event loop: one timer per connection.
+The system probes an idle connection (TCP keepalive). It does not probe one with unacknowledged data, but retransmits
+that for a quarter of an hour. So the runtime checks these connections itself, on Linux, which reports the
+retransmissions. TCP's user timeout is no substitute: it also ends the connections of clients that just do not read for
+a while.
 
-A connection that is idle is probed by the system (TCP keepalive). One with something on its way is not: the system
-sends that again and again, for a quarter of an hour. So the runtime looks for itself, where the system tells (Linux).
-TCP's user timeout would not do, as it also ends the connections of clients that are there and do not read for a while.
+Threads: runs on the runtime's event loop, with one timer per connection.
 """
 
 import asyncio
@@ -17,23 +18,24 @@ from typing import Any, Optional, Union
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
-#: An idle client is probed after so long, so often and so many times before it is given up, in seconds: 50 s in all.
+#: TCP keepalive: idle time before the first probe and time between probes, in seconds, and probes without an answer
+#: until the connection is closed. 50 s in all.
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 20, 10, 3
-#: How long a client may confirm nothing, in seconds, and how often what was sent must have been sent again meanwhile.
+#: A client has vanished when it has acknowledged nothing for this long, in seconds, despite so many retransmissions.
 SILENCE, SENT_AGAIN = 45.0, 3
-#: How often to look, in seconds.
+#: The time between two checks, in seconds.
 LOOK_INTERVAL = 5.0
 
-#: The beginning of Linux's `struct tcp_info`: eight single bytes, then numbers of four.
+#: The beginning of Linux's `struct tcp_info`: eight single bytes, then integers of four bytes.
 _TCP_INFO = struct.Struct("=8B13I")
 _RETRANSMITS, _PROBES, _UNACKED, _LAST_ACK = 2, 3, 8 + 4, 8 + 12
 
-#: A socket, or what asyncio shows of one.
+#: A socket, or asyncio's wrapper of one.
 Socket = Union[socket.socket, Any]
 
 
 def keep_alive(connection: Socket) -> None:
-    """Has the system probe an idle connection, as far as this system can."""
+    """Enables TCP keepalive, with the options that this system has."""
     options = {
         "TCP_KEEPIDLE": KEEPALIVE_IDLE,
         "TCP_KEEPINTVL": KEEPALIVE_INTERVAL,
@@ -42,7 +44,7 @@ def keep_alive(connection: Socket) -> None:
     numbers = {name: getattr(socket, name, None) for name in options}
     if sys.platform == "darwin":
         numbers["TCP_KEEPIDLE"] = 0x10  # TCP_KEEPALIVE, which Python names only from 3.10 on
-    with contextlib.suppress(OSError):  # the other side may have gone already
+    with contextlib.suppress(OSError):  # the connection may be closed already
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, number in numbers.items():
             if number is not None:
@@ -50,9 +52,9 @@ def keep_alive(connection: Socket) -> None:
 
 
 def has_vanished(connection: Socket) -> bool:
-    """Returns whether the other side confirms nothing any more; `False` where the system does not tell.
+    """Returns whether the peer has stopped acknowledging data; `False` where the system does not report it.
 
-    One that is there and does not read confirms all the same: that it has no room.
+    A peer that does not read still acknowledges: it answers that its window is full.
     """
     if sys.platform != "linux":
         return False
@@ -66,13 +68,13 @@ def has_vanished(connection: Socket) -> bool:
 def is_silent(info: bytes) -> bool:
     """Returns whether Linux's `tcp_info` is that of a connection whose other side has vanished."""
     fields = _TCP_INFO.unpack(info)
-    # What was sent again, or asked where there was no room for more, since the last answer.
+    # Retransmissions, or probes of a full window, since the last acknowledgement.
     unanswered = fields[_RETRANSMITS] if fields[_UNACKED] else fields[_PROBES]
     return bool(unanswered >= SENT_AGAIN and fields[_LAST_ACK] >= SILENCE * 1000)
 
 
 class Watch:
-    """Watches one connection from its beginning to its `end`, and aborts it if its client has vanished."""
+    """Checks one connection until `end`, and aborts it if its client has vanished."""
 
     def __init__(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -82,7 +84,7 @@ class Watch:
         self._schedule()
 
     def end(self) -> None:
-        """Ends the watching; may be called again."""
+        """Ends the checks; may be called again."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -93,5 +95,5 @@ class Watch:
         if not has_vanished(self._socket):
             self._schedule()
         elif isinstance(self._transport, asyncio.WriteTransport):
-            _logger.info("A client has vanished: it confirms nothing of what was sent")
+            _logger.info("A client has vanished: it no longer acknowledges what is sent")
             self._transport.abort()

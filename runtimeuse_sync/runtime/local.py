@@ -1,7 +1,7 @@
-"""`LocalRuntime`: the runtime on a background thread of this process.
+"""Owns `LocalRuntime`: the runtime on a background thread of this process.
 
-Owns the thread `runtimeuse-runtime`, in which the event loop runs with everything on it. The caller's threads only ever
-wait for it to start or to end, and tell it to stop.
+Threads: the thread `runtimeuse-runtime` runs the event loop with everything on it. The caller's threads only start it,
+ask it to stop, and wait for that.
 """
 
 import asyncio
@@ -29,7 +29,8 @@ class LocalRuntime:
         print(client.query("echo hello").text)
     ```
 
-    It runs what clients send with this process's rights: it is no sandbox. Leaving the `with` block ends all that runs.
+    It is not a sandbox: it runs what clients send with the rights of this process. Leaving the `with` block ends
+    everything that it runs.
 
     Args:
         agent: `"shell"`, `"echo"`, `"openai"`, `"module:attribute"`, a function `(invocation, sender)`, or an object
@@ -76,40 +77,41 @@ class LocalRuntime:
         self._lock = threading.Lock()
         self._thread: Optional[threading.Thread] = None
         self._pid = 0
-        # Set by the thread before it says that it has started, and used only as long as it runs.
+        # Set by the thread before it reports its start, and used only while it runs.
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stop: Optional[asyncio.Event] = None
         self._server: Optional[RuntimeServer] = None
-        # Set and taken back by the thread: however it ends, nobody listens there any more.
+        # Set and cleared by the thread: however it ends, the URL is no longer served.
         self._ws_url: Optional[str] = None
 
     @property
     def ws_url(self) -> str:
-        """Where to connect to, such as `ws://127.0.0.1:41234`.
+        """The URL for clients, such as `ws://127.0.0.1:41234`.
 
         Raises:
-            RuntimeError: the runtime has not been started, or it has been stopped.
+            RuntimeError: the runtime is not running: it was not started, or was stopped.
         """
         ws_url = self._ws_url
         if ws_url is None:
             raise RuntimeError(
-                "the runtime has not been started, or has been stopped: use it in a `with` statement, or call start()"
+                "the runtime is not running (not started, or stopped): use it in a `with` statement, or call start()"
             )
         return ws_url
 
     def start(self) -> "LocalRuntime":
-        """Starts the runtime; returns it once it listens.
+        """Starts the runtime; returns it when it listens.
 
         Raises:
-            RuntimeError: it runs already.
+            RuntimeError: the runtime is running already.
             OSError: the address cannot be listened on.
-            ImportError: the extra is not installed, or the agent's module cannot be imported.
-            ValueError: there is no agent of this name, or the root is no directory.
-            TypeError: what was given is no agent.
+            OverflowError: the port is not between 0 and 65535.
+            ImportError: the extra `[runtime]` is not installed, or the agent's module cannot be imported.
+            ValueError: there is no agent of this name, or the root is not a directory.
+            TypeError: `agent` is not an agent.
         """
         with self._lock:
             if self._thread is not None:
-                raise RuntimeError("the runtime runs already")
+                raise RuntimeError("the runtime is running already")
             started: concurrent.futures.Future[None] = concurrent.futures.Future()
             self._pid = os.getpid()
             self._thread = threading.Thread(target=self._run, args=(started,), name="runtimeuse-runtime", daemon=True)
@@ -119,19 +121,20 @@ class LocalRuntime:
         except BaseException:
             self.stop()
             raise
-        # For programs that end without a word: the commands that they run shall not outlive them.
+        # If the program exits without a stop, its commands must not outlive it.
         atexit.register(self.stop)
         return self
 
     def stop(self) -> None:
-        """Stops the runtime: cancels what runs, and returns when nothing of it is left. Harmless when it has stopped.
+        """Stops the runtime: cancels all requests, and returns when everything has ended. May be called again.
 
-        What runs has `stop_timeout` to end. Then commands are killed, agents that ignore their cancel are left behind,
-        which is logged, and clients are told all the same. Called by an agent, it returns at once.
+        Requests have `stop_timeout` seconds to end. Then commands are killed, and agents that ignore their cancel are
+        abandoned, which is logged. Clients get their terminal messages in any case. In a thread of the runtime, such as
+        an agent's, the call returns at once.
         """
         atexit.unregister(self.stop)
         if os.getpid() != self._pid:
-            return  # a forked child has the object, but not the thread
+            return  # a forked child inherits the object, but not the thread
         with self._lock:
             thread = self._thread
             if thread is None:
@@ -141,11 +144,11 @@ class LocalRuntime:
                 try:
                     loop.call_soon_threadsafe(stop.set)
                 except RuntimeError:
-                    loop = None  # closed already: it could not start, or somebody else stopped it
+                    loop = None  # closed already: the start failed, or another thread stopped it
             server = self._server
             here = threading.current_thread()
             if here is thread or (server is not None and server.owns(here)):
-                return  # an agent stops its own runtime: it cannot wait for that
+                return  # the runtime's own threads cannot wait for its end
         thread.join()
         with self._lock:
             if self._thread is thread:

@@ -1,7 +1,9 @@
-"""Masks the secrets of a request in everything that leaves the runtime: messages, streams of output, and its own logs.
+"""Masks the secrets of a request in everything that leaves the runtime: messages, streamed output, and log records.
 
-Pure objects without threads or tasks. Everything is defined by `StreamRedactor`, so a text masked whole and the same
-text masked in pieces give the same: every place where a secret stands is masked, places that overlap as one.
+A text gives the same result whether it is masked at once or in pieces, as both use `StreamRedactor`. Overlapping
+secrets get one mask.
+
+Threads: plain objects, each used by one thread at a time. A `Redactor` is immutable and may be shared.
 """
 
 import json
@@ -12,15 +14,15 @@ from typing import Any, Dict, FrozenSet, Iterable, Optional, Tuple
 
 from .._wire.redaction import MASK, mask_secrets
 
-#: Fields whose values are the protocol's own words.
+#: Fields whose values the protocol fixes. They are not masked.
 _STRUCTURAL: FrozenSet[str] = frozenset(("message_type", "type", "stream"))
-#: Fields below which agents choose the names: there the names are masked too.
+#: Fields whose content the agent defines. There, names and numbers are masked, too.
 _FREE_FORM: FrozenSet[str] = frozenset(("metadata", "structured_output"))
-#: Names that the runtime itself puts into `metadata`.
+#: Names in `metadata` that are the runtime's own.
 _METADATA_NAMES: FrozenSet[str] = frozenset(("error_name", "stack", "cause", "error_details"))
-#: How much of a text is masked at a time, in characters.
+#: The size of the pieces in which a long text is masked, in characters.
 _PIECE = 64 * 1024
-#: What stands between a call and `logging` in the call stack; from Python 3.11 on, `logging` does not count its own.
+#: The stack frames between a log call and `logging`; from Python 3.11 on, `logging` skips its own frames.
 _OWN_FRAMES = 1 if sys.version_info >= (3, 11) else 2
 
 
@@ -29,7 +31,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.secrets: Tuple[str, ...] = tuple(sorted({secret for secret in secrets if secret}, key=len, reverse=True))
-        # What is a secret as a text is one as a number, too, however either is written.
+        # A secret that is written as a number is also masked where it occurs as a JSON number.
         self._numbers = frozenset(number for number in map(_number, self.secrets) if number is not None)
 
     def text(self, text: str) -> str:
@@ -37,14 +39,14 @@ class Redactor:
         if not self.secrets:
             return text
         stream = StreamRedactor(self)
-        # In pieces, as every occurrence is noted down: a long text may hold a short secret very often.
+        # In pieces, to bound memory: a long text may contain a short secret very often.
         masked = [stream.feed(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
         return "".join([*masked, stream.flush()])
 
     def number(self, number: float) -> Any:
-        """Returns a number that is not the protocol's own as it is, or the mask where it is or holds a secret.
+        """Returns a number, or the mask if the number is or contains a secret.
 
-        `True`, `False` and `None` never do: JSON has them as words of its own.
+        `True` and `False` are never masked: they are JSON keywords.
         """
         if not self.secrets or isinstance(number, bool):
             return number
@@ -79,7 +81,7 @@ class Redactor:
     def _name(self, name: Any) -> Any:
         if isinstance(name, str):
             return self.text(name)
-        # JSON makes a text of it.
+        # JSON turns a number that is a name into a string.
         return self.number(name) if isinstance(name, (int, float)) else name
 
 
@@ -93,32 +95,32 @@ def _number(text: str) -> Optional[float]:
 
 
 class StreamRedactor:
-    """Masks secrets in a text that comes in pieces, also where a secret is split over several of them.
+    """Masks secrets in a text that arrives in pieces, also secrets that are split across pieces.
 
-    What could be the beginning of a secret is held back until the next piece, or `flush`, decides; that is always less
-    than the longest secret.
+    An end of the text that may be the beginning of a secret is held back until the next piece or `flush`. It is always
+    shorter than the longest secret.
     """
 
     def __init__(self, redactor: Redactor) -> None:
         self._secrets = redactor.secrets
         self._held = ""
-        # The first so many characters held are the end of a secret that has already been masked; they are kept only
-        # because another secret may begin among them.
+        # How many of the held characters belong to a secret that is masked already. They are held because another
+        # secret may begin among them.
         self._covered = 0
 
     def feed(self, text: str) -> str:
-        """Takes the next piece; returns what is now sure, masked."""
+        """Adds the next piece; returns the masked text that is certain by now."""
         if not self._secrets:
             return text
         self._held += text
         return self._take(self._undecided_from())
 
     def flush(self) -> str:
-        """Returns the rest, masked: the text has ended."""
+        """Ends the text; returns the masked rest."""
         return self._take(len(self._held))
 
     def _undecided_from(self) -> int:
-        """Returns where the longest suffix that is the beginning of a secret starts."""
+        """Returns the start of the longest suffix that is the beginning of a secret."""
         held = self._held
         start = len(held)
         for secret in self._secrets:
@@ -141,10 +143,10 @@ class StreamRedactor:
 
 
 class RedactingLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic in stubs only before Python 3.11
-    """A logger that masks the secrets of the request at hand in all that it logs, tracebacks included.
+    """A logger that masks the secrets of the current request in its records, tracebacks included.
 
     Attributes:
-        redactor: Whose secrets to mask; changed as requests come and go.
+        redactor: Masks the secrets; replaced with each request.
     """
 
     def __init__(self, logger: logging.Logger, redactor: Optional[Redactor] = None) -> None:
@@ -152,9 +154,9 @@ class RedactingLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # gener
         self.redactor = redactor or Redactor()
 
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
-        """Logs as `logging.Logger.log` does; text, arguments and traceback are put together first, then masked.
+        """Logs as `logging.Logger.log` does. Text, arguments and traceback are formatted first, then masked.
 
-        What cannot be put together is said without its arguments: no log record is a reason to end a run.
+        A text that cannot be formatted is logged without its arguments: a log record must not end a run.
         """
         if not self.isEnabledFor(level):
             return
@@ -171,9 +173,9 @@ class RedactingLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # gener
 
 def _text_of(msg: object, args: Tuple[object, ...]) -> str:
     try:
-        # By logging's own rules, such as that for a dict as the only argument.
+        # By the rules of `logging`, for example for a dict as the only argument.
         return logging.LogRecord("", logging.INFO, "", 0, msg, args, None).getMessage()
-    except Exception as error:  # what the `__str__` of a message or an argument raises may be anything
-        # Not the arguments' `repr`: a secret may look different there, and would not be known again.
-        said = msg if isinstance(msg, str) else type(msg).__name__
-        return f"{said} (its arguments cannot be put into it: {type(error).__name__})"
+    except Exception as error:  # the `__str__` of a message or argument may raise anything
+        # Without the arguments' `repr`, where a secret may be escaped and would not be recognised.
+        template = msg if isinstance(msg, str) else type(msg).__name__
+        return f"{template} (its arguments cannot be formatted: {type(error).__name__})"

@@ -1,8 +1,9 @@
-"""Everything that goes out on one connection: masked, encoded, and pushed back on by a client that reads slowly.
+"""Owns what goes out on one connection: masks and encodes messages, and applies the back-pressure of a slow client.
 
-Used by all tasks of one session, on the event loop; the encoding functions by any thread. Messages are handed to the
-socket in batches: what is written in one round of the loop leaves with one system call. They leave in the order in
-which they were written, and cancelling a sender never cuts one in two.
+Messages are passed to the socket in batches: those written in one iteration of the loop leave with one system call.
+They leave in the order in which they were written. Cancelling a sender never cuts a message.
+
+Threads: used on the event loop, by all tasks of one connection. `encode` and `client_is_gone` are for any thread.
 """
 
 import asyncio
@@ -15,15 +16,15 @@ from .masking import Redactor
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
-#: How much a sender that never pauses may write before it gives way to the others, in bytes and in messages.
+#: How much a sender may write before it yields to the other tasks, in bytes and in messages.
 _BATCH_BYTES = 256 * 1024
 _BATCH_MESSAGES = 128
-#: The longest reason that a close frame may have, in bytes (RFC 6455 §5.5, §5.5.1).
+#: The longest reason in a close frame, in bytes (RFC 6455 §5.5, §5.5.1).
 _MAX_REASON = 123
 
 
 class ClientGoneError(ConnectionError):
-    """The client is gone: nothing can be sent to it any more."""
+    """The client is gone: nothing more can be sent to it."""
 
     def __init__(self) -> None:
         super().__init__("the client is gone")
@@ -33,7 +34,7 @@ class Outbox:
     """Sends messages to one client.
 
     Attributes:
-        redactor: Masks the secrets of the current request, or of the last one where none is in flight.
+        redactor: Masks the secrets of the request in flight; if there is none, those of the last one.
     """
 
     def __init__(self, connection: "ServerConnection") -> None:
@@ -41,47 +42,58 @@ class Outbox:
 
         self._connection = connection
         self._open = State.OPEN
-        # Each message in the pieces that it came in.
+        # Each message as the pieces it was written in.
         self._written: List[Sequence[bytes]] = []
         self._written_bytes = 0
         self.redactor = Redactor()
 
     @property
     def client_is_gone(self) -> bool:
-        """Whether nothing can be sent any more; may be asked by any thread."""
+        """Whether nothing more can be sent; may be called by any thread."""
         return self._connection.protocol.state is not self._open
 
     @property
     def pushed_back(self) -> bool:
-        """Whether the client has not yet taken most of what was sent."""
+        """Whether the client has not yet received most of what was sent."""
         return self._connection.paused
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait for the client to take what came before."""
+        """The number of bytes that have not been passed to the system yet."""
         return self._written_bytes + self._connection.transport.get_write_buffer_size()
 
     async def send(self, message: Dict[str, Any]) -> None:
-        """Masks and sends a message; returns when the client has taken most of what was sent before.
+        """Masks and sends a message; returns when the client has received most of what was sent before.
 
         Raises:
             ClientGoneError: the client is gone.
-            TypeError: the message holds what JSON cannot; likewise `ValueError`.
+            TypeError: JSON cannot hold a value of the message.
+            ValueError: the message contains itself, NaN or an infinity.
         """
         self.post(message)
         await self.drained()
 
     async def send_text(self, *pieces: bytes) -> None:
-        """Sends what `encode` returned, or a text in pieces; waits and raises as `send` does."""
+        """Sends an encoded message, in one or more pieces; returns when the client has received most of the rest.
+
+        Raises:
+            ClientGoneError: the client is gone.
+        """
         self.write(*pieces)
         await self.drained()
 
     def post(self, message: Dict[str, Any]) -> None:
-        """Masks and sends a message without waiting for the client to take anything; raises as `send` does."""
+        """Masks and sends a message without waiting for the client.
+
+        Raises:
+            ClientGoneError: the client is gone.
+            TypeError: JSON cannot hold a value of the message.
+            ValueError: the message contains itself, NaN or an infinity.
+        """
         self.write(encode(self.redactor.message(message)))
 
     def write(self, *pieces: bytes) -> None:
-        """Sends what `encode` returned, or a text in pieces, without waiting for the client to take anything.
+        """Sends an encoded message, in one or more pieces, without waiting for the client.
 
         Raises:
             ClientGoneError: the client is gone.
@@ -94,7 +106,7 @@ class Outbox:
         self._written_bytes += sum(map(len, pieces))
 
     def flush(self) -> None:
-        """Hands what was written to the socket."""
+        """Passes the written messages to the socket."""
         written, self._written, self._written_bytes = self._written, [], 0
         if not written or self.client_is_gone:
             return
@@ -106,35 +118,35 @@ class Outbox:
             if size <= _BATCH_BYTES:
                 batch += pieces
                 continue
-            # Not joined to one more copy, as it may be very large.
+            # Not joined, as that would copy a message that may be very large.
             transport.write(b"".join(batch))
             batch = []
             for piece in pieces:
                 if transport.is_closing():
-                    return  # asyncio would warn at each piece
+                    return  # asyncio would log a warning for each piece
                 transport.write(piece)
         transport.write(b"".join(batch))
 
     async def drained(self) -> None:
-        """Returns when the client has taken most of what was written, or is gone."""
+        """Returns when the client has received most of what was written, or is gone."""
         if self._written_bytes >= _BATCH_BYTES or len(self._written) >= _BATCH_MESSAGES:
             self.flush()
-            # A fast client never makes its sender wait: it shall not keep the loop from all others for that.
+            # A fast client never makes its sender wait, so the sender must yield to the other tasks itself.
             await asyncio.sleep(0)
         if self._connection.paused:
             try:
                 await self._connection.drain()
             except OSError:
-                return  # it has gone: the next to write is told
+                return  # the client is gone: the next write reports it
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Sends what is left and closes the connection; of the reason, as much as a close frame holds."""
+        """Sends what was written and closes the connection; the reason is cut to what a close frame can hold."""
         self.flush()
         await self._connection.close(code, _shortened(reason, _MAX_REASON))
 
 
 def _shortened(text: str, size: int) -> str:
-    """Returns the text, or the beginning of it, in no more bytes of UTF-8 than `size`."""
+    """Returns the text, cut to at most `size` bytes of UTF-8."""
     encoded = text.encode(errors="replace")
     if len(encoded) <= size:
         return encoded.decode()
@@ -143,10 +155,10 @@ def _shortened(text: str, size: int) -> str:
 
 
 def _frame_head(size: int) -> bytes:
-    """Returns what stands before a text of so many bytes in its frame (RFC 6455, 5.2).
+    """Returns the head of a frame with a text of `size` bytes (RFC 6455 §5.2).
 
-    The frame is whole, and has no mask, as it is a server's.
-    `websockets` would copy each text into its frame, which is most of the work that sending a large one is.
+    The frame is not fragmented, and not masked, as a server's. `websockets` would copy each text into its frame, which
+    is most of the cost of sending a large one.
     """
     if size < 126:
         return bytes((0x81, size))

@@ -1,4 +1,7 @@
-"""What clients may say, checked field by field. Pure functions and dataclasses; no threads or tasks run here."""
+"""Parses the client's messages, checked field by field, into dataclasses.
+
+Threads: pure functions, called on the event loop.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +11,7 @@ T = TypeVar("T")
 
 
 class MalformedMessageError(ValueError):
-    """A client's message is not what the protocol says; the text names the field."""
+    """A client's message violates the protocol; the text names the field."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Downloadable:
 
 @dataclass(frozen=True)
 class RequestBase:
-    """What both kinds of requests carry."""
+    """The fields that both kinds of requests have."""
 
     secrets: List[str]
     source_id: Optional[str]
@@ -75,10 +78,10 @@ REQUEST_TYPES = ("invocation_message", "command_execution_message")
 
 
 def decode(raw: Union[str, bytes]) -> Dict[str, Any]:
-    """Returns a frame's JSON object.
+    """Returns the JSON object in a frame.
 
     Raises:
-        MalformedMessageError: it is none, or says no `message_type`.
+        MalformedMessageError: the frame is not a JSON object, or has no `message_type`.
     """
     try:
         message = json.loads(raw)
@@ -92,10 +95,10 @@ def decode(raw: Union[str, bytes]) -> Dict[str, Any]:
 
 
 def parse_request(message: Dict[str, Any]) -> Request:
-    """Returns the request that a message of one of `REQUEST_TYPES` makes.
+    """Returns the request in a message of one of the `REQUEST_TYPES`.
 
     Raises:
-        MalformedMessageError: a field is missing or of the wrong kind.
+        MalformedMessageError: a field is missing or has the wrong type.
     """
     fields = _Fields(message, f"Invalid {message['message_type']}: ")
     if message["message_type"] == "command_execution_message":
@@ -116,10 +119,10 @@ def parse_request(message: Dict[str, Any]) -> Request:
 
 
 def parse_upload_response(message: Dict[str, Any]) -> UploadResponse:
-    """Returns what an `artifact_upload_response_message` says.
+    """Returns the upload response in an `artifact_upload_response_message`.
 
     Raises:
-        MalformedMessageError: a field is missing or of the wrong kind.
+        MalformedMessageError: a field is missing or has the wrong type.
     """
     fields = _Fields(message, f"Invalid {message['message_type']}: ")
     return UploadResponse(
@@ -153,7 +156,7 @@ def _downloadable(fields: "_Fields") -> Downloadable:
 
 
 def _output_format(fields: "_Fields") -> Any:
-    # Any JSON: what it means is the agent's affair.
+    # Any JSON: the agent interprets it.
     name = "output_format_json_schema_str"
     text = fields.optional_text(name)
     if not text:

@@ -1,8 +1,9 @@
-"""One request from its message to its terminal message.
+"""Runs one request and sends its terminal message.
 
-Three tasks on the event loop per request: one runs `_work`, which does what is asked, and is what a cancel cancels; the
-session's runs `serve`, is never cancelled, and sends the terminal message; one sends heartbeats. Whatever goes wrong on
-the way there, a request has a terminal message, and heartbeats until then.
+Every request gets a terminal message, however it fails, and heartbeats until then.
+
+Threads: three tasks on the event loop per request. One runs `_work`, which does the work; a cancel cancels this task.
+One runs `serve`, which sends the terminal message and is never cancelled. One sends heartbeats.
 """
 
 import asyncio
@@ -25,13 +26,13 @@ from .parsing import Command, InvocationRequest, Request
 from .settings import RuntimeSettings
 from .workers import Workers
 
-#: How long the parts of a request get to end that has been given up, in seconds.
+#: How long the work of an abandoned request may take to end, in seconds.
 _GIVE_UP_GRACE = 0.2
 
 
 @dataclass(frozen=True)
 class RuntimeParts:
-    """What all connections of a runtime share."""
+    """The objects that all connections of a runtime share."""
 
     settings: RuntimeSettings
     workers: Workers
@@ -44,11 +45,11 @@ class RequestRun:
     """One request in flight.
 
     Args:
-        request: What to do.
-        parts: What to do it with.
-        outbox: Where its messages go.
-        artifacts: What watches the directories that it names.
-        log: The session's logger.
+        request: The request.
+        parts: The runtime's shared objects.
+        outbox: Sends the request's messages.
+        artifacts: Watches the directories that the request names.
+        log: The connection's logger.
     """
 
     def __init__(
@@ -62,21 +63,21 @@ class RequestRun:
         self._cancelled = Cancelled()
         self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._redactor = Redactor(request.secrets)
-        # From here on, as the last request's terminal message has been masked already.
+        # The last request's terminal message is masked already.
         outbox.redactor = self._redactor
         log.redactor = Redactor([*request.secrets, *env_secrets(*_environments(request))])
         self._task = asyncio.ensure_future(self._work())
 
     def cancel(self) -> None:
-        """Cancels the request; its terminal message follows once all that it started has ended."""
+        """Cancels the request; its terminal message follows when everything that it started has ended."""
         if not self._cancelled.is_set():
             self._cancelled.set()
-            # Once only: a second one would hit the cleaning up after the first.
+            # Only once: a second cancel would interrupt the clean-up after the first.
             self._task.cancel()
 
     def give_up(self) -> None:
-        """Has a request that has been cancelled end now, whatever it is that does not; for the runtime's stop."""
-        # The second cancel hits the cleaning up: groups of processes are killed, threads and tasks left behind.
+        """Abandons a cancelled request that does not end, because the runtime stops."""
+        # The second cancel interrupts the clean-up: process groups are killed, threads and tasks abandoned.
         self._task.cancel()
         asyncio.get_running_loop().call_later(_GIVE_UP_GRACE, self._stop_waiting)
 
@@ -87,8 +88,9 @@ class RequestRun:
     async def serve(self, on_done: Callable[[], None]) -> None:
         """Waits for the request's end and sends its terminal message.
 
-        `on_done` is called when the terminal message is decided and about to go out: from then on a cancel has no
-        effect, and the next request is welcome.
+        Args:
+            on_done: Called just before the terminal message is sent. From then on, a cancel has no effect, and the
+                next request is accepted.
         """
         heartbeats = asyncio.ensure_future(self._send_heartbeats())
         try:
@@ -118,7 +120,7 @@ class RequestRun:
                 return
 
     def _terminal(self) -> List[bytes]:
-        """Returns the text of the terminal message, in pieces."""
+        """Returns the encoded terminal message, in pieces."""
         if self._cancelled.is_set():
             return [encode(cancelled_message())]
         if self._task.cancelled():
@@ -134,7 +136,7 @@ class RequestRun:
         return [OutcomeEncoder(self._cancelled, self._redactor, self._log).failure(error).message]
 
     async def _work(self) -> List[bytes]:
-        """Does what is asked; returns the text of the terminal message in pieces."""
+        """Does the request's work; returns the encoded terminal message, in pieces."""
         request = self._request
         parts = self._parts
         await self._artifacts.watch(request.artifacts_dirs, request.artifacts_ignore_content)
@@ -161,7 +163,7 @@ class RequestRun:
         return [result]
 
     async def _around_agent(self, when: str, commands: List[Command]) -> None:
-        # Nobody gets their stdout but as it comes: there is no result to keep it for.
+        # Their stdout is only streamed: no result will contain it.
         done = await self._run_commands(commands, 0)
         if done and done[-1].exit_code != 0:
             raise RequestFailedError(f"{when} command failed with exit code: {done[-1].exit_code}")
@@ -171,7 +173,7 @@ class RequestRun:
 
 
 def _environments(request: Request) -> List[Dict[str, str]]:
-    """Returns what the client hides in environments: it is never sent, and must not be logged either."""
+    """Returns the environments that the client sent; their values must not be logged."""
     if isinstance(request, InvocationRequest):
         return [request.agent_env, *(command.env for command in request.pre_commands + request.post_commands)]
     return [command.env for command in request.commands]

@@ -1,7 +1,7 @@
-"""The WebSocket server: who may connect, and the start and stop of everything below it.
+"""Owns the WebSocket server: decides who may connect, and starts and stops everything below it.
 
-Runs on one asyncio event loop, in whatever thread that loop runs: `local.py` gives it a background thread,
-`__main__.py` the main one.
+Threads: runs on the runtime's event loop. `local.py` runs that loop in a background thread, `__main__.py` in the main
+thread.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
-#: How many of a client's frames, each of up to `max_message_size`, may wait while its session is busy.
+#: How many frames of one client, each of up to `max_message_size`, may be queued.
 _UNREAD_FRAMES = 4
-#: How long before the end of a stop commands that still run are killed, at most, in seconds.
+#: How long before the end of a stop the remaining commands are killed, at most, in seconds.
 _KILL_LEAD = 0.5
-#: How long clients get to take what they are told at a stop's end, before they are cut off.
+#: How long clients may take to receive the last messages of a stop before they are disconnected, in seconds.
 _NOTIFY_TIMEOUT = 4.0
-#: How long sockets that had to be cut get to close, in seconds.
+#: How long aborted connections and worker threads may take to end, in seconds.
 _ABORT_TIMEOUT = 1.0
 
 
@@ -48,7 +48,7 @@ class RuntimeServer:
 
     Args:
         agent: The agent, or its name.
-        settings: Everything else.
+        settings: The runtime's settings.
     """
 
     def __init__(self, agent: AgentSpec, settings: RuntimeSettings) -> None:
@@ -64,17 +64,18 @@ class RuntimeServer:
         self._listener: Optional[Listener] = None
 
     async def start(self) -> str:
-        """Begins to listen; returns the WebSocket URL.
+        """Starts listening; returns the WebSocket URL.
 
         Raises:
             OSError: the address cannot be listened on.
             ImportError: a package of the extra is not installed, or the agent's module cannot be imported.
-            ValueError: there is no agent of this name, or the root is no directory.
-            TypeError: what was given is no agent.
+            OverflowError: the port is not between 0 and 65535.
+            ValueError: there is no agent of this name, or the root is not a directory.
+            TypeError: the object is not an agent.
         """
         settings = self._settings
-        if not os.path.isdir(settings.root):  # noqa: ASYNC240 (before there is anything that it could hold up)
-            # Not made: a wrong name shall not be found out by files that are somewhere else.
+        if not os.path.isdir(settings.root):  # noqa: ASYNC240 (nothing else runs on the loop yet)
+            # Not created: a mistyped root must be an error, not a directory in the wrong place.
             raise ValueError(f"root {settings.root!r} is not a directory")
         agent = load_agent(self._agent, built_in_agents(self._processes, settings.max_stdout))
         self._parts = RuntimeParts(settings, self._workers, self._processes, agent, self._agent_loop)
@@ -104,17 +105,17 @@ class RuntimeServer:
         return self._url()
 
     async def stop(self) -> None:
-        """Ends everything: no new connections, requests cancelled, sockets closed, processes ended.
+        """Stops the server: refuses connections, cancels requests, closes connections, and ends processes.
 
-        What runs has `stop_timeout` to end; commands that have not by then are killed, and agents left behind, which is
-        logged. In any case each client is told: by the terminal message of its request, and by the close code 1001.
+        Requests have `stop_timeout` to end. Then commands are killed and agents abandoned, which is logged. Each client
+        gets the terminal message of its request and the close code 1001 in any case.
         """
         if self._listener is None:
             return
         loop = asyncio.get_running_loop()
         timeout = self._settings.stop_timeout
         deadline = loop.time() + timeout
-        # Requests shall have the time to say that their commands have been killed.
+        # Leaves requests the time to report that their commands were killed.
         self._processes.kill_no_later_than(deadline - min(_KILL_LEAD, timeout / 4))
         self._listener.close()
         try:
@@ -132,7 +133,7 @@ class RuntimeServer:
         if stopping:
             left = max(0.0, deadline - asyncio.get_running_loop().time())
             await asyncio.wait(stopping, timeout=left + _NOTIFY_TIMEOUT)
-        # Clients that do not answer a closing handshake, and those that have not even finished the opening one.
+        # Clients that do not answer the closing handshake, or have not finished the opening handshake.
         for transport in list(self._transports):
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()
@@ -140,17 +141,17 @@ class RuntimeServer:
         await asyncio.wait({closed, *stopping}, timeout=_ABORT_TIMEOUT)
 
     def owns(self, thread: threading.Thread) -> bool:
-        """Returns whether the thread is one that an agent runs in: a stop from there cannot be waited for there."""
+        """Returns whether the thread is a worker, which cannot wait for the runtime's stop."""
         return self._workers.owns(thread)
 
     def join_threads(self) -> None:
-        """Waits for the worker threads, which have nothing left to do; to be called when the loop has ended."""
+        """Waits for the worker threads to end; to be called after the loop has ended."""
         left = self._workers.join(_ABORT_TIMEOUT)
         if left:
             _logger.warning("Left behind at the runtime's stop, as they did not return: %s", ", ".join(left))
 
     async def _handle(self, connection: "ServerConnection") -> None:
-        if self._stopping:  # its handshake was under way when the stop began
+        if self._stopping:  # the stop began during the opening handshake
             await connection.close(1001, "the runtime stops")
             return
         served = ClientConnection(connection, self._parts)
@@ -161,7 +162,7 @@ class RuntimeServer:
             self._connections.discard(served)
 
     def _admit(self, connection: "ServerConnection", request: "Request") -> "Optional[Response]":
-        """Answers a handshake that is not welcome."""
+        """Returns the response that refuses an opening handshake; `None` to accept it."""
         if self._reserve.is_reached(connection.transport.get_extra_info("socket").fileno()):
             self._reserve.log_refusal()
             refusal = connection.respond(
@@ -171,7 +172,7 @@ class RuntimeServer:
             return refusal
         allowed = self._settings.allow_origins
         if "*" not in allowed and not all(origin in allowed for origin in request.headers.get_all("Origin")):
-            # A page in a browser on this machine reaches loopback too, and whoever reaches the runtime runs commands.
+            # A web page in a browser on this machine can reach loopback, too, and every client can run commands.
             _logger.warning("Refused a connection with an Origin header: a browser's, or a client that sends one")
             return connection.respond(HTTPStatus.FORBIDDEN, "Connections with this Origin are not allowed.\n")
         if self._settings.token is not None and not _shows_token(request, self._settings.token):
@@ -203,7 +204,7 @@ class RuntimeServer:
 
 
 class _HandshakeFilter(logging.Filter):
-    """Says in a line what `websockets` says of a failed or even a refused handshake with a traceback."""
+    """Logs failed and refused opening handshakes in one line, where `websockets` logs a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.msg != "opening handshake failed":
@@ -219,9 +220,9 @@ _handshake_filter = _HandshakeFilter()
 def _shows_token(request: "Request", token: str) -> bool:
     headers = [value.partition(" ") for value in request.headers.get_all("Authorization")]
     candidates = [shown.strip() for scheme, _, shown in headers if scheme.lower() == "bearer"]
-    # By the rules of URLs, not of HTML's forms, where a plus stands for a blank: no token has one.
+    # Decoded as a URL, not as an HTML form, where `+` is a space: tokens have no spaces.
     pairs = [pair.partition("=") for pair in urlsplit(request.path).query.split("&")]
     candidates += [unquote(value) for name, _, value in pairs if unquote(name) == "token"]
-    # In constant time, so that an answer's delay says nothing of how much was right.
+    # In constant time, so that the delay of the answer reveals nothing about the token.
     right = [hmac.compare_digest(candidate.encode(errors="replace"), token.encode()) for candidate in candidates]
     return any(right)

@@ -1,7 +1,7 @@
-"""Threads for what blocks: plain agents, waits for processes, HTTP, looks at directories.
+"""Owns the worker threads, which run what blocks: plain agents, waits for processes, HTTP, scans of directories.
 
-Owns every thread that the runtime starts beside its own. Each runs one function, is named `runtimeuse-…`, and hands
-its outcome to the event loop; `Workers.run` is called on the loop and does not return before the thread's function has.
+Threads: every thread that the runtime starts besides its own is started here and named `runtimeuse-…`. Each runs one
+function and passes its outcome to the event loop. `Workers.run` is called on the loop, and returns after the function.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class WorkerExit(Exception):
-    """A worker's function raised what would end more than itself, such as `SystemExit`; that is the cause."""
+    """A worker's function raised a `BaseException` such as `SystemExit`, which is the cause."""
 
 
 class Workers:
-    """Starts threads and remembers them until they end."""
+    """Starts threads and keeps track of them until they end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,12 +28,18 @@ class Workers:
     ) -> T:
         """Runs `function(*args)` in a thread of its own and returns what it returns.
 
-        When the calling task is cancelled, `on_cancel` is called once and the thread is waited for all the same: a
-        caller that has control again knows that the function does nothing any more. A second cancel ends the wait.
+        If the calling task is cancelled, `on_cancel` is called once, and the call still waits for the thread: when it
+        returns, the function has ended. A second cancel ends the wait.
+
+        Args:
+            name: The thread's name.
+            function: The function.
+            args: Its arguments.
+            on_cancel: Makes the function end soon.
 
         Raises:
-            WorkerExit: the function raised what is no `Exception`, such as `SystemExit`; that is its cause.
-            RuntimeError: no thread can be started.
+            WorkerExit: the function raised a `BaseException` that is no `Exception`, which is the cause.
+            RuntimeError: the thread cannot be started.
             Exception: whatever else the function raised.
         """
         loop = asyncio.get_running_loop()
@@ -48,12 +54,12 @@ class Workers:
             value: Any = None
             try:
                 value = function(*args)
-            except BaseException as raised:  # whatever ends the function ends only its run
+            except BaseException as raised:  # it ends only this run
                 error = raised
             try:
                 loop.call_soon_threadsafe(deliver, error, value)
             except RuntimeError:
-                return  # the loop was closed: the runtime stopped without waiting for this thread any longer
+                return  # the loop is closed: the runtime stopped and no longer waits for this thread
 
         self.start(name, work)
         try:
@@ -73,21 +79,21 @@ class Workers:
         return result
 
     def start(self, name: str, function: Callable[..., None], *args: Any) -> None:
-        """Starts a thread and remembers it; what the function raises is the thread's own.
+        """Starts a thread; `threading.excepthook` reports what the function raises.
 
         Raises:
-            RuntimeError: no thread can be started.
+            RuntimeError: the thread cannot be started.
         """
-        # A daemon: an agent that never returns must not keep the program from exiting.
+        # A daemon, so that an agent that never returns does not keep the program alive.
         thread = threading.Thread(target=function, args=args, name=name, daemon=True)
         with self._lock:
-            # Below the lock, so that the thread itself is known as soon as it asks.
+            # Under the lock, so that `owns` knows the thread as soon as it runs.
             thread.start()
-            # Ended threads are forgotten here, not by themselves: `join` must also see those that are just ending.
+            # Ended threads are removed here, not by themselves: `join` must also see those that are about to end.
             self._threads = {known for known in self._threads if known.is_alive()} | {thread}
 
     def owns(self, thread: threading.Thread) -> bool:
-        """Returns whether the thread is one of these."""
+        """Returns whether the thread is a worker."""
         with self._lock:
             return thread in self._threads
 

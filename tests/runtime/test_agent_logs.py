@@ -28,12 +28,12 @@ class Untellable:
         (("%s", {"who": "hunter2"}), f"{{'who': '{MASK}'}}"),
         (("100%",), "100%"),
         ((["hunter2"],), f"['{MASK}']"),
-        (("%(who)s", {"what": "hunter2"}), "%(who)s (its arguments cannot be put into it: KeyError)"),
-        (("%d hunter2", "hunter2"), f"%d {MASK} (its arguments cannot be put into it: TypeError)"),
-        (("none", "hunter2"), "none (its arguments cannot be put into it: TypeError)"),
-        (("%", 1), "% (its arguments cannot be put into it: ValueError)"),
-        (("%s and %s", "hunter2", Untellable()), "%s and %s (its arguments cannot be put into it: RuntimeError)"),
-        ((Untellable(),), "Untellable (its arguments cannot be put into it: RuntimeError)"),
+        (("%(who)s", {"what": "hunter2"}), "%(who)s (its arguments cannot be formatted: KeyError)"),
+        (("%d hunter2", "hunter2"), f"%d {MASK} (its arguments cannot be formatted: TypeError)"),
+        (("none", "hunter2"), "none (its arguments cannot be formatted: TypeError)"),
+        (("%", 1), "% (its arguments cannot be formatted: ValueError)"),
+        (("%s and %s", "hunter2", Untellable()), "%s and %s (its arguments cannot be formatted: RuntimeError)"),
+        ((Untellable(),), "Untellable (its arguments cannot be formatted: RuntimeError)"),
     ],
 )
 def test_what_an_agent_logs(

@@ -204,7 +204,7 @@ def test_pipes_are_waited_on_nowhere(
     wire.answer(request, storage.url + "/file")
     assert named(wire.end()) == [(CONFIRM, None)]
     assert storage.received == []
-    assert "failed: it is no file any more" in caplog.text
+    assert "failed: not a regular file any more" in caplog.text
 
 
 def test_both_spellings_of_the_field(talk: Connect, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_file_does_not_replace_a_directory(wire: Wire, storage: Storage, tmp_p
     (tmp_path / "in" / "data").mkdir(parents=True)
     (tmp_path / "in" / "data" / "kept").write_text("x")
     storage.files["/a.zip"] = archive(("data", b"x", 0o644))
-    assert "in the place of a directory: 'data'" in fetch(wire, storage.url + "/a.zip")[0]["error"]
+    assert "in place of a directory: 'data'" in fetch(wire, storage.url + "/a.zip")[0]["error"]
     assert (tmp_path / "in" / "data" / "kept").read_text() == "x"
 
 
@@ -238,7 +238,7 @@ def test_an_archive_that_holds_too_much_is_not_extracted(talk: Connect, storage:
     storage.files["/bomb.zip"] = archive(*[(f"{number}", bytes(60_000), 0o644) for number in range(2)])
     assert len(storage.files["/bomb.zip"]) < 1000
     [answer] = fetch(wire, storage.url + "/bomb.zip")
-    assert "holds more than the limit of 100000 bytes" in answer["error"]
+    assert "exceeds the limit of 100000 bytes" in answer["error"]
     assert os.listdir(tmp_path / "in") == []
 
 

@@ -141,7 +141,7 @@ def test_large_requests_are_taken_up_to_the_limit(start: StartRuntime) -> None:
 
 def test_start_and_stop(tmp_path: Path) -> None:
     runtime = LocalRuntime("echo", root=str(tmp_path))
-    with pytest.raises(RuntimeError, match="has not been started"):
+    with pytest.raises(RuntimeError, match="is not running"):
         _ = runtime.ws_url
     runtime.stop()
     assert runtime.start() is runtime
@@ -151,7 +151,7 @@ def test_start_and_stop(tmp_path: Path) -> None:
     assert repr(runtime) == f"<LocalRuntime {runtime.ws_url}>"
     runtime.stop()
     runtime.stop()
-    with pytest.raises(RuntimeError, match="has been stopped"):
+    with pytest.raises(RuntimeError, match="is not running"):
         runtime.ws_url  # noqa: B018
     assert repr(runtime) == "<LocalRuntime not running>"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("runtimeuse-")]

@@ -74,5 +74,5 @@ def test_without_anybody_to_tell_where_it_listens_it_does_not_start(options: Lis
         )
     finally:
         os.close(writing)
-    assert failed.stderr == "runtimeuse_sync.runtime: cannot say on stdout where it listens: Broken pipe\n"
+    assert failed.stderr == "runtimeuse_sync.runtime: cannot write its address to stdout: Broken pipe\n"
     assert failed.returncode == 2

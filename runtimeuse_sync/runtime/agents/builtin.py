@@ -1,6 +1,6 @@
-"""The agents that come with the runtime: `echo`, `shell`, and `openai` from its own module. All are tasks on the loop.
+"""Owns the built-in agents `echo` and `shell`, and the list of all built-in agents.
 
-`shell` runs its process by `processes.py`, with the threads and tasks named there.
+Threads: each run is a task on the runtime's event loop. `shell` runs its process with `commands/processes.py`.
 """
 
 from typing import Any, Callable, Dict, List, Optional
@@ -13,12 +13,12 @@ from .base import Invocation, RunFunction, asked_schema, parse_structured
 from .openai import openai_agent
 from .sender import AsyncSender
 
-#: How much of a script's stderr is kept for its error, in characters.
+#: How much of the end of a script's stderr an error contains, in characters.
 _STDERR_LIMIT = 4000
 
 
 def built_in_agents(processes: ProcessRunner, max_stdout: Optional[int]) -> Dict[str, Callable[[], RunFunction]]:
-    """Returns what makes the built-in agents, by name."""
+    """Returns the factories of the built-in agents, by name."""
     return {
         "echo": lambda: echo,
         "openai": lambda: openai_agent(processes),
@@ -27,23 +27,23 @@ def built_in_agents(processes: ProcessRunner, max_stdout: Optional[int]) -> Dict
 
 
 async def echo(invocation: Invocation, _: AsyncSender) -> Any:
-    """Returns the prompt; with a schema, the prompt's JSON.
+    """Returns the prompt; with a schema, the JSON object in the prompt.
 
     Raises:
-        RequestFailedError: there is a schema, and the prompt is no JSON object that keeps to it.
+        RequestFailedError: the prompt is not a JSON object that matches the schema.
     """
     return _result(invocation, invocation.user_prompt, "the prompt")
 
 
 class ShellAgent:
-    """Takes the prompt for a shell script and runs it.
+    """Runs the prompt as a shell script.
 
-    Each line that it prints is an assistant message. The result is its whole stdout: as text, or, with a schema, as the
-    JSON that it is. An exit code other than 0 is an error, which has the end of stderr in its `error_details`.
+    Each line of stdout is sent as an assistant message. The result is all of stdout: as text, or, with a schema, as the
+    JSON object in it. An exit code other than 0 is an error, with the end of stderr in its `error_details`.
 
     Args:
-        processes: What runs it.
-        max_stdout: The most characters that a text result has; `None` is no limit.
+        processes: Runs the script.
+        max_stdout: The most characters of a text result; `None` is no limit.
     """
 
     def __init__(self, processes: ProcessRunner, max_stdout: Optional[int] = None) -> None:
@@ -54,15 +54,15 @@ class ShellAgent:
         """Runs the prompt.
 
         Raises:
-            RequestFailedError: the script failed, or did not print what the schema asks for.
+            RequestFailedError: the script failed, or its output does not match the schema.
         """
         schema = asked_schema(invocation)
         printed: List[str] = []
         errors: List[str] = []
-        # Masked before it is cut into lines, as a secret may have several.
+        # Masked before it is split into lines, as a secret may span lines.
         redactor = Redactor(invocation.secrets)
         masking = {"stdout": StreamRedactor(redactor), "stderr": StreamRedactor(redactor)}
-        # The line that has not ended yet, in pieces: there may be any number of them before it does.
+        # The pieces of the unfinished line; there may be any number of them.
         begun: List[str] = []
 
         async def send_lines(text: str) -> None:
@@ -92,9 +92,9 @@ class ShellAgent:
             )
         text = "".join(printed)
         if schema is None and self._max_stdout is not None and len(text) > self._max_stdout:
-            # Masked before it is cut: what a cut leaves of a secret could not be recognised any more.
+            # Masked before it is cut, as a part of a secret could not be recognised.
             return redactor.text(text)[: self._max_stdout] + cut_note(self._max_stdout, len(text))
-        return _result(invocation, text, "what the script printed")
+        return _result(invocation, text, "the script's output")
 
 
 def _result(invocation: Invocation, text: str, what: str) -> Any:

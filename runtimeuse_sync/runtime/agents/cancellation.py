@@ -1,11 +1,14 @@
-"""The cancel flag of one request. Set on the event loop, read from any thread; no threads or tasks run here."""
+"""Owns the cancel flag of one request.
+
+Threads: set on the event loop, read in any thread.
+"""
 
 import threading
 from typing import Optional
 
 
 class Cancelled:
-    """Tells an agent whether its run was cancelled: by the client, by its leaving, or by the runtime's stop."""
+    """The cancel flag of a run: set when the client cancels the run or leaves, and when the runtime stops."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -15,9 +18,12 @@ class Cancelled:
         return self._event.is_set()
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        """Blocks until the run is cancelled, at most `timeout` seconds; returns whether it was.
+        """Blocks until the run is cancelled; returns whether it was.
 
-        For plain agents. An `async` agent shall not block its loop: its task is cancelled instead.
+        For plain agents. An `async` agent must not block its event loop: its task is cancelled instead.
+
+        Args:
+            timeout: The longest wait in seconds; `None` is no limit.
         """
         return self._event.wait(timeout)
 

@@ -1,7 +1,8 @@
-"""The event loop that users' `async` agents run on: not the runtime's own, so that no agent keeps it from answering.
+"""Owns the event loop of the users' `async` agents, which so cannot block the runtime's event loop.
 
-Owns one thread per runtime (`runtimeuse-agents`), started with the first run of such an agent. All of them share it, as
-they may share what belongs to one loop: clients, locks, connections. `AgentLoop` itself is used on the runtime's loop.
+Threads: one thread per runtime (`runtimeuse-agents`), started with the first run of an `async` agent. All runs share
+it, since agents may share objects that belong to one loop: clients, locks, connections. The methods of `AgentLoop` are
+called on the runtime's loop.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
-#: How long tasks that are left at the runtime's stop get to end, in seconds.
+#: How long the remaining tasks may take to end when the runtime stops, in seconds.
 _END_TIMEOUT = 1.0
 
 
@@ -25,7 +26,7 @@ class AgentLoop:
     """Runs coroutines in the agents' thread.
 
     Args:
-        workers: Starts the thread, and remembers it.
+        workers: Starts the thread.
     """
 
     def __init__(self, workers: Workers) -> None:
@@ -35,9 +36,9 @@ class AgentLoop:
         self._stopped = False
 
     async def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Runs the coroutine that `function` returns as a task of its own, in the caller's context.
+        """Runs the coroutine that `function` returns as a new task, in a copy of the caller's context.
 
-        When the calling task is cancelled, that task is, too, and is waited for; a second cancel ends the wait.
+        If the calling task is cancelled, the new task is cancelled, too, and waited for. A second cancel ends the wait.
 
         Raises:
             RuntimeError: the thread cannot be started.
@@ -54,7 +55,7 @@ class AgentLoop:
 
         def done(task: "asyncio.Task[T]") -> None:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
-            with contextlib.suppress(RuntimeError):  # the runtime has stopped without waiting for this any longer
+            with contextlib.suppress(RuntimeError):  # the runtime has stopped and no longer waits for this task
                 here.call_soon_threadsafe(deliver, error, None if error is not None else task.result())
 
         def begin() -> None:
@@ -70,7 +71,7 @@ class AgentLoop:
         try:
             error, value = await asyncio.shield(outcome)
         except asyncio.CancelledError:
-            with contextlib.suppress(RuntimeError):  # the thread has ended without waiting for this any longer
+            with contextlib.suppress(RuntimeError):  # the agents' thread has ended and no longer waits for this task
                 there.call_soon_threadsafe(cancel)
             await asyncio.wait({outcome})
             raise
@@ -80,7 +81,7 @@ class AgentLoop:
         return result
 
     def stop(self) -> None:
-        """Has the thread end; those who wait for it are the workers' `join`."""
+        """Makes the thread end; `Workers.join` waits for it."""
         self._stopped = True
         loop, self._loop = self._loop, None
         if loop is not None:
@@ -102,10 +103,10 @@ class AgentLoop:
         try:
             while not self._stopped:
                 try:
-                    # An agent may stop it, too: whoever else runs on it does not end with that.
+                    # An agent may stop the loop, too; the other agents must go on.
                     loop.run_forever()
                 except (SystemExit, KeyboardInterrupt) as error:
-                    # From a task that an agent has started, and meant for the program: it ends this task, and no agent.
+                    # Raised by a task that an agent has started: it ends only that task.
                     _logger.warning("A task of an agent raised %s", type(error).__name__)
         finally:
             event_loop.end(loop, _END_TIMEOUT)

@@ -1,8 +1,10 @@
-"""The built-in agent `openai`: the OpenAI Agents SDK with a tool that runs shell commands.
+"""Owns the built-in agent `openai`: the OpenAI Agents SDK with a tool that runs shell commands.
 
-Runs as a task on the event loop, with the SDK's own tasks below it; commands run by `processes.py`. It speaks the chat
-completions API, which OpenAI and all servers of local models understand, and reaches nothing but the base URL, as the
-SDK's tracing is off.
+It uses the chat completions API, which OpenAI and all servers of local models support. It connects to the base URL
+only, as the SDK's tracing is off.
+
+Threads: each run is a task on the runtime's event loop, with the SDK's tasks below it. Commands run with
+`commands/processes.py`.
 """
 
 import asyncio
@@ -15,12 +17,12 @@ from ..masking import Redactor, StreamRedactor
 from .base import Invocation, RunFunction, agent_environment, asked_schema, parse_structured
 from .sender import AsyncSender
 
-#: How often the model may be asked in one run.
+#: The most turns of the model in one run.
 _MAX_TURNS = 100
-#: How much of a command's output the model is shown, in characters: so much of its beginning, and of its end.
+#: How much of a command's output the model gets, in characters: this much of its beginning, and of its end.
 _SHOWN = 10_000
 
-#: The usage in the result's metadata, by the names that the SDK for JavaScript has, and so the real runtime.
+#: The usage in the result's metadata, by the names of the JavaScript SDK, which the real runtime uses.
 _USAGE = {
     "requests": "requests",
     "inputTokens": "input_tokens",
@@ -43,7 +45,7 @@ _SHELL_PARAMETERS: Dict[str, Any] = {
 
 
 def openai_agent(processes: ProcessRunner) -> RunFunction:
-    """Returns the agent.
+    """Returns the agent's run function.
 
     Raises:
         ImportError: the SDK is not installed.
@@ -62,10 +64,10 @@ def openai_agent(processes: ProcessRunner) -> RunFunction:
 
 
 class OpenAIAgent:
-    """Asks a model, runs the commands that it wants, and returns its last answer.
+    """Asks a model, runs the commands that it requests, and returns its last message.
 
-    Each message of the model is an assistant message. The result is the last one: as text, or, with a schema, as the
-    JSON that it is. The metadata has the `usage` of tokens.
+    Each message of the model is sent as an assistant message. The result is the last one: as text, or, with a schema,
+    as the JSON object in it. The metadata has the `usage` of tokens.
 
     `OPENAI_API_KEY` and `OPENAI_BASE_URL` are taken from the client's `agent_env`, else from the runtime's environment.
     """
@@ -77,7 +79,7 @@ class OpenAIAgent:
         """Runs one invocation.
 
         Raises:
-            RequestFailedError: there is no API key, or the answer is not what the schema asks for.
+            RequestFailedError: there is no API key, or the output format is not a JSON schema.
             Exception: whatever the SDK raises, such as `openai.APIStatusError`.
         """
         from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, RunConfig, Runner
@@ -85,7 +87,7 @@ class OpenAIAgent:
 
         environment = agent_environment(invocation)
         base_url = environment.get("OPENAI_BASE_URL") or None
-        # Servers of local models ask for none, but the SDK wants one.
+        # Servers of local models need no key, but the SDK does.
         key = environment.get("OPENAI_API_KEY") or ("none" if base_url else None)
         if key is None:
             raise RequestFailedError("the agent 'openai' needs OPENAI_API_KEY, or OPENAI_BASE_URL for a local model")
@@ -95,7 +97,7 @@ class OpenAIAgent:
                 name="agent",
                 instructions=invocation.system_prompt or None,
                 model=OpenAIChatCompletionsModel(invocation.model, client),
-                # Streaming servers tell the usage only if asked.
+                # Streaming servers report the usage only on request.
                 model_settings=ModelSettings(include_usage=True),
                 tools=[tool.definition()],
                 output_type=_output_type(asked_schema(invocation)),
@@ -128,7 +130,7 @@ def _text_blocks(event: Any) -> List[str]:
 
 
 class _ShellTool:
-    """Runs the model's commands, each in a process group of its own, and knows those that run."""
+    """Runs the model's commands, each in a process group of its own, and keeps track of them."""
 
     def __init__(self, processes: ProcessRunner, invocation: Invocation) -> None:
         self._processes = processes
@@ -147,7 +149,7 @@ class _ShellTool:
                 command = cwd = None
             if not isinstance(command, str) or not isinstance(cwd, (str, type(None))):
                 return 'The arguments must be {"command": string, "cwd": string or null}.'
-            # A task of our own, since the SDK need not wait for its tasks when it is cancelled.
+            # A separate task, as the SDK may not wait for its own tasks after a cancel.
             task = asyncio.ensure_future(self._run(command, cwd))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -161,7 +163,7 @@ class _ShellTool:
         )
 
     async def end(self) -> None:
-        """Ends the commands that still run; returns when they have ended."""
+        """Ends the running commands; returns when they have ended."""
         running = set(self._running)
         for task in running:
             task.cancel()
@@ -169,7 +171,7 @@ class _ShellTool:
             await asyncio.wait(running)
 
     async def _run(self, command: str, cwd: Optional[str]) -> str:
-        # What goes to the model leaves the runtime, too.
+        # Masked, as it leaves the runtime, too.
         streams = {"stdout": _Shown(self._redactor), "stderr": _Shown(self._redactor)}
 
         async def on_output(stream: str, text: str) -> None:
@@ -188,7 +190,7 @@ class _ShellTool:
 
 
 class _Shown:
-    """The masked beginning and end of an output."""
+    """The masked beginning and end of a command's output."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._masking = StreamRedactor(redactor)
@@ -229,7 +231,7 @@ def _output_type(schema: Optional[Dict[str, Any]]) -> Any:
             return dict(wanted)
 
         def is_strict_json_schema(self) -> bool:
-            # Strict mode allows only some schemas; the answer is checked here in any case.
+            # Strict mode supports only some schemas; `validate_json` checks the answer in any case.
             return False
 
         def validate_json(self, json_str: str) -> Any:

@@ -1,7 +1,9 @@
-"""From an agent's threads to the client: messages are handed over in batches, never more than so much ahead.
+"""Passes an agent's messages from its threads to the event loop, in batches, with a bound on the messages in between.
 
-A `Relay` is written to by any thread and emptied by a task of its own on the event loop, which runs only while there is
-something to hand over. A hop to the loop and back per message would cost more than the messages themselves.
+A switch to the loop and back for each message would cost more than the message itself.
+
+Threads: any thread writes to a `Relay`. A task on the runtime's event loop, which runs only while there are messages,
+forwards them to the outbox. A condition guards the messages in between.
 """
 
 import asyncio
@@ -11,40 +13,40 @@ from typing import Callable, List, Optional, Tuple
 
 from ..outbox import ClientGoneError, Outbox
 
-#: How far an agent may be ahead of its client, in bytes and in messages, before it is made to wait.
+#: How far an agent may be ahead of its client before it has to wait, in bytes and in messages.
 _AHEAD_BYTES = 512 * 1024
 _AHEAD_MESSAGES = 512
-#: After how many messages a task gives way to the others of its loop.
+#: After how many messages a task yields to the others of its loop.
 _TURN_MESSAGES = 64
 
 
 class Relay:
-    """Takes the messages of one run.
+    """Forwards the messages of one run.
 
     Args:
-        outbox: Where they go.
-        loop: The event loop that the outbox is used on.
+        outbox: Sends the messages.
+        loop: The event loop of the outbox.
     """
 
     def __init__(self, outbox: Outbox, loop: asyncio.AbstractEventLoop) -> None:
         self._outbox = outbox
         self._loop = loop
-        # Guards all below, and is told when there is room again.
+        # Guards the attributes below; notified when there is space again.
         self._condition = threading.Condition()
         self._texts: List[bytes] = []
-        # What tasks wait for, each on its loop.
+        # The futures of waiting tasks, each with its loop.
         self._waiting: List[Tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._ahead_bytes = 0
         self._ahead_messages = 0
         self._taken = 0
         self._forwarding = False
-        # Makes the exception that tells why nothing is taken any more: a new one each time, as each is one thread's.
+        # Creates the exception for messages after the end; each thread needs one of its own.
         self._end_reason: Optional[Callable[[], Exception]] = None
         # Only used on the loop.
         self._task: Optional[asyncio.Task[None]] = None
 
     def send(self, text: bytes) -> None:
-        """Hands over an encoded message; blocks as long as the client is too far behind. For any thread but the loop's.
+        """Passes on an encoded message; blocks while the client is too far behind. For any thread but the loop's.
 
         Raises:
             ConnectionError: the client is gone, or the runtime has stopped.
@@ -55,7 +57,12 @@ class Relay:
                 self._condition.wait()
 
     async def send_from_task(self, text: bytes) -> None:
-        """Does what `send` does for a task on any other loop; it waits without blocking that."""
+        """Passes on an encoded message from a task on another loop; waits while the client is too far behind.
+
+        Raises:
+            ConnectionError: the client is gone, or the runtime has stopped.
+            RuntimeError: the run has ended.
+        """
         loop = asyncio.get_running_loop()
         while True:
             with self._condition:
@@ -65,11 +72,16 @@ class Relay:
                 self._waiting.append((loop, room))
             await room
         if self._taken % _TURN_MESSAGES == 0:
-            # A task that never has to wait shall not keep its loop from all others, nor from its own cancel.
+            # A task that never has to wait must yield to the other tasks of its loop, and to its own cancel.
             await asyncio.sleep(0)
 
     def _try_take(self, text: bytes) -> bool:
-        """Takes a message, if there is room for it; the lock is held. Raises as `send` does."""
+        """Takes a message if there is space for it; the caller holds the condition.
+
+        Raises:
+            ConnectionError: the client is gone, or the runtime has stopped.
+            RuntimeError: the run has ended.
+        """
         if self._outbox.client_is_gone:
             raise ClientGoneError
         if self._end_reason is not None:
@@ -90,11 +102,11 @@ class Relay:
         return True
 
     async def close(self) -> None:
-        """Takes nothing more; returns when all that was taken has been sent."""
+        """Refuses further messages; returns when those that were taken have been sent."""
         with self._condition:
             texts, self._texts = self._texts, []
         self._end(_closed)
-        # In order: the task, too, writes what it has taken before it waits for anything.
+        # This keeps the order: the task writes the messages that it has taken before it waits.
         try:
             for text in texts:
                 self._outbox.write(text)
@@ -135,11 +147,11 @@ class Relay:
             self._wake_all()
 
     def _wake_all(self) -> None:
-        """Wakes all that wait, who look again; the lock is held."""
+        """Wakes all waiting threads and tasks, which try again; the caller holds the condition."""
         self._condition.notify_all()
         waiting, self._waiting = self._waiting, []
         for loop, room in waiting:
-            with contextlib.suppress(RuntimeError):  # that loop has ended, and so has what waited there
+            with contextlib.suppress(RuntimeError):  # that loop has closed, and its tasks have ended
                 loop.call_soon_threadsafe(_set, room)
 
 

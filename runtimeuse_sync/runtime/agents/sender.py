@@ -1,7 +1,8 @@
-"""What agents send messages with while they run: `Sender` for plain ones, `AsyncSender` for `async` ones.
+"""Owns the senders, with which agents send messages while they run: `Sender` for plain agents, else `AsyncSender`.
 
-A `Sender` is used by the agent's threads, an `AsyncSender` by its tasks, on the agents' event loop. Messages are masked
-and encoded there; their `relay.py` has a task on the runtime's event loop, on which built-in agents run, too.
+Threads: the agent's threads use a `Sender`, its tasks an `AsyncSender` on the agents' event loop. Messages are masked
+and encoded there, and `relay.py` passes them to the runtime's event loop. Built-in agents run on that loop and send
+without a relay.
 """
 
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
@@ -14,7 +15,7 @@ from .relay import Relay
 class AsyncSender:
     """Sends messages to the client while an `async` agent runs.
 
-    Each call returns when the client has taken most of what was sent before.
+    Each call returns when the client has received most of what was sent before.
     """
 
     def __init__(self, outbox: Outbox) -> None:
@@ -22,7 +23,7 @@ class AsyncSender:
         self._closed = False
 
     def close(self) -> None:
-        """Ends the sending: what came later would be taken for another request's."""
+        """Refuses further messages, which the client would attribute to the next request."""
         self._closed = True
 
     async def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
@@ -35,7 +36,11 @@ class AsyncSender:
         await self._send(_assistant_message(text_blocks))
 
     async def send_error_message(self, error: str, metadata: Optional[Mapping[str, Any]] = None) -> None:
-        """Sends an error; the run goes on, and its result or exception is what ends the request.
+        """Sends an error message. The run goes on; its result or exception ends the request.
+
+        Args:
+            error: The error's text.
+            metadata: More about the error, as JSON values.
 
         Raises:
             ConnectionError: the client is gone.
@@ -50,7 +55,7 @@ class AsyncSender:
 
 
 class RelayedAsyncSender(AsyncSender):
-    """That of an agent which does not run on the runtime's event loop, but on any other."""
+    """The sender of an agent that runs on an event loop other than the runtime's."""
 
     def __init__(self, relay: Relay, redactor: Redactor) -> None:
         self._relay = relay
@@ -61,23 +66,38 @@ class RelayedAsyncSender(AsyncSender):
 
 
 class Sender:
-    """Sends messages to the client while a plain agent runs; usable from any thread but the runtime's own.
+    """Sends messages to the client while a plain agent runs; may be used in any thread but the runtime's own.
 
-    A call returns at once, unless the client is slow: then it blocks until the client has taken most of what was sent
-    before. Everything sent is on its way before the agent's result.
+    A call returns at once unless the client is slow: then it blocks until the client has received most of what was sent
+    before. All messages are sent before the agent's result.
     """
 
     def __init__(self, relay: Relay, redactor: Redactor) -> None:
         self._relay = relay
-        # That of this run's request: the outbox's own changes with the next one.
+        # The redactor of this run's request: that of the outbox changes with the next request.
         self._redactor = redactor
 
     def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
-        """Sends an assistant message of one or more blocks of text; raises as `AsyncSender` does."""
+        """Sends an assistant message of one or more blocks of text.
+
+        Raises:
+            ConnectionError: the client is gone, or the runtime has stopped.
+            RuntimeError: the run has ended.
+            TypeError: a block is not a string.
+        """
         self._send(_assistant_message(text_blocks))
 
     def send_error_message(self, error: str, metadata: Optional[Mapping[str, Any]] = None) -> None:
-        """Sends an error; the run goes on. Raises as `AsyncSender` does."""
+        """Sends an error message. The run goes on; its result or exception ends the request.
+
+        Args:
+            error: The error's text.
+            metadata: More about the error, as JSON values.
+
+        Raises:
+            ConnectionError: the client is gone, or the runtime has stopped.
+            RuntimeError: the run has ended.
+        """
         self._send(_error_message(error, metadata))
 
     def _send(self, message: Dict[str, Any]) -> None:

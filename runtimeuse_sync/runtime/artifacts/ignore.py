@@ -1,4 +1,7 @@
-"""Which files of a watched directory are no artifacts. No threads or tasks run here."""
+"""Decides which files of a watched directory are ignored.
+
+Threads: used in the worker thread of a scan, one at a time.
+"""
 
 import os
 import re
@@ -13,10 +16,10 @@ if TYPE_CHECKING:
 
 IGNORE_FILE = ".artifactignore"
 
-#: Directories are looked at again and again, and matching is most of a look's work: so many answers are remembered.
+#: How many matches are cached. Directories are scanned again and again, and matching is most of a scan's work.
 _MAX_KNOWN = 100_000
 
-#: What holds where neither the request nor the directory says anything.
+#: The rules if neither the request nor the directory has any.
 BUILT_IN: Tuple[str, ...] = (
     "node_modules/",
     ".venv/",
@@ -35,8 +38,8 @@ class IgnoreRules:
 
     Args:
         root: The directory.
-        content: The rules, if the request gave some; else those of the directory's `.artifactignore`, which is read
-            again when it changes; else the built-in ones.
+        content: The request's rules; if `None`, those of the directory's `.artifactignore`, which is read again when it
+            changes; without such a file, the built-in ones.
 
     Raises:
         ImportError: `pathspec` is not installed.
@@ -49,13 +52,13 @@ class IgnoreRules:
         self._use(list(BUILT_IN) if content is None else content.splitlines())
 
     def refresh(self) -> None:
-        """Reads `.artifactignore` again if it has changed; to be called before each look at the directory."""
+        """Reads `.artifactignore` again if it has changed; to be called before each scan of the directory."""
         if self._content is not None:
             return
         try:
             status = os.stat(self._file)
             if not stat.S_ISREG(status.st_mode):
-                raise FileNotFoundError  # a pipe would be waited on for ever
+                raise FileNotFoundError  # opening a pipe would block for ever
             read_as = (status.st_mtime_ns, status.st_size, status.st_ino)
             if read_as == self._read_as:
                 return
@@ -100,6 +103,6 @@ def _compile(lines: List[str]) -> "GitIgnoreSpec":
         try:
             GitIgnoreSpec.from_lines([line])
         except (ValueError, re.error):
-            continue  # git, too, passes over a line that is no pattern
+            continue  # git ignores invalid patterns, too
         usable.append(line)
     return GitIgnoreSpec.from_lines(usable)

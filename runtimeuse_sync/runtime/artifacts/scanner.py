@@ -1,8 +1,9 @@
-"""Decides which files of the watched directories are to be announced, by looking at them again and again.
+"""Scans the watched directories and decides which files to announce.
 
-No threads or tasks of its own: `watcher.py` calls `scan` in a worker thread, one call at a time, and `announced` on
-the event loop between two of them. Looking, rather than being notified, cannot miss anything and works on every file
-system.
+Scans, unlike the kernel's notifications, miss nothing and work on every file system.
+
+Threads: `watcher.py` calls `scan` in a worker thread, one call at a time, and `announced` on the event loop between two
+scans.
 """
 
 import errno
@@ -13,16 +14,16 @@ from typing import Dict, Iterator, List, Optional, Tuple
 
 from .ignore import IgnoreRules
 
-#: What says of a directory or file that it is none any more, or is not the runtime's business: all else is a failure.
+#: The errors of a directory or file that is gone, or not accessible to the runtime; any other error is a failure.
 _IGNORED_ERRNOS = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
 
-#: Size, time of the last change in nanoseconds, and inode: what tells one state of a file from another.
+#: The state of a file: its size, its time of modification in nanoseconds, and its inode.
 Signature = Tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Due:
-    """A file to announce, and the state in which it was seen."""
+    """A file to announce, and its state at the scan."""
 
     path: str
     signature: Signature
@@ -36,13 +37,13 @@ class _Directory:
 
 
 class Scanner:
-    """Knows the watched directories and what has been announced of them.
+    """The watched directories and their announced files.
 
     Args:
-        settle: How long a file must look the same before it is due, in seconds.
+        settle: How long a file must stay unchanged before it is due, in seconds.
 
     Attributes:
-        unreadable: What the last look could not see, though it may be there: the paths, and why.
+        unreadable: The paths that the last scan could not read although they may exist, each with the reason.
     """
 
     def __init__(self, settle: float) -> None:
@@ -59,14 +60,14 @@ class Scanner:
 
     @property
     def unsettled(self) -> bool:
-        """Whether there are files that have changed too lately to be announced."""
+        """Whether there are files that changed too recently to be announced."""
         return bool(self._waiting)
 
     def add(self, root: str, ignore_content: Optional[str]) -> None:
-        """Watches a directory from now on, made if missing; for one watched already, new ignore rules replace the old.
+        """Watches a directory from now on; creates it if missing. New ignore rules replace those of an earlier call.
 
         Raises:
-            OSError: the directory cannot be made.
+            OSError: the directory cannot be created.
             ImportError: `pathspec` is not installed.
         """
         os.makedirs(root, exist_ok=True)
@@ -77,11 +78,11 @@ class Scanner:
             known.rules = IgnoreRules(root, ignore_content)
 
     def scan(self, now: float, everything: bool = False) -> List[Due]:
-        """Looks at all directories; returns the files that are due, each until it is said to be `announced`.
+        """Scans all directories; returns the files that are due, each until `announced` is called for it.
 
         Args:
-            now: The time by a monotonic clock, in seconds.
-            everything: Do not wait for changed files to settle.
+            now: The time of a monotonic clock, in seconds.
+            everything: Whether changed files are due at once, before they have settled.
         """
         due: Dict[str, Due] = {}
         found: Dict[str, Signature] = {}
@@ -94,7 +95,7 @@ class Scanner:
                     due[path] = Due(path, signature)
             directory.scanned = True
         self.unreadable = unreadable
-        # A file that has gone is forgotten: should one of its name come again, it is a new one.
+        # A file that is gone is forgotten: a later file of the same name is a new one.
         if not unreadable:
             self._announced = {path: signature for path, signature in self._announced.items() if path in found}
         waiting: Dict[str, Tuple[Signature, float]] = {}
@@ -110,7 +111,7 @@ class Scanner:
         return list(due.values())
 
     def announced(self, file: Due) -> None:
-        """Takes note that a file is being announced."""
+        """Records that a file is being announced."""
         self._announced[file.path] = file.signature
         self._waiting.pop(file.path, None)
 
@@ -118,17 +119,17 @@ class Scanner:
 def _files(directory: _Directory, unreadable: Dict[str, str]) -> Iterator[Tuple[str, Signature]]:
     """Yields the files of a directory that may be artifacts: regular, not empty, not ignored.
 
-    What cannot be looked at, though it may be there, is noted in `unreadable`.
+    Paths that cannot be read although they may exist are added to `unreadable`.
     """
     pending = [""]
     while pending:
         relative = pending.pop()
-        looked_at = os.path.join(directory.root, relative)
+        scanned = os.path.join(directory.root, relative)
         try:
-            with os.scandir(looked_at) as entries:
+            with os.scandir(scanned) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            _note_unreadable(looked_at, error, unreadable)
+            _note_unreadable(scanned, error, unreadable)
             continue
         for entry in listed:
             path = os.path.join(relative, entry.name)
@@ -137,7 +138,7 @@ def _files(directory: _Directory, unreadable: Dict[str, str]) -> Iterator[Tuple[
                     if not directory.rules.ignores_directory(path):
                         pending.append(path)
                     continue
-                # Of a link, what it leads to; never anything that a read could block on.
+                # Follows a link, and does not open anything that could block.
                 status = entry.stat()
             except OSError as error:
                 _note_unreadable(entry.path, error, unreadable)
@@ -147,6 +148,6 @@ def _files(directory: _Directory, unreadable: Dict[str, str]) -> Iterator[Tuple[
 
 
 def _note_unreadable(path: str, error: OSError, unreadable: Dict[str, str]) -> None:
-    # Else it has been removed since, is not ours to read, or is a link that leads nowhere.
+    # An ignored error means: removed since, not readable for the runtime, or a dangling link.
     if error.errno not in _IGNORED_ERRNOS:
         unreadable[path] = os.strerror(error.errno or 0)

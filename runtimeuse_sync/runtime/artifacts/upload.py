@@ -1,10 +1,10 @@
-"""One upload: a PUT of a file, tried again where that may help, watched for progress, and given up without harm.
+"""Uploads one file with a PUT: retries it, reports its progress, and can be aborted safely.
 
-An `Upload` is put in one worker thread (`runtimeuse-upload`), and watched, superseded and aborted from the event loop.
+An upload that is superseded by a newer version of its file must not arrive after that one. So it is aborted only while
+a part of the file has not been passed to the connection: no storage accepts an incomplete file. Once the whole file was
+passed on, the upload waits for the storage's answer, as only that shows that the storage is done with it.
 
-Given up for a newer version of its file, it must not arrive after that one. So it is broken off only as long as some of
-the file has not been handed over: without that, no storage takes it. Once all has been handed over, the storage's
-answer is waited for, since nothing else says that the storage is done with it.
+Threads: an `Upload` runs in one worker thread (`runtimeuse-upload`). The event loop watches, supersedes and aborts it.
 """
 
 import array
@@ -25,36 +25,36 @@ if TYPE_CHECKING:
     import requests
 
 _TRIES = 4
-#: How many of them may end for want of progress: each takes its whole time, and the end of a session waits for it.
+#: How many tries may end without progress: each takes `upload_timeout`, and the end of a session waits for it.
 _STALLED_TRIES = 2
 _RETRIED_STATUS = frozenset((408, 429))
-#: What a file cannot be opened for now, and perhaps a moment later.
+#: The errors on opening a file that may be gone a moment later.
 _RETRIED_ERRNOS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
-#: How much of a file is read at a time where nothing else says so, in bytes.
+#: How much of a file is read at a time by default, in bytes.
 _PIECE = 64 * 1024
 
-#: What tells one state of an upload from a later one: the try, what of the file was handed over, what is not yet sent.
+#: The progress of an upload: the try's number, the bytes passed to the connection, and those not yet acknowledged.
 Progress = Tuple[int, int, int]
 
 
 class UploadError(Exception):
-    """An upload failed for good, and why."""
+    """An upload failed for good; the text is the reason."""
 
 
 class FileGoneError(UploadError):
-    """There is no such file any more, and so nothing to upload."""
+    """The file is gone, so there is nothing to upload."""
 
 
 class _ShortenedError(OSError):
-    """The file became shorter while it was uploaded."""
+    """The file was truncated during its upload."""
 
 
 class Upload(Transfer):
     """The upload of one version of a file.
 
     Args:
-        path: The file.
-        response: Where it goes, and as what.
+        path: The file's path.
+        response: The client's upload response, with the URL and content type.
     """
 
     def __init__(self, path: str, response: UploadResponse) -> None:
@@ -64,20 +64,20 @@ class Upload(Transfer):
         self.superseded = False
         self._try = 0
         self._handed_over = 0
-        # Guards what follows: whether all of the file was handed over, and whether the try was found to be stalled.
+        # Guards: whether the whole file was passed to the connection, and whether the try was found to be stalled.
         self._state = threading.Lock()
         self._whole = False
         self._stalled = False
 
-    # For the event loop.
+    # Called on the event loop.
 
     @property
     def progress(self) -> Progress:
-        """How far it has come: as long as this changes, it goes on."""
+        """The upload's progress; while it changes, the upload is not stalled."""
         return (self._try, self._handed_over, sum(map(_unsent, self.open_sockets())))
 
     def supersede(self) -> None:
-        """Gives it up for a newer version of its file; see above for when that ends it."""
+        """Gives the upload up for a newer version of its file, unless the whole file was passed to the connection."""
         with self._state:
             self.superseded = True
             if self._whole:
@@ -85,24 +85,24 @@ class Upload(Transfer):
             self.abort()
 
     def break_off(self, progress: Progress) -> None:
-        """Ends the try under way, which has made no progress since `progress`; perhaps there is another one."""
+        """Aborts the current try, which has made no progress since `progress`; `put` may retry."""
         with self._state:
             if progress[0] != self._try:
                 return
             self._stalled = True
             self.shut_down()
 
-    # For the worker thread.
+    # Called in the worker thread.
 
     def put(self, settings: RuntimeSettings) -> None:
         """Uploads the file.
 
         Raises:
-            UploadError: it failed.
+            UploadError: the upload failed.
             FileGoneError: the file is gone.
-            TransferAbortedError: it was aborted, or given up for a newer version.
+            TransferAbortedError: the upload was aborted, or superseded by a newer version.
             OSError: the file cannot be read.
-            ValueError: the URL is none that can be used.
+            ValueError: the URL is invalid.
             ImportError: `requests` is not installed.
         """
         delay = settings.upload_retry_delay
@@ -116,7 +116,7 @@ class Upload(Transfer):
                 if final or not tries_left or stalled == _STALLED_TRIES:
                     break
                 with self._state:
-                    # From here to the next answer, it can be broken off again.
+                    # Until the next try has passed on the whole file, the upload can be superseded again.
                     self._whole = False
                     if self.superseded:
                         raise TransferAbortedError
@@ -125,7 +125,7 @@ class Upload(Transfer):
         raise UploadError(failure)
 
     def _put_once(self, session: "requests.Session", settings: RuntimeSettings) -> Tuple[str, bool]:
-        """Returns why the try failed, nothing if it did not, and whether another one is of no use."""
+        """Returns why the try failed, empty if it did not, and whether the outcome is final."""
         import requests
 
         with self._state:
@@ -138,12 +138,12 @@ class Upload(Transfer):
                     self.hand_over(0, 0)
                 with session.put(
                     self.response.presigned_url,
-                    # An empty body with a `read` would be sent in chunks, which storages refuse.
+                    # An empty body with a `read` method would be sent chunked, which storages refuse.
                     data=body if len(body) else b"",
                     headers={"Content-Type": self.response.content_type},
-                    # Of the answer, only its status is of interest.
+                    # Only the status of the answer matters.
                     stream=True,
-                    # The rest has no limit of its own: who makes no progress is broken off.
+                    # No timeout for the rest: the event loop aborts a try without progress.
                     timeout=(min(settings.http_timeout, settings.upload_timeout), None),
                 ) as answer:
                     status = answer.status_code
@@ -169,14 +169,22 @@ class Upload(Transfer):
         return "", True
 
     def hand_over(self, size: int, left: int) -> None:
-        """Notes that a piece of the file is about to be sent; raises `TransferAbortedError` if it must not be."""
+        """Records that a piece of the file is about to be passed to the connection.
+
+        Args:
+            size: The piece's size in bytes.
+            left: The bytes of the file after it.
+
+        Raises:
+            TransferAbortedError: the upload was aborted.
+        """
         with self._state:
             self.check()
             self._handed_over += size
             self._whole = not left
 
     def _connected(self, opened: socket.socket) -> None:
-        # urllib3's limit is one for all that is sent at once, however well that goes on.
+        # urllib3's timeout applies to each write as a whole, even while that makes progress.
         opened.settimeout(None)
         super()._connected(opened)
         with self._state:
@@ -185,9 +193,9 @@ class Upload(Transfer):
 
 
 class _Body:
-    """A file's content, of the size that was promised, given up when the upload is aborted.
+    """A file's content with the announced size; reading it fails if the upload is aborted.
 
-    It has what `requests` wants of a body to send it anew after a redirect.
+    It has the methods that `requests` needs to send a body again after a redirect.
     """
 
     def __init__(self, file: "IO[bytes]", upload: Upload) -> None:
@@ -199,7 +207,7 @@ class _Body:
         return self._size
 
     def read(self, size: int = -1) -> bytes:
-        # The file may grow or shrink under the upload, but the Content-Length has been said.
+        # The file may grow or shrink during the upload, but its Content-Length is sent already.
         data = self._file.read(self.left if size < 0 else min(size, self.left))
         if not data and self.left:
             raise _ShortenedError("the file became shorter while it was uploaded")
@@ -220,25 +228,25 @@ class _Body:
 
 
 def _open(path: str) -> "IO[bytes]":
-    """Opens a file that may have been replaced by anything since it was announced; a pipe is not waited on."""
+    """Opens a file that may have been replaced since it was announced; never blocks on a pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileGoneError(type(error).__name__) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise FileGoneError("it is no file any more")
+        raise FileGoneError("not a regular file any more")
     return os.fdopen(descriptor, "rb")
 
 
 def _unsent(opened: socket.socket) -> int:
-    """Returns how many bytes the other side has not yet taken; 0 where the system does not say.
+    """Returns how many bytes the server has not acknowledged yet; 0 where the system does not report it.
 
-    It may take megabytes at once from who sends, and much longer to get rid of them: that is progress, too.
+    The system accepts megabytes at once and sends them later, which is progress, too.
     """
     size = array.array("i", [0])
     try:
         fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, size)
     except (OSError, ValueError):
-        return 0  # closed meanwhile, or a system without it
+        return 0  # closed meanwhile, or not supported by the system
     return size[0]

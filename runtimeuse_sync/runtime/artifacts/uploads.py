@@ -1,7 +1,8 @@
-"""The uploads of one connection: as many at once as is good, those of one file in order, and what became of them.
+"""Schedules the uploads of one connection: limits their number, keeps those of one file in order, records failures.
 
-Each upload is a task on the event loop, which watches its progress, and one worker thread (`upload.py`). One that makes
-progress is never given up, however long it takes; one that makes none for `upload_timeout` is broken off.
+An upload that makes progress is never aborted, however long it takes. One that makes none for `upload_timeout` is.
+
+Threads: each upload has a task on the event loop, which watches its progress, and a worker thread (`upload.py`).
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from ..workers import Workers
 from .upload import FileGoneError, Upload, UploadError
 
 _MAX_CONCURRENT = 32
-#: How often an upload is looked at, in seconds; more often where `upload_timeout` is short.
+#: The time between two checks of an upload's progress, in seconds; less if `upload_timeout` is short.
 _CHECK_INTERVAL = 1.0
 
 
@@ -24,7 +25,7 @@ class Uploads:
     """The uploads of one connection.
 
     Attributes:
-        failed: Why a file's last upload failed, by its path; not those that went well, or whose files are gone.
+        failed: The reason why a file's last upload failed, by path; without files that are gone.
     """
 
     def __init__(self, settings: RuntimeSettings, workers: Workers, log: RedactingLogger) -> None:
@@ -34,12 +35,12 @@ class Uploads:
         self._log = log
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._running: Set[asyncio.Task[None]] = set()
-        # By path: the newest upload that has not ended, and its task.
+        # The newest unfinished upload of each path, and the tasks of all unfinished uploads.
         self._newest: Dict[str, Upload] = {}
         self._tasks: Dict[Upload, asyncio.Task[None]] = {}
 
     def start(self, path: str, response: UploadResponse) -> None:
-        """Begins to upload a file; one of the same file that is not done is given up, and waited for."""
+        """Starts the upload of a file. An unfinished upload of the same file is superseded, and waited for."""
         upload = Upload(path, response)
         older = self._newest.get(path)
         before = None
@@ -58,12 +59,12 @@ class Uploads:
             del self._newest[upload.path]
 
     async def finish(self) -> None:
-        """Waits for all uploads, those that begin meanwhile included."""
+        """Waits for all uploads, including those that start meanwhile."""
         while self._running:
             await asyncio.wait(set(self._running))
 
     async def abort(self) -> None:
-        """Ends all uploads at once; returns when their threads have ended."""
+        """Aborts all uploads; returns when their threads have ended."""
         running = set(self._running)
         for task in running:
             task.cancel()
@@ -90,7 +91,7 @@ class Uploads:
             if upload.superseded:
                 self._log.info("Upload of %s to %s was given up for a newer version of the file", path, url)
                 return
-            # By type: the texts of other errors may have the signed URL.
+            # Other errors only by type: their texts may contain the signed URL.
             reason = str(error) if isinstance(error, UploadError) else type(error).__name__
             self.failed[path] = reason
             self._log.error("Upload of %s to %s failed: %s", path, url, reason)
@@ -99,7 +100,14 @@ class Uploads:
             self._log.info("Uploaded %s to %s", path, url)
 
     async def _put(self, upload: Upload) -> None:
-        """Puts a file in a worker thread; breaks off what makes no progress. Raises as `Upload.put`."""
+        """Runs `Upload.put` in a worker thread and aborts a try without progress.
+
+        Raises:
+            UploadError: the upload failed.
+            FileGoneError: the file is gone.
+            TransferAbortedError: the upload was aborted, or superseded by a newer version.
+            Exception: whatever else `Upload.put` raised.
+        """
         putting = asyncio.ensure_future(
             self._workers.run("runtimeuse-upload", upload.put, self._settings, on_cancel=upload.abort)
         )

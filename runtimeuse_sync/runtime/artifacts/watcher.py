@@ -1,7 +1,7 @@
-"""The artifacts of one connection: watches directories, announces files, matches the client's answers to them.
+"""Owns the artifacts of one connection: watches directories, announces files, and matches the upload responses to them.
 
-One task on the event loop looks at the directories in turn; the looks themselves run in a worker thread
-(`runtimeuse-scan`), one at a time. Uploads have tasks and threads of their own (`uploads.py`).
+Threads: a task on the event loop schedules the scans, which run in a worker thread (`runtimeuse-scan`), one at a time.
+Uploads have tasks and threads of their own (`uploads.py`).
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from ..workers import Workers
 from .scanner import Scanner
 from .uploads import Uploads
 
-#: The looks may take no more than this part of the time, however large the directories are.
+#: The largest share of the time that scans may take, however large the directories are.
 _MAX_SCAN_SHARE = 0.1
-#: As long as nothing changes, each pause between two looks is this much longer than the one before, up to so many times
+#: While nothing changes, each pause between two scans is longer than the last one by this factor, up to so many times
 #: the first one.
 _PAUSE_GROWTH = 1.5
 _MAX_PAUSE_FACTOR = 8.0
 
 
 class Artifacts:
-    """Everything about artifacts on one connection."""
+    """The artifacts of one connection."""
 
     def __init__(self, settings: RuntimeSettings, workers: Workers, outbox: Outbox, log: RedactingLogger) -> None:
         self._settings = settings
@@ -36,22 +36,22 @@ class Artifacts:
         self._log = log
         self._uploads = Uploads(settings, workers, log)
         self._scanner = Scanner(settings.artifact_settle)
-        # A scan and what it announces belong together.
+        # Held during a scan and its announcements.
         self._scanning = asyncio.Lock()
         self._pause = settings.artifact_scan_interval
-        # A request may be about to change something: tells the watching task to look often again.
+        # Set when a request begins, which may change files: the watching task returns to short pauses.
         self._request_began = asyncio.Event()
         self._watching: Optional[asyncio.Task[None]] = None
-        # Announced and not answered: by the path as it was sent, where a secret may have been masked, the real paths.
+        # The real paths of files without an upload response, by the path that was sent, in which secrets are masked.
         self._unanswered: Dict[str, List[str]] = {}
         self._names = _MaskedNames()
         self._answered = asyncio.Event()
 
     async def watch(self, directories: List[str], ignore_content: Optional[str]) -> None:
-        """Watches more directories from now on, and announces at once what they already hold.
+        """Watches more directories from now on, and announces the files that they already contain.
 
         Raises:
-            OSError: a directory cannot be made.
+            OSError: a directory cannot be created.
             ClientGoneError: the client is gone.
             ImportError: `pathspec` is not installed.
         """
@@ -61,13 +61,13 @@ class Artifacts:
         async with self._scanning:
             for directory in directories:
                 self._scanner.add(self._settings.path(directory), ignore_content)
-        # Before the first look, which a cancel of its request may end.
+        # Before the first scan, which a cancel of its request may interrupt.
         if self._watching is None:
             self._watching = asyncio.ensure_future(self._watch())
         await self._scan()
 
     def answer(self, response: UploadResponse) -> None:
-        """Takes the client's answer to an announcement and begins the upload."""
+        """Starts the upload that a client's response asks for."""
         paths = self._unanswered.get(response.filepath)
         if not paths:
             self._log.warning("Ignored an upload response for a file that was not announced: %s", response.filepath)
@@ -78,10 +78,10 @@ class Artifacts:
         self._answered.set()
 
     async def finish(self) -> str:
-        """Ends an orderly session: waits for late files and for answers, each for its time, and for all uploads.
+        """Ends the session in order: waits for late files, for upload responses, and for all uploads.
 
         Returns:
-            What to tell the client of files that were not uploaded; nothing if all were.
+            The text that names the files that were not uploaded; empty if there are none.
 
         Raises:
             ClientGoneError: the client is gone.
@@ -90,7 +90,7 @@ class Artifacts:
             await asyncio.sleep(self._settings.end_session_delay)
             await self._settle()
             await self.stop_watching()
-            # Whatever has not settled by now is announced all the same: better a file that still grows than none.
+            # Announce files that have not settled, too: a file that still grows is better than none.
             await self._scan(everything=True)
             await self._until_answered()
         await self._uploads.finish()
@@ -102,7 +102,7 @@ class Artifacts:
         return _describe_lost(lost)
 
     async def _until_answered(self) -> None:
-        """Waits until the client has answered for all files, as long as it answers at all."""
+        """Waits until the client has answered for all files, or does not answer for `upload_response_timeout`."""
         while self._unanswered:
             self._answered.clear()
             answered = asyncio.ensure_future(self._answered.wait())
@@ -114,17 +114,17 @@ class Artifacts:
                 return
 
     async def leave(self) -> None:
-        """Ends a session whose client has gone: uploads that it answered still end."""
+        """Ends a session whose client is gone; waits for the uploads that it has answered."""
         await self.stop_watching()
         await self._uploads.finish()
 
     async def abort(self) -> None:
-        """Ends everything at once."""
+        """Stops watching, and aborts all uploads."""
         await self.stop_watching()
         await self._uploads.abort()
 
     async def stop_watching(self) -> None:
-        """Stops looking; returns when the last look has ended."""
+        """Stops watching; returns when the last scan has ended."""
         watching, self._watching = self._watching, None
         if watching is not None:
             watching.cancel()
@@ -136,7 +136,7 @@ class Artifacts:
     async def _watch(self) -> None:
         while True:
             began = asyncio.ensure_future(self._request_began.wait())
-            # Not `wait_for`, which on older Pythons can lose the cancel that ends this task.
+            # Not `wait_for`, which can lose the cancel that ends this task on older Pythons.
             try:
                 await asyncio.wait({began}, timeout=self._pause)
             finally:
@@ -151,7 +151,7 @@ class Artifacts:
                 return
 
     async def _settle(self) -> None:
-        """Waits until no file has changed lately, but not for ever: one may be written to all the time."""
+        """Waits until all files have settled, with a limit, as a file may change all the time."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.artifact_settle + self._settings.artifact_scan_interval
         await self._scan()
@@ -173,7 +173,7 @@ class Artifacts:
         shortest = self._settings.artifact_scan_interval
         if not quiet:
             return shortest
-        # Never so long that it is much beside the time for which a file has to be stable.
+        # Not longer than `artifact_settle`, so that pauses do not delay announcements much.
         return max(
             shortest, min(self._pause * _PAUSE_GROWTH, shortest * _MAX_PAUSE_FACTOR, self._settings.artifact_settle)
         )
@@ -190,7 +190,7 @@ class Artifacts:
 
 
 def _describe_lost(lost: Dict[str, str]) -> str:
-    """Returns what is said of files that were not uploaded, by their paths and why; nothing where there is none."""
+    """Returns the text that names the lost files, given by path with the reason; empty if there are none."""
     if not lost:
         return ""
     files = ", ".join(f"{os.path.basename(path)} ({why})" for path, why in sorted(lost.items()))
@@ -198,20 +198,19 @@ def _describe_lost(lost: Dict[str, str]) -> str:
 
 
 class _MaskedNames:
-    """Keeps files apart whose paths differ only in what is masked: clients tell files by their announced paths."""
+    """Numbers files whose masked paths are equal, as clients identify files by their announced paths."""
 
     def __init__(self) -> None:
-        # The numbers of files, by their paths and how these were masked; which announced paths are taken, and from
-        # where on to look for the next. Never forgotten: when a file has gone, what a client made of it may still be
-        # where its path says.
+        # The numbers of files by real and masked path, the announced paths in use, and the next number of each masked
+        # path. Never removed: even after a file is gone, the client may still have its copy under that path.
         self._numbers: Dict[Tuple[str, str], int] = {}
         self._taken: Set[str] = set()
         self._next: Dict[str, int] = {}
 
     def distinct(self, path: str, shown: Dict[str, Any]) -> Dict[str, Any]:
-        """Returns a file's announcement, with a number in its name if another file has been announced by the same."""
+        """Returns a file's announcement, with a number in its name if another file was announced with that name."""
         masked: str = shown["filepath"]
-        # What has no mask is a real path, and so no other file's.
+        # A path without a mask is the real path, and so unique.
         if MASK not in masked:
             return shown
         number = self._numbers.get((path, masked))
@@ -228,6 +227,6 @@ class _MaskedNames:
 def _numbered(name: str, number: int) -> str:
     if number == 1:
         return name
-    # Before the extension, which says what kind of file it is.
+    # Before the extension, which shows the type of the file.
     stem, extension = os.path.splitext(name)
     return f"{stem}-{number}{extension}"

@@ -1,13 +1,16 @@
-"""The environment that commands and agents get. Plain functions; no threads or tasks run here."""
+"""Builds the environment of commands and agents.
+
+Threads: pure functions, called in any thread.
+"""
 
 import os
 from typing import Dict, Mapping, Optional
 
-#: What lets clients in is nothing for those that they have run.
+#: The variable with the runtime's token. Commands and agents must not get it.
 TOKEN_VARIABLE = "RUNTIMEUSE_TOKEN"
 
 
 def environment_with(variables: Optional[Mapping[str, str]]) -> Dict[str, str]:
-    """Returns this process's environment without the runtime's own token, and the client's variables over it."""
+    """Returns this process's environment without the runtime's token, updated with the given variables."""
     own = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
     return {**own, **(variables or {})}

@@ -1,7 +1,9 @@
-"""Runs the commands of a request in order and streams what they print to the client.
+"""Runs the commands of a request in order and streams their output to the client.
 
-Runs in the request's task; threads and further tasks are those of `processes.py`. Output is masked and encoded once, as
-it comes, both for its message and for the result, which so is never held as anything but pieces of JSON text.
+Output is masked and encoded once, as it arrives, for its message and for the result. So the result only ever exists as
+pieces of JSON text.
+
+Threads: runs in the request's task; `processes.py` has further tasks and threads.
 """
 
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from ..outbox import Outbox, encode
 from ..parsing import Command
 from .processes import ProcessRunner
 
-#: From what size on a piece of output is kept as it is, in bytes.
+#: Pieces of output below this size are joined, in bytes.
 _SMALL = 16 * 1024
 
 
@@ -22,8 +24,8 @@ class CommandResult:
     """How a command ended.
 
     Attributes:
-        exit_code: Its exit code, -1 where a signal ended it.
-        pieces: What the wire's `results` has of it, as JSON text in pieces.
+        exit_code: Its exit code; -1 if a signal ended it.
+        pieces: Its item of the message's `results`, as JSON text in pieces.
     """
 
     exit_code: int
@@ -40,14 +42,15 @@ async def run_commands(
     """Runs the commands until one exits non-zero; returns the results of those that ran.
 
     Args:
-        commands: What to run.
-        processes: What runs it.
-        outbox: Where the output goes.
-        redactor: Masks it.
-        max_stdout: The most characters of a command's stdout that its result has; `None` is no limit.
+        commands: The commands.
+        processes: Runs them.
+        outbox: Sends their output.
+        redactor: Masks their output.
+        max_stdout: The most characters of a command's stdout in its result; `None` is no limit.
 
     Raises:
-        OSError: a command's working directory cannot be made, or the shell not be started.
+        OSError: a command's working directory cannot be created, or the shell cannot be started.
+        ValueError: a command or its environment has a value that no process can get, such as a null byte.
         ConnectionError: the client is gone.
     """
     results = []
@@ -60,7 +63,7 @@ async def run_commands(
 
 
 def results_pieces(results: Sequence[CommandResult]) -> List[bytes]:
-    """Returns the text of the `command_execution_result_message`, in pieces: it may be large."""
+    """Returns the encoded `command_execution_result_message`, in pieces, as it may be large."""
     pieces = [b'{"message_type":"command_execution_result_message","results":[']
     for index, result in enumerate(results):
         pieces += (b"," if index else b"", *result.pieces)
@@ -68,7 +71,7 @@ def results_pieces(results: Sequence[CommandResult]) -> List[bytes]:
 
 
 def cut_note(kept: int, printed: int) -> str:
-    """Returns what stands at the end of a stdout that was cut."""
+    """Returns the note at the end of a stdout that was cut."""
     return f"\n[cut: {kept} of {printed} characters]"
 
 
@@ -101,17 +104,17 @@ async def _run(
 
 
 class _Stdout:
-    """What a result has of a command's stdout, as the inside of a JSON string."""
+    """A command's stdout for its result, as the inside of a JSON string."""
 
     def __init__(self, limit: Optional[int]) -> None:
         self._limit = limit
         self._printed = 0
         self._kept: List[bytes] = []
-        # A command may print in any number of tiny pieces, and each object costs: those are put together first.
+        # A command may print any number of small pieces. They are joined, as each object has a cost.
         self._small = bytearray()
 
     def add(self, text: str, escaped: bytes) -> None:
-        """Takes a piece of masked output, as text and as JSON."""
+        """Adds a piece of masked output, as text and as JSON."""
         left = None if self._limit is None else max(0, self._limit - self._printed)
         self._printed += len(text)
         if left is None or len(text) <= left:
@@ -120,7 +123,7 @@ class _Stdout:
             self._keep(escape(text[:left]))
 
     def field(self) -> List[bytes]:
-        """Returns the result's field in pieces, with the comma before it; nothing where nothing was printed."""
+        """Returns the result's field in pieces, with a leading comma; empty if nothing was printed."""
         if not self._printed:
             return []
         note = b""

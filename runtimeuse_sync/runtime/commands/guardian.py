@@ -1,8 +1,10 @@
-"""Ends a runtime's commands where the runtime itself no longer can: when it was killed by SIGKILL, or crashed.
+"""Ends a runtime's commands after the runtime was killed by SIGKILL, or crashed.
 
-Owns one child process per runtime that has run commands: a shell that waits at the end of a pipe whose other end only
-the runtime holds. When the runtime ends in order, it says so on the pipe. When the pipe ends without a word, the shell
-kills every process that carries the runtime's mark. It needs /proc for that; elsewhere there is no guardian.
+Owns one child process per runtime that has run commands: a shell that reads from a pipe whose other end only the
+runtime holds. A runtime that stops in order writes to the pipe. If the pipe closes without that, the shell kills every
+process that has the runtime's mark in its environment. That needs /proc; elsewhere there is no guardian.
+
+Threads: called on the runtime's event loop.
 """
 
 import contextlib
@@ -15,9 +17,9 @@ from .environment import environment_with
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
-#: Ends only by a word on the pipe or by its end: what ends the runtime's commands (in a runtime's command, those of the
-#: outer one, too) shall not end it before them. It looks until it has found nothing twice, as a process that is just
-#: being started carries no mark yet, and gives up on processes that not even SIGKILL ends.
+#: It ignores signals and ends only after the pipe: whatever ends the runtime's commands (in a runtime's command, those
+#: of the outer runtime, too) must not end it before them. It scans until two scans have found nothing, as a process
+#: that is just being started has no mark yet. After 100 scans it gives up: not even SIGKILL ends some processes.
 _SCRIPT = """\
 trap '' HUP INT TERM
 read -r word && exit
@@ -31,7 +33,7 @@ while [ $empty -lt 2 ] && [ $looks -lt 100 ]; do
     sleep .1
 done
 """
-#: How long a guardian may take to end that has been told so, in seconds.
+#: How long a dismissed guardian may take to end, in seconds.
 _END_TIMEOUT = 5.0
 
 
@@ -39,7 +41,7 @@ class Guardian:
     """The guardian of one runtime.
 
     Args:
-        mark: What the environment of each of the runtime's processes has, and no other's.
+        mark: The runtime's mark, which only the environment of its own processes has.
     """
 
     def __init__(self, mark: str) -> None:
@@ -48,7 +50,7 @@ class Guardian:
         self._started = False
 
     def start(self) -> None:
-        """Starts it, if it has not been started yet; without one, the runtime works all the same."""
+        """Starts the guardian unless it was started. The runtime also works without it."""
         if self._started:
             return
         self._started = True
@@ -62,14 +64,14 @@ class Guardian:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # What ends a group or a terminal shall not end it.
+                # Signals for a group or a terminal must not reach it.
                 start_new_session=True,
             )
         except OSError as error:
             _logger.warning("Commands would outlive a SIGKILL of the runtime: %s", error.strerror)
 
     def dismiss(self) -> None:
-        """Tells it that nothing is left to do; returns when it has ended. Blocks for some milliseconds."""
+        """Ends the guardian, because the runtime has ended its commands itself; blocks for some milliseconds."""
         process, self._process, self._started = self._process, None, False
         if process is None:
             return

@@ -1,7 +1,9 @@
-"""Finding and signalling whole groups of processes. Plain functions; no threads or tasks run here.
+"""Finds and signals processes and process groups.
 
-Only a shell's parent learns of its exit; that of its children and grandchildren has to be looked for, in /proc where
-there is one.
+The runtime is notified of the exit of its shells only. The shells' descendants have to be looked up in /proc, on
+systems that have it.
+
+Threads: plain functions. Those that read all of /proc are called in worker threads.
 """
 
 import os
@@ -12,16 +14,16 @@ _PROC = "/proc"
 
 
 def signal_group(group: int, number: int) -> None:
-    """Sends a signal to every process of the group; it is no error if there is none any more."""
+    """Sends a signal to every process of the group, if there are any."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
-        # macOS answers EPERM for a group of nothing but zombies.
+        # macOS reports EPERM for a group of zombies only.
         return
 
 
 def group_exists(group: int) -> bool:
-    """Returns whether there is a process of the group, or a zombie of it that has not been reaped."""
+    """Returns whether the group has a process, or a zombie that has not been reaped."""
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
@@ -30,12 +32,12 @@ def group_exists(group: int) -> bool:
 
 
 def has_proc() -> bool:
-    """Returns whether processes can be looked for."""
+    """Returns whether this system has /proc."""
     return os.path.isdir(_PROC)
 
 
 def live_groups() -> Dict[int, List[int]]:
-    """Returns the processes of each group that have not ended (a zombie has, whoever should reap it)."""
+    """Returns the running processes of each group; zombies count as ended."""
     groups: Dict[int, List[int]] = {}
     for pid in _pids():
         stat = _read_stat(pid)
@@ -45,17 +47,16 @@ def live_groups() -> Dict[int, List[int]]:
 
 
 def is_alive_in(group: int, pid: int) -> bool:
-    """Returns whether the process has not ended, and is in the group."""
+    """Returns whether the process is running and is in the group."""
     stat = _read_stat(pid)
     return stat is not None and stat[0] not in "ZX" and stat[1] == group
 
 
 def processes_with(variable: str, value: str) -> List[int]:
-    """Returns the ids of the processes that were started with this in their environment; none where there is no /proc.
+    """Returns the ids of the processes that were started with a value in an environment variable.
 
-    The variable may hold several values, with colons between them.
-
-    Unlike a group, which a daemon leaves and whose number is used again, an environment stays with its process.
+    The variable may have several values, separated by colons. A process keeps its environment, while a daemon leaves
+    its group, and the numbers of groups are reused. Without /proc, no process is found.
     """
     name, wanted = f"{variable}=".encode(), value.encode()
     found = []
@@ -64,7 +65,7 @@ def processes_with(variable: str, value: str) -> List[int]:
             with open(f"{_PROC}/{pid}/environ", "rb") as environment:
                 content = environment.read()
         except OSError:
-            continue  # ended since, or somebody else's
+            continue  # ended since, or another user's
         if wanted not in content:
             continue
         if any(wanted in entry[len(name) :].split(b":") for entry in content.split(b"\0") if entry.startswith(name)):
@@ -85,7 +86,7 @@ def in_group(group: int, pids: List[int]) -> List[int]:
 
 
 def signal_processes(pids: List[int], number: int = signal.SIGKILL) -> None:
-    """Sends a signal to each process; it is no error if one has ended."""
+    """Sends a signal to each process that has not ended."""
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -103,7 +104,7 @@ def _pids() -> Iterator[int]:
 def _read_stat(pid: int) -> Optional[Tuple[str, int]]:
     try:
         with open(f"{_PROC}/{pid}/stat", "rb") as file:
-            # The name stands in parentheses and may hold anything, also parentheses and blanks.
+            # The process's name is in parentheses, and may itself contain parentheses and spaces.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None

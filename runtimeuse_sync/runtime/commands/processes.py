@@ -1,8 +1,10 @@
-"""Runs one shell command as a process group and hands on its output as it comes.
+"""Runs one shell command as a process group and passes on its output as it arrives.
 
-Per command there are one thread (`runtimeuse-wait`, which reaps the shell) and two tasks on the event loop, one per
-pipe. When `ProcessRunner.run` returns or raises, the shell has been reaped and both tasks have ended; when it was
-cancelled, the whole group has.
+When `ProcessRunner.run` returns or raises, the shell has been reaped and its tasks have ended; after a cancel, the
+whole group has ended.
+
+Threads: per command one thread (`runtimeuse-wait`), which reaps the shell, and two tasks on the event loop, one per
+pipe.
 """
 
 import asyncio
@@ -23,16 +25,16 @@ from .termination import MARK, ProcessTerminator
 
 OnOutput = Callable[[str, str], Awaitable[None]]
 
-#: How much of a command's output is read before it is handed on, in bytes.
+#: How much of a command's output is read ahead before reading pauses, in bytes.
 _READ_AHEAD = 128 * 1024
-#: What Linux gives a pipe, in bytes, and what one gets whose command fills it faster than it is read: the larger it is,
-#: the less often the two wait for each other. Not more, for the system allows each user so much for all pipes. Python
-#: names the operation only from 3.10 on.
+#: Linux's default size of a pipe, in bytes, and the size for a command that fills it faster than it is read: the larger
+#: the pipe, the less often the two wait for each other. Not larger, as the system limits the total of each user's
+#: pipes. Python has a name for the operation (F_SETPIPE_SZ) only from 3.10 on.
 _PIPE_SIZE = 64 * 1024
 _LARGE_PIPE_SIZE = 256 * 1024
 _SET_PIPE_SIZE = 1031
-#: The most that the shell itself can have left in a pipe and its reader; what comes beyond it, once the shell has
-#: exited, is its background children's.
+#: The most output that the shell itself can have left in a pipe and its reader, in bytes. After the shell's exit, any
+#: further output is that of background children.
 _LEFT_IN_PIPE = 4 * MEBIBYTE
 
 
@@ -48,17 +50,25 @@ class ProcessRunner:
         self._started = False
 
     async def run(self, command: str, cwd: Optional[str], env: Optional[Mapping[str, str]], on_output: OnOutput) -> int:
-        """Runs a command by the shell and returns its exit code, -1 where a signal ended it.
+        """Runs a shell command.
 
-        `on_output(stream, text)` is awaited for each piece of output; while it waits, the pipe fills and the command is
-        held up. Background children may keep the pipes open after the shell has exited: once they have been silent for
-        `pipe_grace` they are read no more, and go on.
+        Background children may keep the pipes open after the shell has exited. Once they have been silent for
+        `pipe_grace`, their output is no longer read, and they go on. After a cancel, and if `on_output` raises, the
+        whole group is ended: with SIGTERM, then with SIGKILL.
 
-        On cancellation, and when `on_output` raises, the whole group is ended: by SIGTERM, then by SIGKILL.
+        Args:
+            command: The command.
+            cwd: Its working directory, created if missing; `None` is the runtime's root.
+            env: Variables to update the runtime's environment with.
+            on_output: `on_output(stream, text)` is awaited for each piece of output. Meanwhile the pipe fills, and the
+                command is slowed down.
+
+        Returns:
+            The exit code; -1 if a signal ended the shell.
 
         Raises:
-            OSError: the working directory cannot be made, or the shell not be started.
-            ValueError: command or environment hold what no process can be given.
+            OSError: the working directory cannot be created, or the shell cannot be started.
+            ValueError: the command or environment has a value that no process can get, such as a null byte.
         """
         directory = self._settings.path(cwd or ".")
         os.makedirs(directory, exist_ok=True)
@@ -79,7 +89,7 @@ class ProcessRunner:
         except BaseException:
             await self._terminator.end_group(process.pid, exited)
             if exited.done() and not exited.cancelled() and exited.exception() is not None:
-                process.wait()  # no thread could be started for it; it has been killed
+                process.wait()  # the waiting thread could not be started; the shell has been killed
             raise
         finally:
             for task in tasks:
@@ -88,7 +98,7 @@ class ProcessRunner:
         return code if code >= 0 else -1
 
     async def _drain(self, pumps: "List[_Pump]", tasks: "List[asyncio.Task[None]]") -> None:
-        """Reads on until both pipes have ended, or only background children hold them."""
+        """Reads on until both pipes have closed, or only background children hold them."""
         for pump in pumps:
             pump.taken = 0
         running: Set[asyncio.Future[None]] = set(tasks)
@@ -102,16 +112,16 @@ class ProcessRunner:
             if done:
                 continue
             for pump, taken in zip(pumps, before):
-                # A pump that is not reading waits for a slow client: what it has not read yet may be the shell's.
+                # A pump that is not reading waits for a slow client: its pipe may still contain the shell's output.
                 if (pump.reading and pump.taken == taken) or pump.taken > _LEFT_IN_PIPE:
                     pump.end()
 
     def kill_no_later_than(self, time: float) -> None:
-        """For the runtime's stop: whatever is to end gets SIGKILL at this time of the loop's clock at the latest."""
+        """Sets the latest time for SIGKILL, on the loop's clock, because the runtime stops."""
         self._terminator.kill_no_later_than(time)
 
     async def end_all(self) -> None:
-        """Ends whatever commands have left running in the background; for the runtime's stop."""
+        """Ends the processes that commands have left in the background, because the runtime stops."""
         if not self._started:
             return
         await self._terminator.end_all()
@@ -119,14 +129,14 @@ class ProcessRunner:
 
 
 class _Pump(asyncio.Protocol):
-    """Reads one pipe to its end and hands on the text."""
+    """Reads one pipe to its end and passes on the text."""
 
     def __init__(self, stream: str, pipe: "IO[bytes]", on_output: OnOutput) -> None:
         self._stream = stream
         self._pipe = pipe
         self._on_output = on_output
         self._transport: Optional[asyncio.ReadTransport] = None
-        # Read and not yet handed on; the wake-up tells of more, or of the end.
+        # Data that was read and not passed on yet; the event is set when there is more, or the pipe has ended.
         self._read: List[bytes] = []
         self._read_size = 0
         self._ended = False
@@ -144,14 +154,14 @@ class _Pump(asyncio.Protocol):
         if len(data) >= _PIPE_SIZE and not self._widened:
             self._widen()
         if self._read_size >= _READ_AHEAD and self._transport is not None:
-            # While the client is slow, the pipe fills and the command is held up.
+            # While the client is slow, the pipe fills and the command has to wait.
             self._transport.pause_reading()
         self._wake.set()
 
     def _widen(self) -> None:
         self._widened = True
         if sys.platform == "linux":
-            # Refused to a user whose pipes hold much already: as it is, it will do.
+            # Refused if the user's pipes are at their limit; the default size will do.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self._pipe.fileno(), _SET_PIPE_SIZE, _LARGE_PIPE_SIZE)
 
@@ -162,7 +172,7 @@ class _Pump(asyncio.Protocol):
         self.end()
 
     async def run(self) -> None:
-        # Decoded as it comes: a character that is split over two reads stays whole, and what is none becomes U+FFFD.
+        # Incremental: a character that is split across reads stays whole, and invalid bytes become U+FFFD.
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         try:
             await asyncio.get_running_loop().connect_read_pipe(lambda: self, self._pipe)
@@ -179,17 +189,17 @@ class _Pump(asyncio.Protocol):
         finally:
             if self._transport is not None:
                 self._transport.close()
-                await asyncio.sleep(0)  # closing takes effect in the loop's next round
+                await asyncio.sleep(0)  # closing takes effect in the loop's next iteration
             else:
                 self._pipe.close()
 
     def end(self) -> None:
-        """Makes `run` take what has been read and return, whoever else holds the pipe."""
+        """Makes `run` pass on what was read and return, even if other processes hold the pipe."""
         self._ended = True
         self._wake.set()
 
     def _take(self) -> Tuple[bytes, bool]:
-        """Returns what was read, and whether it was the last."""
+        """Returns the data that was read, and whether it was the last."""
         data = self._read[0] if len(self._read) == 1 else b"".join(self._read)
         self._read, self._read_size = [], 0
         if not self._ended:
@@ -200,7 +210,7 @@ class _Pump(asyncio.Protocol):
 
 
 async def _until_done(exited: "asyncio.Future[int]", tasks: "List[asyncio.Task[None]]") -> None:
-    """Waits for the process; a pump that fails ends the wait with its exception."""
+    """Waits for the process's exit; raises the exception of a pump that fails."""
     running: Set[asyncio.Future[Any]] = {exited, *tasks}
     while not exited.done():
         done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

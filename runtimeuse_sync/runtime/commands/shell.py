@@ -1,4 +1,7 @@
-"""Starts a shell for a command. Plain functions; no threads or tasks run here."""
+"""Starts the shell for a command.
+
+Threads: called on the event loop.
+"""
 
 import contextlib
 import errno
@@ -7,9 +10,9 @@ import subprocess
 import tempfile
 from typing import IO, Iterator, Mapping
 
-#: What is handed to the shell as an argument, in bytes. Linux allows 128 KiB for each.
+#: The longest command that is passed to the shell as an argument, in bytes. Linux allows 128 KiB per argument.
 _LONGEST_ARGUMENT = 96 * 1024
-#: What a longer one is read from: the shell's own stdin, opened anew. The script's first act is to close it.
+#: A longer command is read from the shell's stdin, opened again. The script first replaces its stdin.
 _READ_FROM_STDIN = ". /dev/fd/0"
 _WITHOUT_INPUT = b"exec <>/dev/null; "
 
@@ -17,19 +20,19 @@ _WITHOUT_INPUT = b"exec <>/dev/null; "
 def start_shell(command: str, directory: str, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     """Starts `/bin/sh` with a command of any length, without input, in a process group of its own.
 
-    To the command it is all the same how it gets there: `$0` is `/bin/sh`, no arguments, stdin `/dev/null`, no
-    descriptor beside the usual three.
+    However the command is passed, `$0` is `/bin/sh`, there are no arguments, stdin is `/dev/null`, and no other
+    descriptors than stdin, stdout and stderr are open.
 
     Raises:
         OSError: the shell cannot be started.
-        ValueError: command or environment hold what no process can be given.
+        ValueError: the command or environment has a value that no process can get, such as a null byte.
     """
     script = os.fsencode(command)
     if len(script) <= _LONGEST_ARGUMENT:
         try:
             return _start(command, subprocess.DEVNULL, directory, environment)
         except OSError as error:
-            # With a large environment, or under a small limit for the stack, less may be too much already.
+            # With a large environment or a small stack limit, even a shorter command may be too long.
             if error.errno != errno.E2BIG:
                 raise
     if b"\0" in script:
@@ -39,7 +42,7 @@ def start_shell(command: str, directory: str, environment: Mapping[str, str]) ->
 
 
 def _start(command: str, stdin: int, directory: str, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    # In the loop's own thread, as asyncio does it: it returns as soon as the shell has started.
+    # On the loop's thread, as in asyncio: it returns as soon as the shell has started.
     return subprocess.Popen(
         command,
         shell=True,
@@ -54,7 +57,7 @@ def _start(command: str, stdin: int, directory: str, environment: Mapping[str, s
 
 @contextlib.contextmanager
 def _file_with(content: bytes) -> Iterator[IO[bytes]]:
-    """Yields a file that has no name, and is gone when nobody reads it any more."""
+    """Yields a file without a name, which the system removes when nobody has it open."""
     with _new_file() as file:
         file.write(content)
         file.flush()
@@ -64,7 +67,7 @@ def _file_with(content: bytes) -> Iterator[IO[bytes]]:
 
 def _new_file() -> "IO[bytes]":
     if hasattr(os, "memfd_create"):
-        # Some sandboxes' kernels have none.
+        # The kernels of some sandboxes do not support it.
         with contextlib.suppress(OSError):
             return os.fdopen(os.memfd_create("runtimeuse-command"), "w+b")
     return tempfile.TemporaryFile(prefix="runtimeuse-")

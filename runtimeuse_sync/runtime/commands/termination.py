@@ -1,7 +1,7 @@
-"""Ends processes: the group of one command, or all that a runtime has started.
+"""Ends processes: the group of one command, or all processes that a runtime has started.
 
-Runs in the tasks of those that want something ended. What reads all of /proc runs in a thread (`runtimeuse-look`), one
-look at a time for all who wait for one: the event loop never does, and many groups cost no more than one.
+Threads: runs in the tasks of its callers. Scans of /proc run in a worker thread (`runtimeuse-look`), never on the event
+loop. All groups that are being ended share one scan, so that many cost no more than one.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from . import process_groups
 
 T = TypeVar("T")
 
-#: Every process that a command starts carries its runtime's mark, so that `end_all` finds also those that went their
-#: own way. A runtime in another one's command adds its mark to that one's.
+#: The environment variable with the runtime's mark. All processes of commands inherit it, so that `end_all` also finds
+#: those that have left their group. A runtime in a command of another runtime adds its mark to the other's.
 MARK = "RUNTIMEUSE_RUNTIME_MARK"
 
-#: No event tells that a group has ended: how often to look, and how long to wait for processes that even SIGKILL does
-#: not end at once, in seconds.
+#: No event reports the end of a group: the time between two checks, and how long to wait for processes that SIGKILL
+#: does not end at once, in seconds.
 _CHECK_INTERVAL = 0.02
 _KILL_TIMEOUT = 5.0
-#: How long the pause before a look at all processes is, beside the time that the last one took.
+#: The pause before a scan of all processes, as a multiple of the duration of the last one.
 _PAUSE_PER_SCAN = 5.0
 
 
@@ -32,9 +32,9 @@ class ProcessTerminator:
     """Ends the processes of one runtime.
 
     Args:
-        settings: How long processes get.
-        workers: Where looks at all processes run.
-        mark: The runtime's own mark.
+        settings: The runtime's settings.
+        workers: Runs the scans.
+        mark: The runtime's mark.
     """
 
     def __init__(self, settings: RuntimeSettings, workers: Workers, mark: str) -> None:
@@ -46,29 +46,27 @@ class ProcessTerminator:
         self._scan_seconds = 0.0
 
     def kill_no_later_than(self, time: float) -> None:
-        """Bounds all graces, also those that run: whatever is to end gets SIGKILL at this time of the loop's clock."""
+        """Sets the latest time for SIGKILL, on the loop's clock, also for groups that are being ended."""
         self._kill_time = min(self._kill_time, time)
 
     async def end_group(self, group: int, exited: "asyncio.Future[int]") -> None:
-        """Ends a process group: by SIGTERM, then by SIGKILL.
-
-        Cancelled, it does not wait for what SIGTERM ends.
+        """Ends a process group: with SIGTERM, and after `kill_grace` with SIGKILL. A cancel sends SIGKILL at once.
 
         Args:
-            group: The group, which is the process id of the shell that leads it.
-            exited: Is done when the shell has been reaped.
+            group: The group's id, which is the process id of its shell.
+            exited: A future that is done when the shell has been reaped.
         """
         if exited.done() and not await self._is_ours(group):
-            return  # the shell has been reaped, and nothing of its group is left: the number may be somebody else's
+            return  # the shell is reaped and its group is empty: the number may be that of another group by now
         process_groups.signal_group(group, signal.SIGTERM)
-        # A stopped process would not see the signal before somebody continues it.
+        # A stopped process does not get the signal before it continues.
         process_groups.signal_group(group, signal.SIGCONT)
         started = asyncio.get_running_loop().time()
         ended = False
         members: List[int] = []
         try:
             while not ended and self._may_wait(started):
-                # As long as the shell is there, so is its group: its exit is all there is to wait for.
+                # The group exists at least as long as its shell: wait for the shell's exit first.
                 if exited.done():
                     await asyncio.sleep(_CHECK_INTERVAL)
                 else:
@@ -81,7 +79,7 @@ class ProcessTerminator:
             await asyncio.wait({exited}, timeout=_KILL_TIMEOUT)
 
     async def end_all(self) -> None:
-        """Ends every process that carries the mark."""
+        """Ends every process that has the runtime's mark."""
         loop = asyncio.get_running_loop()
         left = await self._marked()
         process_groups.signal_processes(left, signal.SIGTERM)
@@ -100,12 +98,12 @@ class ProcessTerminator:
         return asyncio.get_running_loop().time() < min(started + self._settings.kill_grace, self._kill_time)
 
     async def _has_ended(self, group: int, exited: "asyncio.Future[int]", members: List[int]) -> bool:
-        """Returns whether the group has ended; `members` are those that the last call has found, and this one finds."""
+        """Returns whether the group has ended; `members` is updated with the processes that a scan finds."""
         if not exited.done():
             return False
         if not process_groups.group_exists(group):
             return True
-        # Something has not been reaped, which may be a zombie that nobody cares for: it counts as ended.
+        # The group may consist of zombies that nobody reaps; these count as ended.
         if any(process_groups.is_alive_in(group, pid) for pid in members):
             return False
         if self._scan_task is None or self._scan_task.done():
@@ -132,6 +130,6 @@ class ProcessTerminator:
         try:
             with contextlib.suppress(RuntimeError):
                 return await self._workers.run("runtimeuse-look", look)
-            return look()  # no thread can be started, and these processes are to end all the same
+            return look()  # no thread can be started, but the processes must be ended
         finally:
             self._scan_seconds = loop.time() - started

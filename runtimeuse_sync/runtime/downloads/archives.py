@@ -1,15 +1,15 @@
-"""Extracts zip archives: with Unix permissions and symbolic links, never to the outside, and never more than a limit.
+"""Extracts zip archives with Unix permissions and symbolic links, never outside their directory, and up to a limit.
 
-Runs in the download's worker thread.
+Each step is safe by itself, so nothing has to be checked or undone at the end of an extraction:
 
-Nothing has to be checked or taken back at the end, however an extraction ends, since each step is safe by itself:
+- A link's target goes up (`..`) only at its beginning, and at most to the extraction's directory; the rest goes down.
+  Such links are also safe in combination, in any order and from any archive: along a path through them, each `..`
+  starts at the real place of a link.
+- Files and links are created in a real directory, opened component by component without following links, under a name
+  that did not exist there.
+- A real directory is never replaced: a link stays where it was checked.
 
-- A link's target goes up (`..`) only at its beginning, and not further than to the extraction's directory; all that
-  follows goes down. Such links are safe together, too, whatever order they come in and whatever archive they are of: on
-  the way along them, each `..` starts from where a link really is.
-- What is written is written into a real directory, opened component by component without following a link, under a
-  name that did not exist there.
-- A real directory is never replaced by anything: a link stays where it was checked.
+Threads: runs in the download's worker thread.
 """
 
 import os
@@ -19,18 +19,18 @@ from contextlib import contextmanager
 from typing import Callable, Dict, Iterator, List, Tuple
 
 _CHUNK = 256 * 1024
-#: Every member costs an inode, also an empty one.
+#: The most members of an archive: every member needs an inode, even an empty one.
 _MAX_MEMBERS = 1_000_000
-#: The longest path that the system takes, and so the longest target of a link, in bytes.
+#: The longest path that the system accepts, and so the longest target of a link, in bytes.
 _MAX_PATH = 4096
-#: How many links the system follows on the way to a file.
+#: How many links the system follows in a path.
 _MAX_LINKS = 40
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 class ArchiveError(Exception):
-    """The file is no archive that can be extracted."""
+    """The archive cannot be extracted."""
 
 
 def extract(archive: str, directory: str, check: Callable[[], None], max_size: int) -> None:
@@ -38,12 +38,13 @@ def extract(archive: str, directory: str, check: Callable[[], None], max_size: i
 
     Args:
         archive: The archive's path.
-        directory: Where to.
-        check: Called often; may raise to end it.
-        max_size: The most that all files together may have, in bytes.
+        directory: The directory to extract it to, created if missing.
+        check: Called often; may raise to end the extraction.
+        max_size: The largest total size of the files, in bytes.
 
     Raises:
-        ArchiveError: it is no zip archive, is damaged or encrypted, holds a path that leads outside, or too much.
+        ArchiveError: the file is not a zip archive, is damaged or encrypted, exceeds a limit, or has a path that leads
+            outside.
         OSError: a file cannot be written.
     """
     os.makedirs(directory, exist_ok=True)
@@ -52,7 +53,7 @@ def extract(archive: str, directory: str, check: Callable[[], None], max_size: i
         opened = zipfile.ZipFile(archive)
     with opened:
         listed = opened.infolist()
-        # What it says of itself first, so that most archives that hold too much leave nothing behind.
+        # The archive's own numbers first, so that most archives beyond the limits leave no files behind.
         if len(listed) > _MAX_MEMBERS or sum(info.file_size for info in listed) > max_size:
             raise _too_large_error(max_size)
         members = [(info, _target(root, info.filename)) for info in listed]
@@ -61,17 +62,16 @@ def extract(archive: str, directory: str, check: Callable[[], None], max_size: i
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Around whatever reads the archive, and does nothing else."""
+    """Turns errors on reading the archive into `ArchiveError`s; must wrap nothing else."""
     try:
         yield
     except Exception as error:
-        # zipfile, and the libraries that it stands on, have a dozen kinds of exceptions for what is damaged, encrypted
-        # or unknown to them.
+        # `zipfile` and its libraries raise a dozen kinds of exceptions for damaged, encrypted and unsupported archives.
         raise ArchiveError(f"the archive cannot be extracted ({error})") from error
 
 
 def _real_path(path: str, name: str) -> str:
-    """Returns the real path of an absolute one, as `os.path.realpath`, which follows links without end."""
+    """Returns the real path of an absolute one, as `os.path.realpath` does, but with a limit on links."""
     real, links = "/", 0
     waiting = path.split("/")[::-1]
     while waiting:
@@ -84,11 +84,11 @@ def _real_path(path: str, name: str) -> str:
         try:
             destination = os.readlink(beyond)
         except OSError:
-            real = beyond  # No link, or nothing at all yet.
+            real = beyond  # not a link, or does not exist yet
             continue
         links += 1
         if links > _MAX_LINKS:
-            raise ArchiveError(f"the archive holds a path with too many links: {name!r}")
+            raise ArchiveError(f"the archive has a path with too many links: {name!r}")
         if destination.startswith("/"):
             real = "/"
         waiting += destination.split("/")[::-1]
@@ -104,7 +104,7 @@ class _Extraction:
         self._size = 0
 
     def run(self, members: List[Tuple[zipfile.ZipInfo, str]]) -> None:
-        # By their real paths: of a directory that a link leads to, that is another one than its name says.
+        # By real path, which differs from the name where a link leads to the directory.
         directory_modes: Dict[str, int] = {}
         for info, target in members:
             self._check()
@@ -113,27 +113,27 @@ class _Extraction:
             parent = self._real(target if is_directory else os.path.dirname(target), info.filename)
             with self._directory(parent, info.filename) as directory:
                 if is_directory:
-                    # Those of the directory of the extraction are its owner's affair.
+                    # The permissions of the extraction's own directory stay.
                     if stat.S_IMODE(mode) & 0o777 and parent != self._root:
                         directory_modes[parent] = stat.S_IMODE(mode) & 0o777
                 elif stat.S_ISLNK(mode):
                     self._link(info, directory, parent, os.path.basename(target))
                 else:
                     self._file(info, directory, os.path.basename(target))
-        # Last, as a directory may be one that nothing can be written into; its owner can still look into it.
+        # Last, as a directory may become read-only; its owner keeps access.
         for path, permissions in directory_modes.items():
             with self._directory(path, path) as directory:
                 os.fchmod(directory, permissions | stat.S_IRWXU)
 
     def _real(self, path: str, name: str) -> str:
-        """Returns the path without links, which may have come with this archive, or been there before."""
+        """Returns the real path; its links may be of this archive, or have been there before."""
         real = _real_path(path, name)
         _check_inside(self._root, real, name)
         return real
 
     @contextmanager
     def _directory(self, path: str, name: str) -> Iterator[int]:
-        """Opens a directory below the root, which is made if it does not exist; no component of it may be a link."""
+        """Opens a directory below the root, created if missing; no component may be a link."""
         opened = os.open(self._root, _OPEN_DIRECTORY)
         try:
             for part in os.path.relpath(path, self._root).split("/"):
@@ -153,20 +153,20 @@ class _Extraction:
             return os.open(part, _OPEN_DIRECTORY, dir_fd=directory)
         except OSError as error:
             if not stat.S_ISDIR(os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode):
-                raise ArchiveError(f"the archive holds a path below what is no directory: {name!r}") from error
+                raise ArchiveError(f"the archive has a path below a file: {name!r}") from error
             raise
 
     def _link(self, info: zipfile.ZipInfo, directory: int, parent: str, name: str) -> None:
         if info.file_size > _MAX_PATH:
-            raise ArchiveError(f"the archive holds a link that is no path: {info.filename!r}")
+            raise ArchiveError(f"the archive has a link with an invalid target: {info.filename!r}")
         with _reading():
             destination = os.fsdecode(self._opened.read(info))
         if not destination or "\0" in destination:
-            raise ArchiveError(f"the archive holds a link that is no path: {info.filename!r}")
+            raise ArchiveError(f"the archive has a link with an invalid target: {info.filename!r}")
         depth = 0 if parent == self._root else os.path.relpath(parent, self._root).count("/") + 1
         if not _goes_up_only_first(destination, depth):
             raise _outside_error(info.filename)
-        # It may also lead through a link that was there before, and is somebody's own.
+        # The target may also lead through a link that was there before.
         self._real(os.path.join(parent, destination), info.filename)
         _remove_existing(info, directory, name)
         os.symlink(destination, name, dir_fd=directory)
@@ -193,7 +193,7 @@ class _Extraction:
 
 
 def _goes_up_only_first(destination: str, depth: int) -> bool:
-    """Returns whether a link's target goes up at its beginning only, and by so many directories at most."""
+    """Returns whether a link's target goes up at its beginning only, and by at most `depth` directories."""
     if destination.startswith("/"):
         return False
     parts = [part for part in destination.split("/") if part not in ("", ".")]
@@ -204,26 +204,26 @@ def _goes_up_only_first(destination: str, depth: int) -> bool:
 
 
 def _too_large_error(max_size: int) -> ArchiveError:
-    return ArchiveError(f"the archive holds more than the limit of {max_size} bytes, or than {_MAX_MEMBERS} files")
+    return ArchiveError(f"the archive exceeds the limit of {max_size} bytes or {_MAX_MEMBERS} files")
 
 
 def _remove_existing(info: zipfile.ZipInfo, directory: int, name: str) -> None:
-    """Removes a file or link in a member's place: writing through a link would write what it leads to."""
+    """Removes a file or link in a member's place, as writing through a link would change the link's target."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return
     if stat.S_ISDIR(found.st_mode):
-        raise ArchiveError(f"the archive holds a file in the place of a directory: {info.filename!r}")
+        raise ArchiveError(f"the archive has a file in place of a directory: {info.filename!r}")
     os.unlink(name, dir_fd=directory)
 
 
 def _target(root: str, name: str) -> str:
-    # Archives from Windows may have backslashes, and zipfile leaves them as they are on other systems.
+    # Archives from Windows may have backslashes, which zipfile does not convert on other systems.
     path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
     _check_inside(root, path, name)
     if len(os.fsencode(path)) >= _MAX_PATH:
-        raise ArchiveError(f"the archive holds a path that is too long: {name[:80]!r}")
+        raise ArchiveError(f"the archive has a path that is too long: {name[:80]!r}")
     return path
 
 
@@ -233,4 +233,4 @@ def _check_inside(root: str, path: str, name: str) -> None:
 
 
 def _outside_error(name: str) -> ArchiveError:
-    return ArchiveError(f"the archive holds a path that leads outside of its directory: {name!r}")
+    return ArchiveError(f"the archive has a path that leads outside its directory: {name!r}")

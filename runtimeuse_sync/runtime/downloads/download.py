@@ -1,6 +1,6 @@
-"""Fetches what a request wants in place before its work begins.
+"""Fetches the files that a request needs before its work begins.
 
-One worker thread (`runtimeuse-download`) at a time per request, started and waited for by the request's task.
+Threads: one worker thread (`runtimeuse-download`) at a time per request. The request's task starts it and waits for it.
 """
 
 import http
@@ -22,16 +22,22 @@ from .http_body import BodyCutError, announced_length, whole_body
 if TYPE_CHECKING:
     import requests
 
-#: What unfinished files are called; artifacts never are.
+#: The prefix and suffix of unfinished files, which are never artifacts.
 PARTIAL_PREFIX, PARTIAL_SUFFIX = ".runtimeuse-", ".part"
 
 
 async def download(url: str, working_dir: str, settings: RuntimeSettings, workers: Workers) -> None:
-    """Fetches a file into `working_dir`, or what a zip archive holds.
+    """Fetches a file into a directory; extracts a zip archive there.
+
+    Args:
+        url: The file's URL.
+        working_dir: The directory, created if missing.
+        settings: The runtime's settings.
+        workers: Runs the download.
 
     Raises:
-        RequestFailedError: it cannot be fetched, or not be extracted.
-        OSError: it cannot be written.
+        RequestFailedError: the file cannot be fetched or extracted.
+        OSError: the file cannot be written.
         ImportError: `requests` is not installed.
     """
     transfer = Transfer()
@@ -41,10 +47,10 @@ async def download(url: str, working_dir: str, settings: RuntimeSettings, worker
 
 
 def file_name(url: str) -> str:
-    """Returns the name that a download is saved under.
+    """Returns the file name of a download.
 
     Raises:
-        RequestFailedError: the URL is no HTTP URL, or its path does not end in a name.
+        RequestFailedError: the URL is not an HTTP URL, or its path does not end in a file name.
     """
     try:
         parts = urlsplit(url)
@@ -53,7 +59,7 @@ def file_name(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise RequestFailedError("Download failed: not an http or https URL")
     name = unquote(parts.path.rpartition("/")[2])
-    # Decoding may bring separators to light: a name must not lead out of its directory.
+    # Decoding may produce separators; the name must not lead out of its directory.
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise RequestFailedError(f"Download failed: {mask_url(url)} has no usable file name")
     return name
@@ -70,7 +76,7 @@ def _fetch(url: str, directory: str, transfer: Transfer, settings: RuntimeSettin
     try:
         with os.fdopen(descriptor, "wb") as file, transfer.open_session() as session:
             try:
-                # As it is: what a server compresses on the way is only harder to take for whole.
+                # Uncompressed: a compressed body is harder to check for completeness.
                 plain = {"Accept-Encoding": "identity"}
                 with session.get(url, headers=plain, stream=True, timeout=settings.http_timeout) as response:
                     _check_status(response)
@@ -81,17 +87,17 @@ def _fetch(url: str, directory: str, transfer: Transfer, settings: RuntimeSettin
                         size += len(chunk)
                         _check_size(size, settings)
                         file.write(chunk)
-            # A URL that only shows to be none when it is used, or was redirected to, is a `ValueError` of any library.
+            # An invalid URL, or a redirect to one, may be detected late, as a `ValueError` of any library.
             except (requests.RequestException, urllib3.exceptions.HTTPError, zlib.error, ValueError) as error:
                 transfer.check()
                 if isinstance(error, BodyCutError):
                     raise RequestFailedError(f"Download failed: {error} from {mask_url(url)}") from None
-                # Without the cause: its text has the whole URL, and URLs are signed.
+                # Without the cause: its text contains the whole URL, with its signature.
                 raise RequestFailedError(f"Download failed: {type(error).__name__} at {mask_url(url)}") from None
         if name.lower().endswith(".zip"):
             _extract(partial, directory, transfer, settings.max_download_size)
         else:
-            # A temporary file is its owner's alone; a saved one is as any other program would have made it.
+            # Temporary files are private to their owner; the saved file gets the usual permissions.
             os.chmod(partial, 0o666 & ~_umask())
             os.replace(partial, os.path.join(directory, name))
     finally:
@@ -121,7 +127,7 @@ def _extract(archive: str, directory: str, transfer: Transfer, max_size: int) ->
 
 
 def _umask() -> int:
-    """Returns the process's umask, which elsewhere can only be read by changing it for a moment."""
+    """Returns the process's umask; without /proc, which is the only way to read it without changing it, the default."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             for line in status:

@@ -1,6 +1,8 @@
-"""Reads the body of an HTTP response, and knows whether it is whole. Pure functions, in the download's worker thread.
+"""Reads the body of an HTTP response and detects an incomplete one.
 
-`urllib3` 1.26 takes a body that ends early for a whole one, and no version sees it of a compressed one.
+`urllib3` 1.26 does not detect a body that ends early; no version detects it in a compressed body.
+
+Threads: pure functions, called in the download's worker thread.
 """
 
 import zlib
@@ -9,41 +11,41 @@ from typing import TYPE_CHECKING, Iterator, Optional
 if TYPE_CHECKING:
     import requests
 
-#: How much is read, and decompressed, at a time, in bytes.
+#: How much is read and decompressed at a time, in bytes.
 _CHUNK = 256 * 1024
-#: Tells zlib that a gzip header comes.
+#: zlib's parameter for data with a gzip header.
 _GZIP = 16 + zlib.MAX_WBITS
-#: What may follow the compressed data, and counts for nothing; gzip itself takes it so, too.
+#: The padding that may follow compressed data; gzip ignores it, too.
 _PADDING = b"\0"
 
 
 class BodyCutError(ValueError):
-    """The other side sent less than it had announced, or more."""
+    """The server sent less than it had announced, or more."""
 
 
 def announced_length(response: "requests.Response") -> Optional[int]:
-    """Returns how many bytes the other side says that it sends; `None` where it does not.
+    """Returns the length of the body that the server announced, in bytes; `None` if it did not.
 
     Raises:
-        BodyCutError: it says two things at once.
+        BodyCutError: the server announced different lengths.
     """
     if response.headers.get("Transfer-Encoding"):
-        return None  # which is what counts then (RFC 9112, 6.3)
-    # Of several headers, the values stand in one, after each other.
-    said = {length.strip() for length in response.headers.get("Content-Length", "").split(",")}
-    if len(said) > 1:
-        raise BodyCutError("the other side announced two lengths")
-    [length] = said
+        return None  # it overrides Content-Length (RFC 9112 §6.3)
+    # The values of several headers are joined with commas.
+    lengths = {length.strip() for length in response.headers.get("Content-Length", "").split(",")}
+    if len(lengths) > 1:
+        raise BodyCutError("the server announced different lengths")
+    [length] = lengths
     return int(length) if length.isdecimal() else None
 
 
 def whole_body(response: "requests.Response") -> Iterator[bytes]:
-    """Yields the body, decompressed, in pieces of bounded size.
+    """Yields the decompressed body in pieces of bounded size.
 
     Raises:
-        BodyCutError: it was not whole; raised at its end.
-        zlib.error: it is not compressed as its headers say.
-        urllib3.exceptions.HTTPError: the connection failed, or a chunk of the body did.
+        BodyCutError: the body was incomplete; raised at its end.
+        zlib.error: the body is not compressed as its headers say.
+        urllib3.exceptions.HTTPError: the connection failed, or a chunk of the body was invalid.
     """
     if response.headers.get("Content-Encoding", "").strip().lower() in ("gzip", "x-gzip"):
         yield from _gunzip(_counted(response, decode=False))
@@ -54,9 +56,9 @@ def whole_body(response: "requests.Response") -> Iterator[bytes]:
 def _counted(response: "requests.Response", decode: bool) -> Iterator[bytes]:
     length = announced_length(response)
     yield from response.raw.stream(_CHUNK, decode_content=decode)
-    # What came over the wire, whatever it has become by decoding.
+    # The bytes on the wire, before they were decoded.
     if length is not None and response.raw.tell() != length:
-        raise BodyCutError(f"{response.raw.tell()} of {length} bytes came")
+        raise BodyCutError(f"received {response.raw.tell()} of {length} bytes")
 
 
 def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -67,7 +69,7 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
         if decoder.eof:
             piece = piece.lstrip(_PADDING)
         while piece or not decoder.eof:
-            if decoder.eof:  # the next one of several put together
+            if decoder.eof:  # the next of several concatenated members
                 decoder = zlib.decompressobj(_GZIP)
             data = decoder.decompress(piece, _CHUNK)
             yield data
