@@ -113,8 +113,9 @@ class Try:
 
     def note_unraisable(self, unraisable):
         # One that hits a finalizer, of what the first one has left behind: CPython has nobody to raise it to.
-        assert most > 1, "a single one hits no finalizer"
         self.note(unraisable.exc_value)
+        if most == 1:
+            sys.__unraisablehook__(unraisable)
 
     def run(self):
         try:
