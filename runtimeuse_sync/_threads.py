@@ -185,7 +185,12 @@ def _start(thread: threading.Thread, failure: Failure) -> None:
         interrupt = error.__context__
         if interrupt is None or interrupt is handled:
             raise
-        raise interrupt from None
+        before = interrupt.__context__
+        try:
+            raise interrupt from None
+        finally:
+            # To raise it has put the error there, in the place of an interrupt that had come before this one.
+            interrupt.__context__ = before
 
 
 def start_thread(thread: threading.Thread) -> None:

@@ -129,6 +129,8 @@ def try_once(number):
     this = Try(number)
     sys.unraisablehook = this.note_unraisable
     caller = threading.Thread(target=this.run, name="caller")
+    # `threading` would be called back, in any thread, when this one is freed: what is raised there is lost.
+    threading._dangling.discard(caller)
     caller.start()
     while not this.begun:
         time.sleep(0)

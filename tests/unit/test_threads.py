@@ -131,6 +131,25 @@ def test_an_interrupt_at_any_step_of_a_start(monkeypatch: pytest.MonkeyPatch, mi
         assert thread.ident is None or before == [1]
 
 
+def test_two_interrupts_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one makes `Thread.start` fail by an error of its own; it comes out, and the first is its context."""
+
+    def interrupted(_: threading.Thread) -> None:
+        try:
+            try:
+                raise Interrupt("the first")
+            finally:
+                raise Interrupt("the second")
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    monkeypatch.setattr(_threads, "_MISLAYS", False)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(Interrupt, match="the second") as caught:
+        start_thread(new_thread(print, "runtimeuse-test"))
+    assert repr(caught.value.__context__) == "Interrupt('the first')"
+
+
 def test_what_reaches_the_thread_between_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an exception does up to Python 3.11 that is set for the starting thread in that very moment."""
 
