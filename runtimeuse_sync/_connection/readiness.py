@@ -85,7 +85,9 @@ class Readiness:
         if failed is not None:
             assert self._failure is not None
             asked_for = failed.closed.retry_after
-            if self._deadline.passed() or (asked_for is not None and asked_for >= self._deadline.remaining()):
+            too_late = self._deadline.passed() or (asked_for is not None and asked_for >= self._deadline.remaining())
+            # A refusal stays permanent if the time ran out while the reason in its body was awaited.
+            if too_late and failed.closed.status in (None, *RETRYABLE_STATUS):
                 raise self._too_late() from self._failure
             raise self._failure
 

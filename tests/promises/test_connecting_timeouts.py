@@ -12,8 +12,9 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from runtimeuse_sync import CancelledException, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient
+from runtimeuse_sync._websocket import http
 
-from ..support.builders import Serve, Stopwatch, answer_all, client_of, echo
+from ..support.builders import SOON, Serve, Stopwatch, answer_all, client_of, echo
 from ..support.packages import needs
 from ..support.resolver import HangingResolver, addresses, hanging_resolver
 from ..support.servers import PATIENCE, FaultServer, Peer, black_hole, free_port
@@ -217,6 +218,20 @@ def test_the_reason_in_the_body_is_shown(serve: Serve) -> None:
     client = client_of(serve(script), headers={"X-Key": "opensesame"})
     with pytest.raises(RuntimeConnectionError, match=r"HTTP 403 Forbidden: no quota left for \[REDACTED\]$"):
         client.query("hi")
+
+
+def test_a_refusal_is_permanent_though_its_reason_comes_too_late(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_LONGEST", PATIENCE)
+
+    def half_a_reason(peer: Peer) -> None:
+        peer.read_request()
+        peer.raw(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nno quota")
+        peer.until_gone()
+
+    client = client_of(serve(half_a_reason))
+    with pytest.raises(RuntimeConnectionError, match="HTTP 403 Forbidden: no quota") as caught:
+        client.wait_until_ready(SOON)
+    assert caught.value.status == 403
 
 
 def test_a_proxys_reason_is_shown(serve: Serve) -> None:
