@@ -173,10 +173,10 @@ def _items(
     others: Dict[int, List[CommandResultItem]] = {}
     before = 0
     for printed, owners in owned:
-        owners = [index for index in owners if index < len(items)]
-        if owners:
-            item = items[owners[-1]]
-            before = owners[-1] + 1
+        shown = [index for index in owners if index < len(items)]
+        if shown:
+            item = items[shown[-1]]
+            before = shown[-1] + 1
         elif owners:
             continue
         else:

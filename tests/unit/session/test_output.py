@@ -217,6 +217,13 @@ PRE, POST = "make", "make install"
             [(PRE, "m"), "said", (PRE, "n")],
             ([(PRE, 0, "m", None), (PRE, 2, "n", None)], PRE, 2),
         ),
+        # Output of a command that cannot have run yet.
+        (
+            "pre-agent command failed with exit code: 5",
+            ([PRE, POST], 1),
+            [(PRE, "m"), (POST, "p")],
+            ([(PRE, 5, "m", None)], PRE, 5),
+        ),
         # Unknown which one failed.
         ("post-agent command failed with exit code: 2", ([PRE, A, B], 1), [(PRE, "m")], ([(PRE, 0, "m", None)], "", 2)),
     ],
