@@ -143,7 +143,7 @@ def test_two_interrupts_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             raise RuntimeError("release unlocked lock")
 
-    monkeypatch.setattr(_threads, "_MISLAYS", False)
+    monkeypatch.setattr(_threads, "_MISDIRECTS", False)
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     with pytest.raises(Interrupt, match="the second") as caught:
         start_thread(new_thread(print, "runtimeuse-test"))
