@@ -112,8 +112,8 @@ class Call:
         sent: Whether the request has been passed to the socket (written only by the connection's thread).
         cancel_sent: Whether the cancel message has been passed to the socket (written only by the connection's thread).
         connection: The connection whose thread is poked when a flag changes.
-        secrets: Texts to mask in the call's exceptions.
-        own_error: The last exception that `owned` noted.
+        secrets: Texts that whoever makes an exception for the call must mask.
+        own_error: The last exception that `noted` got.
         source_id: The user's name for the call, secrets masked.
         add_output: Adds what the call has received to an exception; `None` if the call receives nothing.
         on_sent: Called in the connection's thread when it sends the request.
@@ -169,13 +169,17 @@ class Call:
         if connection is not None:
             connection.poke()
 
-    def told(self, error: _Error) -> _Error:
-        """Notes an error as the call's own, adds `source_id` and what was received to one of ours, and returns it."""
+    def prepared(self, error: _Error) -> _Error:
+        """Completes an error that this call is about to raise, and returns it.
+
+        Notes it as the call's own, and adds `source_id` and what was received if it is a `RuntimeUseError`. Masks
+        nothing: whoever makes the error has masked its text.
+        """
         if isinstance(error, RuntimeUseError):
             carry(error, source_id=self.source_id)
             if self.add_output is not None:
                 self.add_output(error, self)
-        return self.owned(error)
+        return self.noted(error)
 
     def check(self) -> None:
         """Raises if the call must not continue.
@@ -185,10 +189,10 @@ class Call:
             RunTimeoutError: The call's deadline passed.
         """
         if self.aborted:
-            raise self.told(CancelledException(f"{self.kind.capitalize()} was cancelled"))
+            raise self.prepared(CancelledException(f"{self.kind.capitalize()} was cancelled"))
         if self.deadline.passed():
             text = f"{self.kind.capitalize()} did not end within {self.deadline.seconds:g} s"
-            raise self.told(RunTimeoutError(text))
+            raise self.prepared(RunTimeoutError(text))
 
     def wait(self, until: float = math.inf) -> None:
         """Waits for a wake-up, no longer than until `until` (on the call's clock) or the deadline.
@@ -201,7 +205,7 @@ class Call:
         self.wakeup.wait(min(until, self.deadline.at) - self._clock())
         self.check()
 
-    def owned(self, error: _Error) -> _Error:
+    def noted(self, error: _Error) -> _Error:
         """Notes an exception that the call itself is about to raise, and returns it.
 
         A signal handler or another thread may raise an exception of any class, also of ours; only the object's identity

@@ -120,6 +120,7 @@ class Start:
             raise
 
     def _between(self, starter: int) -> "Generator[None, None, None]":
+        """Runs in two threads: to the `yield` in the starter's, then to the end in the thread in between."""
         self.under_way = True
         try:
             try:

@@ -103,7 +103,7 @@ class Run(Generic[ResultType]):
                 own callbacks or runs; or this run has been entered before.
         """
         if self._started:
-            raise self._call.told(SessionStateError("a run can be entered only once"))
+            raise self._call.prepared(SessionStateError("a run can be entered only once"))
         return undone_on_failure(self._enter, self.close)
 
     def _enter(self) -> "Run[ResultType]":
@@ -208,7 +208,7 @@ class Run(Generic[ResultType]):
         call.check()
         channel = self._channel = self._acquire(call)
         if channel.turn.used_by_this_thread():
-            raise call.told(
+            raise call.prepared(
                 SessionStateError(
                     "this session is in use by the same thread: a call from inside its own callback or run would wait "
                     "for itself"
@@ -245,7 +245,7 @@ class Run(Generic[ResultType]):
         """Gives back everything that the run has taken; may be repeated."""
         if self._result is None and self._error is None:
             left = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
-            self._error = self._call.told(left)
+            self._error = self._call.prepared(left)
         channel = self._channel
         _give_back(channel, self._call, self._ticket, self._release_call)
         if channel is not None and not channel.persistent and not self._joined:
@@ -280,12 +280,12 @@ class Run(Generic[ResultType]):
         if self._result is not None:
             return None
         if self._channel is None:
-            raise self._call.told(SessionStateError("a run must be entered first: with client.stream(…) as run: …"))
+            raise self._call.prepared(SessionStateError("a run must be entered first: with client.stream(…) as run: …"))
         readers = self._ticket.readers
         reading = (threading.get_ident(), object())
         try:
             if not readers.enter(reading):
-                raise self._call.told(
+                raise self._call.prepared(
                     SessionStateError("another thread is reading this run; it may be waiting for its callback")
                 )
             try:
@@ -305,7 +305,7 @@ class Run(Generic[ResultType]):
         while True:
             batch = channel.next_batch(call, math.inf if idle is None else call.now() + idle)
             if batch is None:
-                raise call.told(idle_error(idle, self._message_count, self._last_message_type))
+                raise call.prepared(idle_error(idle, self._message_count, self._last_message_type))
             if batch.end > output.due:
                 output.settle(batch.end)
             while batch.position < len(batch.items):
@@ -348,7 +348,7 @@ class Run(Generic[ResultType]):
         try:
             result = outcome(self._request, received.message, self._call.secrets, self._output)
         except AgentRuntimeError as raised:
-            error = self._call.told(raised)
+            error = self._call.prepared(raised)
         options = self._request.options
         try:
             if not channel.persistent and options.on_artifact_upload_request is not None:

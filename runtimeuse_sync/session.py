@@ -157,9 +157,11 @@ class RuntimeUseSession(Calls):
     def _open_channel(self, call: Call) -> Channel:
         channel = self._channel
         if self._closed:
-            raise call.told(SessionStateError("the session is closed"))
+            raise call.prepared(SessionStateError("the session is closed"))
         if channel is None:
-            raise call.told(SessionStateError("the session is not open: use it as a context manager, or call open()"))
+            raise call.prepared(
+                SessionStateError("the session is not open: use it as a context manager, or call open()")
+            )
         return channel
 
     # The end.

@@ -246,9 +246,9 @@ class Connection:
             SessionStateError: this process inherited the connection by `fork`, or the interpreter is shutting down.
         """
         if sys.is_finalizing():
-            raise call.told(SessionStateError(_FINALIZING))
+            raise call.prepared(SessionStateError(_FINALIZING))
         if not self.belongs_to_this_process:
-            raise call.told(
+            raise call.prepared(
                 SessionStateError(
                     "this session was opened in another process and cannot be used after a fork; open a new one here"
                 )

@@ -39,7 +39,7 @@ class _AttemptFailed(Exception):
         super().__init__()
         self.closed = closed
         self.status = getattr(closed.cause, "status", None)
-        self.unheard = self.status is None
+        self.not_accepted = self.status is None
 
 
 class Readiness:

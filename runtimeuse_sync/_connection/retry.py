@@ -28,7 +28,7 @@ def pause_after(number: int, failure: BaseException) -> float:
     Args:
         number: How many pauses there were before.
         failure: How the last attempt failed. If it has `retry_after`, that many seconds are the pause; if it has a true
-            `unheard`, nobody listened.
+            `not_accepted`, nobody listened.
     """
     asked_for = getattr(failure, "retry_after", None)
     shortest = _FIRST_PAUSE if number < _FIRST_PAUSES else _SHORTEST
@@ -36,7 +36,7 @@ def pause_after(number: int, failure: BaseException) -> float:
         return max(float(asked_for), shortest)
     if number < _FIRST_PAUSES:
         return shortest
-    longest = _LONGEST_UNHEARD if getattr(failure, "unheard", False) else _LONGEST
+    longest = _LONGEST_UNHEARD if getattr(failure, "not_accepted", False) else _LONGEST
     return random.uniform(shortest, min(longest, _FIRST_PAUSE * 2 ** min(number, 10)))
 
 

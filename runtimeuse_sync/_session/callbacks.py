@@ -96,7 +96,7 @@ class Callbacks:
             BaseException: Whatever the callback raises, unchanged.
         """
         if options is None:
-            raise self._call.told(ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath]))
+            raise self._call.prepared(ArtifactUploadError("there is no on_artifact_upload_request", [request.filepath]))
         callback = options.on_artifact_upload_request
         assert callback is not None
 
@@ -106,7 +106,7 @@ class Callbacks:
             except BaseException as error:
                 # An interrupt is not the callback's own. An exception that another thread sets cannot be recognized.
                 if not raised_by_a_signal_handler(error):
-                    self._call.owned(error)
+                    self._call.noted(error)
                 raise
 
         url, content_type = self._within(
@@ -153,7 +153,9 @@ class Callbacks:
             if self._call.now() >= until:
                 shown = scrub_value(metadata, self._call.secrets)
                 text = f"{name} callback timed out"
-                raise self._call.told(AgentRuntimeError(text, {"timeout_type": option, "timeout": seconds, **shown}))
+                raise self._call.prepared(
+                    AgentRuntimeError(text, {"timeout_type": option, "timeout": seconds, **shown})
+                )
             self._call.wait(until)
         return helper.result()
 
@@ -168,7 +170,7 @@ class _Helper(Generic[_T]):
         context = contextvars.copy_context()
 
         def failure(why: str) -> AgentRuntimeError:
-            return call.told(AgentRuntimeError(f"{name} could not be called with a timeout: {why}"))
+            return call.prepared(AgentRuntimeError(f"{name} could not be called with a timeout: {why}"))
 
         thread = new_thread(context.run, f"runtimeuse-callback-{next(_numbers)}", self._run, callback, call, ticket)
         Start(thread, functools.partial(self._end, call), failure).begin()

@@ -267,7 +267,7 @@ class Channel:
             batch.position += 1
             return received
         if halves.kept and received.event not in (Event.STREAM, Event.ARTIFACT) and self.protocol.state is State.ACTIVE:
-            # This message ends the request, so the rest of the output comes first. The next call uses the message.
+            # This message ends the request, so the rest of the output comes first. The next `use_next` handles it.
             return Received(Event.STREAM, halves.rest())
         identity = (batch.end, batch.position)
         if received.event is Event.ARTIFACT and not self.protocol.has_received(identity):
@@ -337,7 +337,7 @@ class Channel:
         while True:
             self.use_all_queued()
             if self.protocol.state in (State.ENDING, State.ENDED):
-                raise call.told(SessionStateError("the session has ended"))
+                raise call.prepared(SessionStateError("the session has ended"))
             self._settle()
             self.check_connection(call)
             if inbox.first() is None and not self.protocol.stale:
@@ -374,7 +374,7 @@ class Channel:
         """Raises the public error for a connection that is closed once all its messages are used."""
         inbox = self.connection.inbox
         if inbox.closed is not None and inbox.exhausted:
-            raise call.told(connection_error(inbox.closed, self._origin, call.kind, call.secrets))
+            raise call.prepared(connection_error(inbox.closed, self._origin, call.kind, call.secrets))
 
     def _wait(self, call: Call, until: float = math.inf) -> None:
         """Waits as `call.wait`; a timeout before the connection is open says why the last attempt failed."""
@@ -385,7 +385,7 @@ class Channel:
                 raise
             why = scrub(self.connection.last_failure, self.secrets)
             text = f"{error}: no connection to {self._origin} yet, the last attempt: {why}"
-            raise call.told(RunTimeoutError(text)) from None
+            raise call.prepared(RunTimeoutError(text)) from None
 
     # The connection's thread.
 

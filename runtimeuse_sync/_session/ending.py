@@ -71,7 +71,7 @@ def end_session(
         failure = None if closed is None else closed.failure
         if failure is None or not call.is_own(lost):
             raise
-        raise call.told(_given_up(channel, call, failure)) from lost
+        raise call.prepared(_given_up(channel, call, failure)) from lost
 
 
 def _until_confirmed(
@@ -134,7 +134,7 @@ def not_waited_for(channel: Channel, call: Call, too_late: Sequence[str] = ()) -
     paths = [*too_late, *channel.uploads.give_up()]
     shown = listed(paths, call.secrets)
     text = f"the runtime did not wait until {len(paths)} artifact(s) could be uploaded: {shown}"
-    return call.told(ArtifactUploadError(text, paths))
+    return call.prepared(ArtifactUploadError(text, paths))
 
 
 def listed(paths: List[str], secrets: List[str]) -> str:
@@ -185,7 +185,7 @@ def end_one_shot(
         # After a failed upload the runtime does not confirm: that failure is the reason.
         if not confirmed and not failures:
             failures.append(
-                call.told(
+                call.prepared(
                     RunTimeoutError(
                         f"the runtime did not confirm the end of the session within {seconds:g} s; "
                         "artifacts written late may be missing (end_session_timeout)"

@@ -1,6 +1,6 @@
 """The outcome of a call: the result or the error for a terminal message. Secrets are masked in errors.
 
-Threads: none; pure functions.
+Threads: none. The functions do no I/O.
 """
 
 from typing import Any, List, Optional

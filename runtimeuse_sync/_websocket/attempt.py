@@ -65,7 +65,7 @@ class OpeningFailed(Exception):
         retryable: Whether another attempt may succeed, since the runtime may not be up yet.
         status: The HTTP status of the response, if there was one.
         retry_after: The seconds to wait that the response asks for.
-        unheard: Whether no peer accepted the connection, so that an attempt costs only a packet.
+        not_accepted: Whether no peer accepted the connection, so that an attempt costs only a packet.
     """
 
     def __init__(
@@ -75,20 +75,20 @@ class OpeningFailed(Exception):
         retryable: bool = False,
         status: Optional[int] = None,
         retry_after: Optional[float] = None,
-        unheard: bool = False,
+        not_accepted: bool = False,
     ) -> None:
         super().__init__(reason)
         self.retryable = retryable
         self.status = status
         self.retry_after = retry_after
-        self.unheard = unheard
+        self.not_accepted = not_accepted
 
 
 class OpeningInterrupted(Exception):
     """The time is over, or the connection is not wanted any more. An `Opener` raises it."""
 
 
-def os_failure(error: OSError, *, unheard: bool = False) -> OpeningFailed:
+def os_failure(error: OSError, *, not_accepted: bool = False) -> OpeningFailed:
     """Returns the failure of an attempt for an error of the operating system or of TLS."""
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return OpeningFailed("the connection was closed during the handshake", retryable=True)
@@ -96,7 +96,7 @@ def os_failure(error: OSError, *, unheard: bool = False) -> OpeningFailed:
         return OpeningFailed(f"TLS: {error.reason or error}")
     names = {errno.ECONNREFUSED: "connection refused", errno.ECONNRESET: "connection reset"}
     text = names.get(error.errno or 0) or error.strerror or str(error)
-    return OpeningFailed(text, retryable=error.errno in RETRYABLE_ERRNO, unheard=unheard)
+    return OpeningFailed(text, retryable=error.errno in RETRYABLE_ERRNO, not_accepted=not_accepted)
 
 
 def closed_early() -> OpeningFailed:

@@ -189,7 +189,7 @@ class _Race:
                 next_at = now + RETRY_AFTER
             if connected is not None:
                 return connected
-        raise self.failure or OpeningFailed("the host name has no address", unheard=True)
+        raise self.failure or OpeningFailed("the host name has no address", not_accepted=True)
 
     def _start(self, address: Any) -> Optional[socket.socket]:
         """Starts to connect; returns the socket if it is connected at once."""
@@ -197,7 +197,7 @@ class _Race:
         try:
             sock = socket.socket(family, kind, protocol)
         except OSError as error:
-            self.failure = os_failure(error, unheard=True)
+            self.failure = os_failure(error, not_accepted=True)
             return None
         self._attempts[sock] = address
         sock.setblocking(False)
@@ -228,7 +228,7 @@ class _Race:
         if code == 0:
             self._forget(sock)
             return sock
-        self.failure = os_failure(OSError(code, errno.errorcode.get(code, str(code))), unheard=True)
+        self.failure = os_failure(OSError(code, errno.errorcode.get(code, str(code))), not_accepted=True)
         # The address answers by now, so older attempts to it wait for packets that were lost.
         address = self._attempts[sock]
         for each in [other for other, where in self._attempts.items() if where == address]:

@@ -112,7 +112,7 @@ def _connect_to_proxy(proxy: Proxy, host: str, port: int, opener: Opener, secret
             retryable=failure.retryable,
             status=failure.status,
             retry_after=failure.retry_after,
-            unheard=failure.unheard,
+            not_accepted=failure.not_accepted,
         ) from None
     return sock
 

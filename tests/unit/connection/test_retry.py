@@ -10,7 +10,7 @@ import pytest
 from runtimeuse_sync._connection.retry import keep_trying, pause_after
 from runtimeuse_sync._websocket.attempt import OpeningFailed
 
-UNHEARD = OpeningFailed("refused", retryable=True, unheard=True)
+UNHEARD = OpeningFailed("refused", retryable=True, not_accepted=True)
 AT_ONCE = OpeningFailed("503", retryable=True, status=503, retry_after=0.0)
 ANSWERED = OpeningFailed("503", retryable=True, status=503)
 

@@ -146,7 +146,7 @@ def test_a_refusal_of_all_is_told_at_once(network: Network) -> None:
     with pytest.raises(OpeningFailed, match="refused") as caught:
         dial([v4(1), v4(2)], network)
     assert caught.value.retryable
-    assert caught.value.unheard
+    assert caught.value.not_accepted
     assert network.time < NEXT_AFTER
     assert network.open == set()
 
