@@ -1,4 +1,4 @@
-"""The async client's names, fields, defaults and calls are all there (P1); what importing costs."""
+"""The async client's names, fields, defaults and calls are all there; what importing costs."""
 
 from __future__ import annotations
 

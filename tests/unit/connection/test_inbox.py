@@ -129,7 +129,7 @@ def test_sizes() -> None:
     ids=["blocks", "results", "data"],
 )
 def test_an_object_counts_with_all_that_it_holds(message: Any) -> None:
-    # Custom transports hand in objects; their memory is bounded like that of texts (P14).
+    # Custom transports hand in objects; their memory is bounded like that of texts.
     inbox = Inbox(500_000)
     inbox.put([message])
     assert is_full(inbox)
