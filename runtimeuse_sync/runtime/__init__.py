@@ -1,4 +1,4 @@
-"""The embedded agent runtime: everything a client can talk to, on one machine, with no sandbox and no API key.
+"""The embedded agent runtime: a server for clients, on this machine, with no sandbox and no API key.
 
     from runtimeuse_sync.runtime import LocalRuntime
 
@@ -28,8 +28,8 @@ Modules, from the outside in:
   `ignore.py`. `uploads.py` schedules the uploads, `upload.py` sends one file.
 - `http_transfer.py` makes the HTTP requests of downloads and uploads abortable. `extras.py` reports missing packages.
 
-Threads: everything runs on one asyncio event loop in one thread. Blocking work runs in the threads of `workers.py`.
-The users' `async` agents run on an event loop of their own (`agents/loop.py`).
+Threads: one asyncio event loop in one thread runs everything that does not block. Blocking work, plain agents included,
+runs in the threads of `workers.py`. The users' `async` agents run on an event loop of their own (`agents/loop.py`).
 """
 
 from .agents.base import Invocation, agent_environment

@@ -1,6 +1,15 @@
-"""Runs the runtime as a process: `python -m runtimeuse_sync.runtime`.
+"""Owns the runtime's process (`python -m runtimeuse_sync.runtime`): its command line, signals, output and exit codes.
 
-Threads: the event loop runs on the main thread.
+It prints the URL to stdout once the runtime listens. Log records go to stderr, and so does the reason if the runtime
+cannot start.
+
+Signals: the first SIGINT or SIGTERM stops the runtime in order, a second one ends the process at once. SIGHUP, sent when
+the terminal closes, also stops the runtime in order, however often it comes. Under `nohup` it is ignored.
+
+Exit codes: 0 after a stop in order; 2 if the command line is invalid or the runtime cannot start; 130 if Ctrl-C
+interrupts the start, or is the second signal. A second SIGTERM kills the process, which then has no exit code.
+
+Threads: the event loop runs on the main thread, and handles the signals there.
 """
 
 import argparse
@@ -66,7 +75,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         arguments: The command line's arguments; `None` for those of the process.
 
     Returns:
-        The exit code: 0 after a signal, 2 if the runtime cannot start, 130 after a second Ctrl-C.
+        The exit code: 0 after a stop, 2 if the runtime cannot start, 130 if Ctrl-C interrupted the start or the stop.
     """
     options = _parser().parse_args(arguments)
     # Agents may pass this environment on, however they start processes.
@@ -86,7 +95,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         _logger.debug("The runtime could not start", exc_info=error)
         return _fail(str(error))
     except KeyboardInterrupt:
-        return 130  # a second Ctrl-C during the stop
+        return 130  # Ctrl-C during the start, or a second one during the stop
 
 
 async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
@@ -108,7 +117,8 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop)
-    # Not under nohup. Both the kernel and the shell may send SIGHUP for a closed terminal, so a second one is no hurry.
+    # Not under nohup, which ignores SIGHUP. The kernel and the shell may both send it for one closed terminal, so a
+    # second one does not end the process at once.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     try:

@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
-#: The tasks that closed loops have left. Garbage collection would resume each of them once, on its closed loop.
+#: The abandoned tasks of closed loops, kept here because garbage collection would resume each once, on its closed loop.
 _abandoned: "List[asyncio.Task[Any]]" = []
 
 
 def run(main: "Coroutine[Any, Any, T]", timeout: float) -> T:
-    """Runs a coroutine on a new event loop, as `asyncio.run` does, but waits for the remaining tasks only so long.
+    """Runs a coroutine on a new event loop, as `asyncio.run` does, but waits for the remaining tasks with a limit.
 
     Args:
         main: The coroutine.

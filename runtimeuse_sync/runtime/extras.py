@@ -1,9 +1,10 @@
-"""Reports packages of the extra `[runtime]` that are not installed.
+"""Owns `needs_extra`, which reports that a package of the extra `[runtime]` is not installed.
 
 No module of this package imports a third-party package at its top. Each is imported where it is first needed, inside
-`needs_extra`: importing `runtimeuse_sync.runtime` stays cheap, and the error names the missing package.
+`needs_extra`. So importing `runtimeuse_sync.runtime` stays cheap, and the error names the missing package and says how
+to install it. `agents/openai.py` reports the packages of the extra `[openai]` itself.
 
-Threads: called in any thread.
+Threads: no state; any thread may use it.
 """
 
 from contextlib import contextmanager

@@ -1,6 +1,6 @@
 """Turns the exceptions that end a request into `error_message`s.
 
-Threads: pure functions, called in any thread.
+Threads: no state; any thread may call these functions.
 """
 
 import traceback
@@ -15,7 +15,7 @@ METADATA_LIMIT = 4000
 
 
 class RequestFailedError(Exception):
-    """A request failed; an agent may raise it, too.
+    """A request failed; agents may raise it as well.
 
     Args:
         error: The text that the client gets.
@@ -41,7 +41,7 @@ def error_message(error: BaseException, redactor: Optional[Redactor] = None) -> 
     expected = isinstance(error, RequestFailedError)
     name = type(error).__name__
     metadata: Dict[str, Any] = {
-        # The real runtime's name for failures by the runtime's own rules.
+        # The real runtime uses this name for the errors that it raises itself.
         "error_name": "Error" if expected else name,
         # The end of the stack, which names the error and where it was raised.
         "stack": mask(_stack(error))[-METADATA_LIMIT:],
@@ -56,7 +56,7 @@ def error_message(error: BaseException, redactor: Optional[Redactor] = None) -> 
 
 
 def text_of(value: object) -> str:
-    """Returns `str(value)`, or the value's type and why it has no text."""
+    """Returns `str(value)`; if that fails, the types of the value and of the failure."""
     try:
         text = str(value)
         # A plain `str`: a subclass may override anything.

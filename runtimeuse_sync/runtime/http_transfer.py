@@ -18,7 +18,7 @@ from .extras import needs_extra
 if TYPE_CHECKING:
     import requests
 
-#: How many redirects of one request are followed at most.
+#: The most redirects of one request that are followed.
 _MOST_REDIRECTS = 10
 #: The redirects that repeat the request at another URL (RFC 9110 §15.4); all others turn a PUT into a GET.
 _METHOD_PRESERVING = frozenset((307, 308))
@@ -92,7 +92,7 @@ class Transfer:
                 return manager
 
             def send(self, request: "requests.PreparedRequest", *args: Any, **kwargs: Any) -> "requests.Response":
-                # Here, as redirects pass here, too. For other hosts `requests` has applied the environment's settings.
+                # Redirects pass here as well. For other hosts, `requests` has applied the environment's proxy settings.
                 if is_loopback(urlsplit(request.url or "").hostname or ""):
                     kwargs["proxies"] = {}
                     request.headers.pop("Proxy-Authorization", None)

@@ -5,7 +5,7 @@ reserved for work: every command, download and upload needs a few. A connection 
 refused with an HTTP status (`server.py` asks `DescriptorReserve.is_reached`). One far into the reserve is closed at
 once.
 
-Threads: runs on the runtime's event loop.
+Threads: runs on the runtime's event loop. asyncio looks up the host's addresses in a thread of its own.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _SPELL = 60.0
 
 
 class DescriptorReserve:
-    """The file descriptors that are reserved for work; logs once when connections are refused for it.
+    """The file descriptors that are reserved for work; logs once when connections are refused because of it.
 
     Args:
         clock: The monotonic clock.

@@ -21,7 +21,7 @@ _logger = logging.getLogger("runtimeuse_sync.runtime")
 #: TCP keepalive: idle time before the first probe and time between probes, in seconds, and probes without an answer
 #: until the connection is closed. 50 s in all.
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 20, 10, 3
-#: A client has vanished when it has acknowledged nothing for this long, in seconds, despite so many retransmissions.
+#: A client has vanished when it has acknowledged nothing for this long, in seconds, despite this many retransmissions.
 SILENCE, SENT_AGAIN = 45.0, 3
 #: The time between two checks, in seconds.
 LOOK_INTERVAL = 5.0

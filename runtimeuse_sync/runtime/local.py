@@ -1,7 +1,7 @@
 """Owns `LocalRuntime`: the runtime on a background thread of this process.
 
-Threads: the thread `runtimeuse-runtime` runs the event loop with everything on it. The caller's threads only start it,
-ask it to stop, and wait for that.
+Threads: the thread `runtimeuse-runtime` runs the event loop with everything on it. The caller's threads only start that
+thread, ask it to stop, and wait for its end.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class LocalRuntime:
         print(client.query("echo hello").text)
     ```
 
-    It is not a sandbox: it runs what clients send with the rights of this process. Leaving the `with` block ends
+    It is not a sandbox: clients' commands and agents run with the rights of this process. Leaving the `with` block ends
     everything that it runs.
 
     Args:
@@ -81,7 +81,7 @@ class LocalRuntime:
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stop: Optional[asyncio.Event] = None
         self._server: Optional[RuntimeServer] = None
-        # Set and cleared by the thread: however it ends, the URL is no longer served.
+        # Set by the thread, and cleared by it however it ends: then nothing serves the URL any more.
         self._ws_url: Optional[str] = None
 
     @property

@@ -3,7 +3,8 @@
 A text gives the same result whether it is masked at once or in pieces, as both use `StreamRedactor`. Overlapping
 secrets get one mask.
 
-Threads: plain objects, each used by one thread at a time. A `Redactor` is immutable and may be shared.
+Threads: no I/O but logging. One thread at a time uses a `StreamRedactor`. Any thread may use a `Redactor`, which is
+immutable, and a `RedactingLogger`.
 """
 
 import json
@@ -16,7 +17,7 @@ from .._wire.redaction import MASK, mask_secrets
 
 #: Fields whose values the protocol fixes. They are not masked.
 _STRUCTURAL: FrozenSet[str] = frozenset(("message_type", "type", "stream"))
-#: Fields whose content the agent defines. There, names and numbers are masked, too.
+#: Fields whose content the agent defines. There, names and numbers are masked as well.
 _FREE_FORM: FrozenSet[str] = frozenset(("metadata", "structured_output"))
 #: Names in `metadata` that are the runtime's own.
 _METADATA_NAMES: FrozenSet[str] = frozenset(("error_name", "stack", "cause", "error_details"))
@@ -95,7 +96,7 @@ def _number(text: str) -> Optional[float]:
 
 
 class StreamRedactor:
-    """Masks secrets in a text that arrives in pieces, also secrets that are split across pieces.
+    """Masks secrets in a text that arrives in pieces, including secrets that are split across pieces.
 
     An end of the text that may be the beginning of a secret is held back until the next piece or `flush`. It is always
     shorter than the longest secret.

@@ -1,9 +1,9 @@
-"""Owns what goes out on one connection: masks and encodes messages, and applies the back-pressure of a slow client.
+"""Owns the outgoing messages of one connection: masks, encodes and sends them; makes senders wait for a slow client.
 
 Messages are passed to the socket in batches: those written in one iteration of the loop leave with one system call.
 They leave in the order in which they were written. Cancelling a sender never cuts a message.
 
-Threads: used on the event loop, by all tasks of one connection. `encode` and `client_is_gone` are for any thread.
+Threads: used on the event loop, by all tasks of one connection. Any thread may use `encode` and `client_is_gone`.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class Outbox:
 
     @property
     def pushed_back(self) -> bool:
-        """Whether the client has not yet received most of what was sent."""
+        """Whether the client is slow: it has not yet received most of the messages."""
         return self._connection.paused
 
     @property
@@ -63,7 +63,7 @@ class Outbox:
         return self._written_bytes + self._connection.transport.get_write_buffer_size()
 
     async def send(self, message: Dict[str, Any]) -> None:
-        """Masks and sends a message; returns when the client has received most of what was sent before.
+        """Masks and sends a message; returns when the client has received most of the earlier messages.
 
         Raises:
             ClientGoneError: the client is gone.
@@ -128,7 +128,7 @@ class Outbox:
         transport.write(b"".join(batch))
 
     async def drained(self) -> None:
-        """Returns when the client has received most of what was written, or is gone."""
+        """Returns when the client has received most of the messages, or is gone."""
         if self._written_bytes >= _BATCH_BYTES or len(self._written) >= _BATCH_MESSAGES:
             self.flush()
             # A fast client never makes its sender wait, so the sender must yield to the other tasks itself.
@@ -140,7 +140,7 @@ class Outbox:
                 return  # the client is gone: the next write reports it
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Sends what was written and closes the connection; the reason is cut to what a close frame can hold."""
+        """Sends the written messages and closes the connection; cuts a reason that is too long for a close frame."""
         self.flush()
         await self._connection.close(code, _shortened(reason, _MAX_REASON))
 
@@ -157,8 +157,8 @@ def _shortened(text: str, size: int) -> str:
 def _frame_head(size: int) -> bytes:
     """Returns the head of a frame with a text of `size` bytes (RFC 6455 §5.2).
 
-    The frame is not fragmented, and not masked, as a server's. `websockets` would copy each text into its frame, which
-    is most of the cost of sending a large one.
+    The frame is not fragmented and, as it is a server's, not masked. `websockets` would copy each text into its frame,
+    which is most of the cost of sending a large one.
     """
     if size < 126:
         return bytes((0x81, size))

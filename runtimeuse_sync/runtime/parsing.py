@@ -1,6 +1,8 @@
-"""Parses the client's messages, checked field by field, into dataclasses.
+"""Owns the client's messages as the runtime sees them: parses the JSON, checks each field, and returns dataclasses.
 
-Threads: pure functions, called on the event loop.
+A field that is `null` counts as unset. Unknown fields are ignored. An error's text names the message and the field.
+
+Threads: no state, no I/O; called on the event loop.
 """
 
 import json

@@ -76,7 +76,7 @@ class RequestRun:
             self._task.cancel()
 
     def give_up(self) -> None:
-        """Abandons a cancelled request that does not end, because the runtime stops."""
+        """Stops waiting for a cancelled request that does not end; called when the runtime stops."""
         # The second cancel interrupts the clean-up: process groups are killed, threads and tasks abandoned.
         self._task.cancel()
         asyncio.get_running_loop().call_later(_GIVE_UP_GRACE, self._stop_waiting)

@@ -35,7 +35,7 @@ _logger = logging.getLogger("runtimeuse_sync.runtime")
 
 #: How many frames of one client, each of up to `max_message_size`, may be queued.
 _UNREAD_FRAMES = 4
-#: How long before the end of a stop the remaining commands are killed, at most, in seconds.
+#: The remaining commands are killed this long before a stop's deadline, in seconds; less if `stop_timeout` is short.
 _KILL_LEAD = 0.5
 #: How long clients may take to receive the last messages of a stop before they are disconnected, in seconds.
 _NOTIFY_TIMEOUT = 4.0
@@ -75,7 +75,8 @@ class RuntimeServer:
         """
         settings = self._settings
         if not os.path.isdir(settings.root):  # noqa: ASYNC240 (nothing else runs on the loop yet)
-            # Not created: a mistyped root must be an error, not a directory in the wrong place.
+            # Not created if missing: a mistyped root would otherwise be noticed only when files turn up in the wrong
+            # place.
             raise ValueError(f"root {settings.root!r} is not a directory")
         agent = load_agent(self._agent, built_in_agents(self._processes, settings.max_stdout))
         self._parts = RuntimeParts(settings, self._workers, self._processes, agent, self._agent_loop)
@@ -172,7 +173,7 @@ class RuntimeServer:
             return refusal
         allowed = self._settings.allow_origins
         if "*" not in allowed and not all(origin in allowed for origin in request.headers.get_all("Origin")):
-            # A web page in a browser on this machine can reach loopback, too, and every client can run commands.
+            # A web page in a browser on this machine can also reach loopback, and every client can run commands.
             _logger.warning("Refused a connection with an Origin header: a browser's, or a client that sends one")
             return connection.respond(HTTPStatus.FORBIDDEN, "Connections with this Origin are not allowed.\n")
         if self._settings.token is not None and not _shows_token(request, self._settings.token):

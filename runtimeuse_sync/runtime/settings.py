@@ -1,9 +1,9 @@
-"""Defines every setting of a runtime once: its name, default, help text and command line flag.
+"""Owns the runtime's settings: each one's name, type, default, checks, help text and command line flag.
 
-The signature defaults and the documentation of `LocalRuntime` and the options of `__main__.py` are derived from the
-fields of `RuntimeSettings`.
+Each is defined once, as a field of `RuntimeSettings`. The parameters' defaults and the documentation of `LocalRuntime`,
+and the options of `__main__.py`, are derived from these fields. The agent is not a setting.
 
-Threads: an immutable object, read by any thread.
+Threads: `RuntimeSettings` is immutable; any thread may read it.
 """
 
 import math
@@ -26,10 +26,10 @@ def _setting(default: T, text: str, flag: str = "", **argument: Any) -> T:
 
     Args:
         default: Its default.
-        text: What it is, with its unit and without a final full stop.
-        flag: Its flag on the command line; empty if there is none.
-        argument: The arguments of `add_argument` for the flag. Besides,
-            `default_text` says how help texts show the default, `flag_default_text` how that of the command line does.
+        text: Its help text, with the unit and without a final full stop.
+        flag: Its flag on the command line; empty if it has no flag.
+        argument: The arguments of `add_argument` for the flag. Two more are not passed on: `default_text` is the
+            default as help texts show it, and `flag_default_text` replaces it in the command line's help.
     """
     return field(default=default, metadata={"help": text, "flag": flag, "argument": argument})
 
@@ -164,7 +164,7 @@ class RuntimeSettings:
 
     @property
     def task_timeout(self) -> float:
-        """How long tasks may take to end after a stop, in seconds: the time that commands get, and one second."""
+        """How long tasks may take to end after a stop, in seconds: as long as commands get, plus one second."""
         return min(self.kill_grace, self.stop_timeout) + 1.0
 
     def path(self, path: str) -> str:

@@ -1,7 +1,8 @@
-"""Owns the worker threads, which run what blocks: plain agents, waits for processes, HTTP, scans of directories.
+"""Owns the worker threads, which run blocking work: plain agents, waits for processes, HTTP, scans of directories.
 
-Threads: every thread that the runtime starts besides its own is started here and named `runtimeuse-…`. Each runs one
-function and passes its outcome to the event loop. `Workers.run` is called on the loop, and returns after the function.
+Threads: `Workers` starts every thread of the runtime except that of its event loop (`local.py`) and asyncio's for name
+lookups. The threads are named `runtimeuse-…`. Each runs one function. `Workers.run` is called on the event loop and
+returns after the function; the thread passes the function's outcome to the loop.
 """
 
 import asyncio

@@ -104,7 +104,7 @@ class _Extraction:
         self._size = 0
 
     def run(self, members: List[Tuple[zipfile.ZipInfo, str]]) -> None:
-        # By real path, which differs from the name where a link leads to the directory.
+        # Keyed by real path, because a member's name may lead through a link.
         directory_modes: Dict[str, int] = {}
         for info, target in members:
             self._check()
@@ -113,7 +113,7 @@ class _Extraction:
             parent = self._real(target if is_directory else os.path.dirname(target), info.filename)
             with self._directory(parent, info.filename) as directory:
                 if is_directory:
-                    # The permissions of the extraction's own directory stay.
+                    # The extraction's own directory keeps its permissions.
                     if stat.S_IMODE(mode) & 0o777 and parent != self._root:
                         directory_modes[parent] = stat.S_IMODE(mode) & 0o777
                 elif stat.S_ISLNK(mode):
@@ -126,7 +126,7 @@ class _Extraction:
                 os.fchmod(directory, permissions | stat.S_IRWXU)
 
     def _real(self, path: str, name: str) -> str:
-        """Returns the real path; its links may be of this archive, or have been there before."""
+        """Returns the real path; the links on it may be of this archive, or older."""
         real = _real_path(path, name)
         _check_inside(self._root, real, name)
         return real

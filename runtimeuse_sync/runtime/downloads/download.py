@@ -1,6 +1,7 @@
 """Fetches the files that a request needs before its work begins.
 
-Threads: one worker thread (`runtimeuse-download`) at a time per request. The request's task starts it and waits for it.
+Threads: each download runs in a worker thread (`runtimeuse-download`). A request's task starts one at a time and waits
+for it.
 """
 
 import http

@@ -1,8 +1,8 @@
 """Reads the body of an HTTP response and detects an incomplete one.
 
-`urllib3` 1.26 does not detect a body that ends early; no version detects it in a compressed body.
+`urllib3` 1.26 does not notice that a body ended early; no version notices it for a compressed body.
 
-Threads: pure functions, called in the download's worker thread.
+Threads: no state; called in the download's worker thread.
 """
 
 import zlib
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _CHUNK = 256 * 1024
 #: zlib's parameter for data with a gzip header.
 _GZIP = 16 + zlib.MAX_WBITS
-#: The padding that may follow compressed data; gzip ignores it, too.
+#: The padding that may follow compressed data; gzip ignores it as well.
 _PADDING = b"\0"
 
 
