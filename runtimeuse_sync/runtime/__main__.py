@@ -3,8 +3,8 @@
 It prints the URL to stdout once the runtime listens. Log records go to stderr, and so does the reason if the runtime
 cannot start.
 
-Signals: the first SIGINT or SIGTERM stops the runtime in order, a second one ends the process at once. SIGHUP, sent when
-the terminal closes, also stops the runtime in order, however often it comes. Under `nohup` it is ignored.
+Signals: the first SIGINT or SIGTERM stops the runtime in order, a second one ends the process at once. SIGHUP, which is
+sent when the terminal closes, also stops the runtime in order, however often it comes. Under `nohup` it is ignored.
 
 Exit codes: 0 after a stop in order; 2 if the command line is invalid or the runtime cannot start; 130 if Ctrl-C
 interrupts the start, or is the second signal. A second SIGTERM kills the process, which then has no exit code.

@@ -1,6 +1,9 @@
-"""Decides which files of a watched directory are ignored.
+"""Owns the ignore rules of a watched directory: reads and compiles them, and applies them to the paths of a scan.
 
-Threads: used in the worker thread of a scan, one at a time.
+`.artifactignore` itself and unfinished downloads are always ignored. Invalid patterns have no effect.
+
+Threads: an `IgnoreRules` is made on the event loop, between two scans. It is used in the worker thread of a scan
+(`runtimeuse-scan`), one at a time.
 """
 
 import os
@@ -103,6 +106,6 @@ def _compile(lines: List[str]) -> "GitIgnoreSpec":
         try:
             GitIgnoreSpec.from_lines([line])
         except (ValueError, re.error):
-            continue  # git ignores invalid patterns, too
+            continue  # as git does with an invalid pattern
         usable.append(line)
     return GitIgnoreSpec.from_lines(usable)

@@ -2,8 +2,8 @@
 
 Scans, unlike the kernel's notifications, miss nothing and work on every file system.
 
-Threads: `watcher.py` calls `scan` in a worker thread, one call at a time, and `announced` on the event loop between two
-scans.
+Threads: `watcher.py` calls `scan` in a worker thread (`runtimeuse-scan`), one call at a time, and `add` and `announced`
+on the event loop, between two scans. The event loop may read the attributes and properties at any time.
 """
 
 import errno
@@ -14,7 +14,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 
 from .ignore import IgnoreRules
 
-#: The errors of a directory or file that is gone, or not accessible to the runtime; any other error is a failure.
+#: These errors mean that a file is gone, or that the runtime has no access to it. Any other error is a failure.
 _IGNORED_ERRNOS = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
 
 #: The state of a file: its size, its time of modification in nanoseconds, and its inode.
@@ -95,7 +95,7 @@ class Scanner:
                     due[path] = Due(path, signature)
             directory.scanned = True
         self.unreadable = unreadable
-        # A file that is gone is forgotten: a later file of the same name is a new one.
+        # Forget a file that is gone: a later file of the same name is a new one.
         if not unreadable:
             self._announced = {path: signature for path, signature in self._announced.items() if path in found}
         waiting: Dict[str, Tuple[Signature, float]] = {}

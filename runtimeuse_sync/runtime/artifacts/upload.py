@@ -1,8 +1,8 @@
 """Uploads one file with a PUT: retries it, reports its progress, and can be aborted safely.
 
-An upload that is superseded by a newer version of its file must not arrive after that one. So it is aborted only while
-a part of the file has not been passed to the connection: no storage accepts an incomplete file. Once the whole file was
-passed on, the upload waits for the storage's answer, as only that shows that the storage is done with it.
+An upload that is superseded by a newer version of its file must not arrive after that version. It is aborted only while
+part of the file is still unsent, because no storage accepts an incomplete upload. Once the whole file was passed to the
+connection, the upload waits for the storage's answer: only the answer shows that the storage is done with it.
 
 Threads: an `Upload` runs in one worker thread (`runtimeuse-upload`). The event loop watches, supersedes and aborts it.
 """
@@ -38,7 +38,7 @@ Progress = Tuple[int, int, int]
 
 
 class UploadError(Exception):
-    """An upload failed for good; the text is the reason."""
+    """An upload failed and is not retried; the text is the reason."""
 
 
 class FileGoneError(UploadError):
@@ -64,7 +64,8 @@ class Upload(Transfer):
         self.superseded = False
         self._try = 0
         self._handed_over = 0
-        # Guards: whether the whole file was passed to the connection, and whether the try was found to be stalled.
+        # Guards changes of the attributes above and of two flags: whether the whole file was passed to the connection,
+        # and whether the event loop has found the try to be stalled.
         self._state = threading.Lock()
         self._whole = False
         self._stalled = False
@@ -73,11 +74,11 @@ class Upload(Transfer):
 
     @property
     def progress(self) -> Progress:
-        """The upload's progress; while it changes, the upload is not stalled."""
+        """The upload's progress; an upload is not stalled while this changes."""
         return (self._try, self._handed_over, sum(map(_unsent, self.open_sockets())))
 
     def supersede(self) -> None:
-        """Gives the upload up for a newer version of its file, unless the whole file was passed to the connection."""
+        """Aborts the upload for a newer version of its file, unless the whole file was passed to the connection."""
         with self._state:
             self.superseded = True
             if self._whole:
@@ -207,7 +208,7 @@ class _Body:
         return self._size
 
     def read(self, size: int = -1) -> bytes:
-        # The file may grow or shrink during the upload, but its Content-Length is sent already.
+        # The file may grow or shrink during the upload, but its Content-Length has already been sent.
         data = self._file.read(self.left if size < 0 else min(size, self.left))
         if not data and self.left:
             raise _ShortenedError("the file became shorter while it was uploaded")
@@ -242,7 +243,7 @@ def _open(path: str) -> "IO[bytes]":
 def _unsent(opened: socket.socket) -> int:
     """Returns how many bytes the server has not acknowledged yet; 0 where the system does not report it.
 
-    The system accepts megabytes at once and sends them later, which is progress, too.
+    The system accepts megabytes at once and sends them later. Sending them is progress as well.
     """
     size = array.array("i", [0])
     try:

@@ -25,7 +25,7 @@ class Uploads:
     """The uploads of one connection.
 
     Attributes:
-        failed: The reason why a file's last upload failed, by path; without files that are gone.
+        failed: By path, the reason why the file's last upload failed. Files that are gone are not in it.
     """
 
     def __init__(self, settings: RuntimeSettings, workers: Workers, log: RedactingLogger) -> None:
@@ -40,7 +40,7 @@ class Uploads:
         self._tasks: Dict[Upload, asyncio.Task[None]] = {}
 
     def start(self, path: str, response: UploadResponse) -> None:
-        """Starts the upload of a file. An unfinished upload of the same file is superseded, and waited for."""
+        """Starts the upload of a file. It supersedes an unfinished upload of the same file and waits for its end."""
         upload = Upload(path, response)
         older = self._newest.get(path)
         before = None

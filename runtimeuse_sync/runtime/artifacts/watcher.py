@@ -42,7 +42,7 @@ class Artifacts:
         # Set when a request begins, which may change files: the watching task returns to short pauses.
         self._request_began = asyncio.Event()
         self._watching: Optional[asyncio.Task[None]] = None
-        # The real paths of files without an upload response, by the path that was sent, in which secrets are masked.
+        # The real paths of files without an upload response, by the announced path, in which secrets are masked.
         self._unanswered: Dict[str, List[str]] = {}
         self._names = _MaskedNames()
         self._answered = asyncio.Event()
@@ -90,7 +90,7 @@ class Artifacts:
             await asyncio.sleep(self._settings.end_session_delay)
             await self._settle()
             await self.stop_watching()
-            # Announce files that have not settled, too: a file that still grows is better than none.
+            # Also announce files that have not settled: an incomplete file is better than none.
             await self._scan(everything=True)
             await self._until_answered()
         await self._uploads.finish()
@@ -102,7 +102,7 @@ class Artifacts:
         return _describe_lost(lost)
 
     async def _until_answered(self) -> None:
-        """Waits until the client has answered for all files, or does not answer for `upload_response_timeout`."""
+        """Waits until the client has answered for all files, or has sent no answer for `upload_response_timeout`."""
         while self._unanswered:
             self._answered.clear()
             answered = asyncio.ensure_future(self._answered.wait())
@@ -114,7 +114,7 @@ class Artifacts:
                 return
 
     async def leave(self) -> None:
-        """Ends a session whose client is gone; waits for the uploads that it has answered."""
+        """Ends a session whose client is gone; waits for the uploads that the client has answered."""
         await self.stop_watching()
         await self._uploads.finish()
 

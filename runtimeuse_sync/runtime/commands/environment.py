@@ -1,12 +1,12 @@
 """Builds the environment of commands and agents.
 
-Threads: pure functions, called in any thread.
+Threads: any thread may call it. It reads this process's environment and has no other state.
 """
 
 import os
 from typing import Dict, Mapping, Optional
 
-#: The variable with the runtime's token. Commands and agents must not get it.
+#: The variable with the clients' access token. Commands and agents must not see it.
 TOKEN_VARIABLE = "RUNTIMEUSE_TOKEN"
 
 

@@ -1,9 +1,9 @@
 """Runs the commands of a request in order and streams their output to the client.
 
-Output is masked and encoded once, as it arrives, for its message and for the result. So the result only ever exists as
+Output is masked and encoded once, as it arrives, for both its message and the result. So the result exists only as
 pieces of JSON text.
 
-Threads: runs in the request's task; `processes.py` has further tasks and threads.
+Threads: runs in the request's task on the event loop. `processes.py` has further tasks and threads.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,8 @@ Owns one child process per runtime that has run commands: a shell that reads fro
 runtime holds. A runtime that stops in order writes to the pipe. If the pipe closes without that, the shell kills every
 process that has the runtime's mark in its environment. That needs /proc; elsewhere there is no guardian.
 
-Threads: called on the runtime's event loop.
+Threads: called on the runtime's event loop; starts no thread. `dismiss` blocks the loop, usually for milliseconds, and
+for about 5 s at most.
 """
 
 import contextlib
@@ -17,9 +18,11 @@ from .environment import environment_with
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
-#: It ignores signals and ends only after the pipe: whatever ends the runtime's commands (in a runtime's command, those
-#: of the outer runtime, too) must not end it before them. It scans until two scans have found nothing, as a process
-#: that is just being started has no mark yet. After 100 scans it gives up: not even SIGKILL ends some processes.
+#: It ignores SIGHUP, SIGINT and SIGTERM, because a signal that ends the runtime's commands must not end it before them.
+#: (If the runtime runs in a command of an outer runtime, that includes the signals for the outer runtime's commands.)
+#: It ends only after the pipe has closed or the runtime has written to it. It scans until two scans in a row find
+#: nothing, as a process that is just being started has no mark yet. After 100 scans it gives up, because not even
+#: SIGKILL ends some processes.
 _SCRIPT = """\
 trap '' HUP INT TERM
 read -r word && exit
@@ -41,7 +44,7 @@ class Guardian:
     """The guardian of one runtime.
 
     Args:
-        mark: The runtime's mark, which only the environment of its own processes has.
+        mark: The runtime's mark. Only the environments of its own processes contain it.
     """
 
     def __init__(self, mark: str) -> None:
@@ -71,7 +74,10 @@ class Guardian:
             _logger.warning("Commands would outlive a SIGKILL of the runtime: %s", error.strerror)
 
     def dismiss(self) -> None:
-        """Ends the guardian, because the runtime has ended its commands itself; blocks for some milliseconds."""
+        """Ends the guardian, because the runtime has ended its commands itself.
+
+        Blocks until the guardian has ended, usually for milliseconds. After 5 s, it is killed.
+        """
         process, self._process, self._started = self._process, None, False
         if process is None:
             return

@@ -1,9 +1,10 @@
 """Finds and signals processes and process groups.
 
-The runtime is notified of the exit of its shells only. The shells' descendants have to be looked up in /proc, on
-systems that have it.
+The system notifies the runtime only of the exit of its own shells. The shells' descendants have to be looked up in
+/proc, on systems that have it.
 
-Threads: plain functions. Those that read all of /proc are called in worker threads.
+Threads: no state. `live_groups` and `processes_with`, which read all of /proc, are called in worker threads; the other
+functions on the event loop.
 """
 
 import os

@@ -194,7 +194,7 @@ class _Pump(asyncio.Protocol):
                 self._pipe.close()
 
     def end(self) -> None:
-        """Makes `run` pass on what was read and return, even if other processes hold the pipe."""
+        """Makes `run` pass on the data read so far and return, even if other processes hold the pipe."""
         self._ended = True
         self._wake.set()
 

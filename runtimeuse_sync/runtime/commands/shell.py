@@ -12,7 +12,8 @@ from typing import IO, Iterator, Mapping
 
 #: The longest command that is passed to the shell as an argument, in bytes. Linux allows 128 KiB per argument.
 _LONGEST_ARGUMENT = 96 * 1024
-#: A longer command is read from the shell's stdin, opened again. The script first replaces its stdin.
+#: A longer command is a script in the shell's stdin, which the shell opens again by its path. The script's first
+#: statement replaces stdin by /dev/null.
 _READ_FROM_STDIN = ". /dev/fd/0"
 _WITHOUT_INPUT = b"exec <>/dev/null; "
 
@@ -57,7 +58,7 @@ def _start(command: str, stdin: int, directory: str, environment: Mapping[str, s
 
 @contextlib.contextmanager
 def _file_with(content: bytes) -> Iterator[IO[bytes]]:
-    """Yields a file without a name, which the system removes when nobody has it open."""
+    """Yields a file without a name, which the system removes when no process has it open."""
     with _new_file() as file:
         file.write(content)
         file.flush()

@@ -20,8 +20,8 @@ T = TypeVar("T")
 #: those that have left their group. A runtime in a command of another runtime adds its mark to the other's.
 MARK = "RUNTIMEUSE_RUNTIME_MARK"
 
-#: No event reports the end of a group: the time between two checks, and how long to wait for processes that SIGKILL
-#: does not end at once, in seconds.
+#: In seconds: the time between two checks whether a group has ended, which no event reports; and how long to wait for
+#: processes that SIGKILL does not end at once.
 _CHECK_INTERVAL = 0.02
 _KILL_TIMEOUT = 5.0
 #: The pause before a scan of all processes, as a multiple of the duration of the last one.
@@ -66,7 +66,7 @@ class ProcessTerminator:
         members: List[int] = []
         try:
             while not ended and self._may_wait(started):
-                # The group exists at least as long as its shell: wait for the shell's exit first.
+                # The group cannot end before its shell, so wait for the shell's exit first.
                 if exited.done():
                     await asyncio.sleep(_CHECK_INTERVAL)
                 else:
@@ -103,7 +103,7 @@ class ProcessTerminator:
             return False
         if not process_groups.group_exists(group):
             return True
-        # The group may consist of zombies that nobody reaps; these count as ended.
+        # The group may consist of zombies that no process reaps; these count as ended.
         if any(process_groups.is_alive_in(group, pid) for pid in members):
             return False
         if self._scan_task is None or self._scan_task.done():
