@@ -1,4 +1,4 @@
-"""Finds and runs an agent: what it is given and what it may return.
+"""Finds and runs an agent; defines its arguments and its results.
 
 An agent is a function `(invocation, sender)`, or an object with such a method `run`. It returns a `str`, a `dict`, a
 `TextResult`, a `StructuredOutputResult`, or a pair of one of these and a dict of metadata. An exception ends the
@@ -41,13 +41,13 @@ else:  # `LoggerAdapter` is generic only in stubs before Python 3.11; `typing.ge
     AgentLogger = Union[logging.Logger, logging.LoggerAdapter]
 
 RunFunction = Callable[[Any, Any], Any]
-#: How users name an agent: by name, or as a function, an object with `run`, or a class of such objects.
+#: An agent as users specify it: its name, a function, an object with `run`, or a class of such objects.
 AgentSpec = Union[str, RunFunction, object]
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """What an agent is asked to do.
+    """One request to an agent.
 
     Attributes:
         user_prompt: The prompt.
@@ -55,7 +55,7 @@ class Invocation:
         model: The model's name.
         output_format: The result's format as the client sent it: any JSON, usually
             `{"type": "json_schema", "schema": {…}}`; `None` for text.
-        env: The environment variables that the client sent for the agent, without the runtime's own.
+        env: The environment variables that the client sent for the agent; the runtime's own are not in it.
         secrets: The texts that are masked in every message.
         cancelled: The cancel flag of the run: `.is_set()`, `.wait(timeout)`.
         logger: A logger that masks the secrets.
@@ -96,7 +96,7 @@ class Agent(NamedTuple):
 
 
 def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]]) -> Agent:
-    """Returns the agent that a user has named.
+    """Returns the agent that a user has specified.
 
     Args:
         spec: The agent, or its name.
@@ -196,7 +196,7 @@ async def _run_async(
     try:
         return encoder.result(_result_message(await run(invocation, sender)))
     except asyncio.CancelledError:
-        # After a cancel from outside, nobody reads this.
+        # After a cancel from outside, this is not used.
         return encoder.failure(RequestFailedError("the agent cancelled itself"))
     except BaseException as error:  # on this loop, every exception is an agent's
         return encoder.failure(error)
@@ -260,7 +260,7 @@ def parse_structured(text: str, schema: Dict[str, Any], source: str) -> Dict[str
     Args:
         text: The text.
         schema: The JSON schema that the output must match.
-        source: What the text is, for error messages.
+        source: A description of the text for error messages, such as "the prompt".
 
     Raises:
         RequestFailedError: the text is not JSON, does not match the schema, or is not an object. All violations of the

@@ -1,4 +1,4 @@
-"""Owns the event loop of the users' `async` agents, which so cannot block the runtime's event loop.
+"""Owns the event loop of the users' `async` agents. On a loop of their own, they cannot block the runtime's.
 
 Threads: one thread per runtime (`runtimeuse-agents`), started with the first run of an `async` agent. All runs share
 it, since agents may share objects that belong to one loop: clients, locks, connections. The methods of `AgentLoop` are
@@ -38,7 +38,7 @@ class AgentLoop:
     async def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs the coroutine that `function` returns as a new task, in a copy of the caller's context.
 
-        If the calling task is cancelled, the new task is cancelled, too, and waited for. A second cancel ends the wait.
+        If the calling task is cancelled, this cancels the new task and waits for it. A second cancel ends the wait.
 
         Raises:
             RuntimeError: the thread cannot be started.
@@ -103,7 +103,7 @@ class AgentLoop:
         try:
             while not self._stopped:
                 try:
-                    # An agent may stop the loop, too; the other agents must go on.
+                    # An agent may call `loop.stop()`. Run it again, so that the other agents continue.
                     loop.run_forever()
                 except (SystemExit, KeyboardInterrupt) as error:
                     # Raised by a task that an agent has started: it ends only that task.

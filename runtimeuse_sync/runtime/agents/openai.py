@@ -22,7 +22,7 @@ _MAX_TURNS = 100
 #: How much of a command's output the model gets, in characters: this much of its beginning, and of its end.
 _SHOWN = 10_000
 
-#: The usage in the result's metadata, by the names of the JavaScript SDK, which the real runtime uses.
+#: The usage in the result's metadata, under the names of the JavaScript SDK, which the real runtime uses.
 _USAGE = {
     "requests": "requests",
     "inputTokens": "input_tokens",
@@ -171,7 +171,7 @@ class _ShellTool:
             await asyncio.wait(running)
 
     async def _run(self, command: str, cwd: Optional[str]) -> str:
-        # Masked, as it leaves the runtime, too.
+        # Masked, because the output is sent to the model's server.
         streams = {"stdout": _Shown(self._redactor), "stderr": _Shown(self._redactor)}
 
         async def on_output(stream: str, text: str) -> None:

@@ -1,8 +1,8 @@
 """Encodes how an agent's run ended: its result, or the error message for its exception.
 
-Results and exceptions are the agent's objects. Code of the agent makes their texts, fields and JSON, and may block,
-raise anything or change them meanwhile. So they are encoded here, once, where only the agent's run can suffer; the rest
-of the runtime gets bytes.
+Results and exceptions are the agent's objects. The agent's code produces their text, fields and JSON; it may block,
+raise anything, or change them in the meantime. So they are encoded once, here, in the thread of a user's agent, where
+only agents are affected. The rest of the runtime gets bytes.
 
 Threads: runs in the agent's thread, or on the agents' event loop; for built-in agents, on the runtime's event loop.
 """
@@ -57,8 +57,8 @@ class OutcomeEncoder:
             self._log.debug("An agent's failure could not be logged")
         try:
             return AgentFailedError(self.result(error_message(error, self._redactor)))
-        except BaseException as another:  # raised by the agent's exception, too
-            # Only the types can still be trusted.
+        except BaseException as another:  # raised by the agent's exception as well
+            # Only the types can be trusted now.
             text = f"{type(error).__name__}, which cannot be reported: {type(another).__name__}"
             return AgentFailedError(self.result(error_message(RequestFailedError(text), self._redactor)))
 

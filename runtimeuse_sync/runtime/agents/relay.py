@@ -1,9 +1,9 @@
-"""Passes an agent's messages from its threads to the event loop, in batches, with a bound on the messages in between.
+"""Passes an agent's messages from its threads to the event loop, in batches, and limits how many wait in between.
 
-A switch to the loop and back for each message would cost more than the message itself.
+Switching to the loop and back for each message would cost more than sending the message.
 
 Threads: any thread writes to a `Relay`. A task on the runtime's event loop, which runs only while there are messages,
-forwards them to the outbox. A condition guards the messages in between.
+forwards them to the outbox. A condition guards the waiting messages.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Callable, List, Optional, Tuple
 
 from ..outbox import ClientGoneError, Outbox
 
-#: How far an agent may be ahead of its client before it has to wait, in bytes and in messages.
+#: How far an agent may get ahead of its client before it has to wait, in bytes and in messages.
 _AHEAD_BYTES = 512 * 1024
 _AHEAD_MESSAGES = 512
 #: After how many messages a task yields to the others of its loop.
@@ -40,7 +40,7 @@ class Relay:
         self._ahead_messages = 0
         self._taken = 0
         self._forwarding = False
-        # Creates the exception for messages after the end; each thread needs one of its own.
+        # Creates the exception for messages after the end; each thread needs its own.
         self._end_reason: Optional[Callable[[], Exception]] = None
         # Only used on the loop.
         self._task: Optional[asyncio.Task[None]] = None

@@ -1,4 +1,4 @@
-"""Owns the senders, with which agents send messages while they run: `Sender` for plain agents, else `AsyncSender`.
+"""Owns the senders, with which agents send messages while they run: a `Sender` for plain agents, else an `AsyncSender`.
 
 Threads: the agent's threads use a `Sender`, its tasks an `AsyncSender` on the agents' event loop. Messages are masked
 and encoded there, and `relay.py` passes them to the runtime's event loop. Built-in agents run on that loop and send
@@ -15,7 +15,7 @@ from .relay import Relay
 class AsyncSender:
     """Sends messages to the client while an `async` agent runs.
 
-    Each call returns when the client has received most of what was sent before.
+    Each call returns when the client has received most of the earlier messages.
     """
 
     def __init__(self, outbox: Outbox) -> None:
@@ -68,13 +68,13 @@ class RelayedAsyncSender(AsyncSender):
 class Sender:
     """Sends messages to the client while a plain agent runs; may be used in any thread but the runtime's own.
 
-    A call returns at once unless the client is slow: then it blocks until the client has received most of what was sent
-    before. All messages are sent before the agent's result.
+    A call returns at once unless the client is slow: then it blocks until the client has received most of the earlier
+    messages. All messages are sent before the agent's result.
     """
 
     def __init__(self, relay: Relay, redactor: Redactor) -> None:
         self._relay = relay
-        # The redactor of this run's request: that of the outbox changes with the next request.
+        # The redactor of this run's request. The outbox's redactor changes with the next request.
         self._redactor = redactor
 
     def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
