@@ -32,8 +32,8 @@ _logger = logging.getLogger("runtimeuse_sync.runtime")
 _DESCRIPTION = """\
 Run an agent runtime that clients of RuntimeUse connect to by WebSocket.
 
-It runs what clients send with your rights: it is no sandbox. Ctrl-C, SIGTERM and the end of its terminal cancel all
-requests and end it."""
+It is not a sandbox: clients' commands run with your rights. It cancels all requests and ends on Ctrl-C, on SIGTERM, and
+when its terminal closes."""
 
 _EXAMPLES = """\
 examples:
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level",
         default="warning",
         choices=["debug", "info", "warning", "error", "critical"],
-        help="least level of the records that are logged to stderr (default: %(default)s)",
+        help="lowest level of the records that are logged to stderr (default: %(default)s)",
     )
     return parser
 

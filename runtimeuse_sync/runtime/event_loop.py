@@ -51,4 +51,6 @@ def _end_tasks(loop: asyncio.AbstractEventLoop, timeout: float) -> None:
     _, left = loop.run_until_complete(asyncio.wait(tasks, timeout=timeout))
     if left:
         _abandoned.extend(left)
-        _logger.warning("Left behind at the runtime's stop: an async agent, or a task of one, that ignores its cancel")
+        _logger.warning(
+            "Abandoned when the runtime stopped: an async agent, or one of its tasks, that ignores its cancel"
+        )

@@ -62,7 +62,7 @@ def text_of(value: object) -> str:
         # A plain `str`: a subclass may override anything.
         return str.__str__(text)
     except Exception as error:  # the value may be an agent's, and raise anything
-        return f"{type(value).__name__}, whose text cannot be made: {type(error).__name__}"
+        return f"{type(value).__name__}, whose text cannot be produced: {type(error).__name__}"
 
 
 def cancelled_message() -> Dict[str, Any]:
@@ -81,4 +81,4 @@ def _stack(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
     except Exception as another:
-        return f"{type(error).__name__}, whose traceback cannot be made: {type(another).__name__}"
+        return f"{type(error).__name__}, whose traceback cannot be produced: {type(another).__name__}"

@@ -58,7 +58,7 @@ class DescriptorReserve:
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             _logger.warning(
                 "Refusing connections: nearly all of the %d file descriptors that this process may have are in use "
-                "(see `ulimit -n`), and the rest is kept for commands and uploads",
+                "(see `ulimit -n`), and the rest is reserved for commands and uploads",
                 limit,
             )
         self._noted = now

@@ -95,5 +95,5 @@ class Watch:
         if not has_vanished(self._socket):
             self._schedule()
         elif isinstance(self._transport, asyncio.WriteTransport):
-            _logger.info("A client has vanished: it no longer acknowledges what is sent")
+            _logger.info("A client has vanished: it no longer acknowledges the data sent to it")
             self._transport.abort()

@@ -149,7 +149,7 @@ class RuntimeServer:
         """Waits for the worker threads to end; to be called after the loop has ended."""
         left = self._workers.join(_ABORT_TIMEOUT)
         if left:
-            _logger.warning("Left behind at the runtime's stop, as they did not return: %s", ", ".join(left))
+            _logger.warning("Abandoned when the runtime stopped: threads that did not end: %s", ", ".join(left))
 
     async def _handle(self, connection: "ServerConnection") -> None:
         if self._stopping:  # the stop began during the opening handshake
@@ -174,7 +174,9 @@ class RuntimeServer:
         allowed = self._settings.allow_origins
         if "*" not in allowed and not all(origin in allowed for origin in request.headers.get_all("Origin")):
             # A web page in a browser on this machine can also reach loopback, and every client can run commands.
-            _logger.warning("Refused a connection with an Origin header: a browser's, or a client that sends one")
+            _logger.warning(
+                "Refused a connection with an Origin header, from a browser or another client that sends one"
+            )
             return connection.respond(HTTPStatus.FORBIDDEN, "Connections with this Origin are not allowed.\n")
         if self._settings.token is not None and not _shows_token(request, self._settings.token):
             _logger.warning("Refused a connection without the right token")
@@ -210,7 +212,7 @@ class _HandshakeFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.msg != "opening handshake failed":
             return True
-        _logger.info("A connection ended before its opening handshake was done")
+        _logger.info("A connection ended before its opening handshake was complete")
         return False
 
 

@@ -50,7 +50,7 @@ class RuntimeSettings:
     port: int = _setting(0, "Port to listen on; 0 takes a free one", "--port", type=int)
     root: str = _setting(
         ".",
-        "Directory where commands and agents run, and that relative paths start from; it must exist",
+        "Directory where commands and agents run, and against which relative paths are resolved; it must exist",
         "--root",
         metavar="DIR",
         default_text="the current directory",
@@ -83,7 +83,8 @@ class RuntimeSettings:
     kill_grace: float = _seconds(2.0, "between SIGTERM and SIGKILL for a cancelled command's processes", "--kill-grace")
     pipe_grace: float = _seconds(
         0.5,
-        "for which the output of a command's background children is read once its shell has exited and they are silent",
+        "of silence after which the output of a command's background children is no longer read, once its shell has "
+        "exited",
     )
     artifact_settle: float = _seconds(
         2.0, "for which a new file must stay unchanged before it is announced", "--artifact-settle"
@@ -117,7 +118,7 @@ class RuntimeSettings:
     )
     max_stdout: Optional[int] = _setting(
         None,
-        "Most characters of a command's stdout that its result has; a longer one is cut and ends with a note. Streamed "
+        "Most characters of a command's stdout in its result; a longer stdout is cut and ends with a note. Streamed "
         "output is never cut",
         "--max-stdout",
         type=int,

@@ -114,7 +114,7 @@ def test_an_agent_that_never_returns_is_left_behind(caplog: pytest.LogCaptureFix
         wire.send_query()
         assert running.wait(PATIENCE)
         runtime.stop()
-    assert "Left behind" in caplog.text
+    assert "Abandoned when the runtime stopped" in caplog.text
     let_go.set()
     for thread in threading.enumerate():
         if thread.name == "runtimeuse-agent":
@@ -140,7 +140,7 @@ def test_nor_is_an_async_agent_waited_for_that_ignores_its_cancel(caplog: pytest
         stopping.start()
         stopping.join(PATIENCE)
         assert not stopping.is_alive()
-    assert "Left behind" in caplog.text
+    assert "Abandoned when the runtime stopped" in caplog.text
 
 
 def test_a_plain_agent_that_waits_for_its_client_is_told_that_it_has_gone(start: StartRuntime) -> None:

@@ -120,7 +120,7 @@ def test_help_says_it_all() -> None:
     said = run("--help").stdout
     for option in ("--agent", "--host", "--port", "--root", "--token", "--no-auth", "--allow-origin", "--log-level"):
         assert option in said
-    assert "it is no sandbox" in said
+    assert "It is not a sandbox" in said
 
 
 def test_the_token_of_the_environment_is_for_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

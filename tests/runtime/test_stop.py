@@ -146,7 +146,7 @@ def test_clients_of_agents_that_ignore_their_cancel_are_told(
             assert not stopping.is_alive()
     finally:
         ignoring.end()
-    assert "Left behind" in caplog.text
+    assert "Abandoned when the runtime stopped" in caplog.text
     if kind != "catching":  # that one's loop has been closed below it
         assert len(ignoring.said) == 1
 

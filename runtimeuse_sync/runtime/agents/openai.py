@@ -33,7 +33,7 @@ _USAGE = {
 _SHELL_PARAMETERS: Dict[str, Any] = {
     "type": "object",
     "properties": {
-        "command": {"type": "string", "description": "What the shell shall run. It has no terminal and no input."},
+        "command": {"type": "string", "description": "The command to run. It has no terminal and no input."},
         "cwd": {
             "type": ["string", "null"],
             "description": "The directory to run it in; null is the working directory.",
@@ -157,7 +157,7 @@ class _ShellTool:
 
         return FunctionTool(
             name="shell",
-            description="Runs a shell command; returns its exit code and what it printed.",
+            description="Runs a shell command; returns its exit code and its output.",
             params_json_schema=_SHELL_PARAMETERS,
             on_invoke_tool=invoke,
         )

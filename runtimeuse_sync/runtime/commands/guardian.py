@@ -71,7 +71,10 @@ class Guardian:
                 start_new_session=True,
             )
         except OSError as error:
-            _logger.warning("Commands would outlive a SIGKILL of the runtime: %s", error.strerror)
+            _logger.warning(
+                "Commands would survive a SIGKILL of the runtime, because their guardian cannot be started: %s",
+                error.strerror,
+            )
 
     def dismiss(self) -> None:
         """Ends the guardian, because the runtime has ended its commands itself.
