@@ -128,7 +128,7 @@ class Listener:
             server.close(close_connections=False)
 
     async def wait_closed(self) -> None:
-        """Returns when all connections have closed, too."""
+        """Returns when the listening sockets and all connections have closed."""
         for server in self._servers:
             await server.wait_closed()
 

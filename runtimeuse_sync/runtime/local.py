@@ -34,7 +34,7 @@ class LocalRuntime:
 
     Args:
         agent: `"shell"`, `"echo"`, `"openai"`, `"module:attribute"`, a function `(invocation, sender)`, or an object
-            with a method `run` (default: shell).
+            with such a method `run` (default: shell). See `runtimeuse_sync.runtime.agents.base`.
         {settings}
 
     Raises:

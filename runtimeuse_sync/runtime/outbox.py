@@ -34,7 +34,7 @@ class Outbox:
     """Sends messages to one client.
 
     Attributes:
-        redactor: Masks the secrets of the request in flight; if there is none, those of the last one.
+        redactor: Masks the secrets of the request in flight, or of the last request if none is in flight.
     """
 
     def __init__(self, connection: "ServerConnection") -> None:

@@ -249,5 +249,5 @@ def _unsent(opened: socket.socket) -> int:
     try:
         fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, size)
     except (OSError, ValueError):
-        return 0  # closed meanwhile, or not supported by the system
+        return 0  # closed in the meantime, or not supported by the system
     return size[0]

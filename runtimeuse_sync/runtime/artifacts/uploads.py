@@ -1,6 +1,6 @@
 """Schedules the uploads of one connection: limits their number, keeps those of one file in order, records failures.
 
-An upload that makes progress is never aborted, however long it takes. One that makes none for `upload_timeout` is.
+An upload that makes progress is never aborted for its duration. A try without progress for `upload_timeout` is aborted.
 
 Threads: each upload has a task on the event loop, which watches its progress, and a worker thread (`upload.py`).
 """
@@ -59,7 +59,7 @@ class Uploads:
             del self._newest[upload.path]
 
     async def finish(self) -> None:
-        """Waits for all uploads, including those that start meanwhile."""
+        """Waits for all uploads, including those that start during the wait."""
         while self._running:
             await asyncio.wait(set(self._running))
 

@@ -20,8 +20,8 @@ from .uploads import Uploads
 
 #: The largest share of the time that scans may take, however large the directories are.
 _MAX_SCAN_SHARE = 0.1
-#: While nothing changes, each pause between two scans is longer than the last one by this factor, up to so many times
-#: the first one.
+#: While nothing changes, each pause between two scans is longer than the last one by the first factor. The second one
+#: limits the longest pause, as a multiple of the shortest one.
 _PAUSE_GROWTH = 1.5
 _MAX_PAUSE_FACTOR = 8.0
 
@@ -81,7 +81,7 @@ class Artifacts:
         """Ends the session in order: waits for late files, for upload responses, and for all uploads.
 
         Returns:
-            The text that names the files that were not uploaded; empty if there are none.
+            A text with the names of the files that were not uploaded; empty if all were uploaded.
 
         Raises:
             ClientGoneError: the client is gone.
@@ -190,7 +190,7 @@ class Artifacts:
 
 
 def _describe_lost(lost: Dict[str, str]) -> str:
-    """Returns the text that names the lost files, given by path with the reason; empty if there are none."""
+    """Returns a text with the names of the lost files, given by path with the reason; empty if no file was lost."""
     if not lost:
         return ""
     files = ", ".join(f"{os.path.basename(path)} ({why})" for path, why in sorted(lost.items()))

@@ -126,7 +126,7 @@ class _Extraction:
                 os.fchmod(directory, permissions | stat.S_IRWXU)
 
     def _real(self, path: str, name: str) -> str:
-        """Returns the real path; the links on it may be of this archive, or older."""
+        """Returns the real path; the links in the path may come from this archive, or be older."""
         real = _real_path(path, name)
         _check_inside(self._root, real, name)
         return real
