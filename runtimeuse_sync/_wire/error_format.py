@@ -51,8 +51,11 @@ def plain(value: Any, _above: Tuple[int, ...] = ()) -> Any:
 
 
 def _text(value: Any) -> str:
+    # Not in the `try`, which cannot tell an interrupt from a failure.
+    if isinstance(value, str):
+        return str.__str__(value)
     try:
-        return str.__str__(value) if isinstance(value, str) else str(value)
+        return str(value)
     except Exception:  # A broken `__str__` must not break the error that carries the value.
         return f"<{type(value).__name__}>"
 
