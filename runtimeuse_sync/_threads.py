@@ -178,11 +178,12 @@ def _start(thread: threading.Thread, failure: Failure) -> None:
     handled = sys.exc_info()[1]
     try:
         thread.start()
-    except RuntimeError as error:
-        if _refuses_a_thread(error):
+    except (KeyError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _refuses_a_thread(error):
             raise _no_thread(error, failure) from error
-        # `Thread.start` waits on a `Condition`. If an interrupt hits while that takes its lock back, it releases the
-        # lock all the same, and raises a `RuntimeError` in place of the interrupt.
+        # `Thread.start` may raise an error of its own in place of an interrupt. It waits on a `Condition`: if an
+        # interrupt hits while that takes its lock back, it releases the lock all the same, a `RuntimeError`. If one
+        # hits once the thread runs, it takes the thread out of a dict a second time, a `KeyError`.
         interrupt = error.__context__
         if interrupt is None or interrupt is handled:
             raise

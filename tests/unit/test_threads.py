@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import functools
+import sys
 import threading
 import weakref
 from typing import Any, Callable, List, Optional
@@ -131,8 +132,9 @@ def test_an_interrupt_at_any_step_of_a_start(monkeypatch: pytest.MonkeyPatch, mi
         assert thread.ident is None or before == [1]
 
 
-def test_two_interrupts_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second one makes `Thread.start` fail by an error of its own; it comes out, and the first is its context."""
+@pytest.mark.parametrize("own", [RuntimeError("release unlocked lock"), KeyError("the thread")])
+def test_two_interrupts_in_a_row(monkeypatch: pytest.MonkeyPatch, own: Exception) -> None:
+    """`Thread.start` raises an error of its own in their place: the second is raised, and the first is its context."""
 
     def interrupted(_: threading.Thread) -> None:
         try:
@@ -141,13 +143,37 @@ def test_two_interrupts_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
             finally:
                 raise Interrupt("the second")
         finally:
-            raise RuntimeError("release unlocked lock")
+            raise own
 
     monkeypatch.setattr(_threads, "_MISDIRECTS", False)
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     with pytest.raises(Interrupt, match="the second") as caught:
         start_thread(new_thread(print, "runtimeuse-test"))
     assert repr(caught.value.__context__) == "Interrupt('the first')"
+
+
+def test_an_interrupt_once_the_thread_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Thread.start` itself, whose clean-up fails: the new thread has taken itself out of the dict already."""
+
+    class TooLate(Exception):
+        pass
+
+    ran = threading.Event()
+
+    def start(*arguments: Any, **keywords: Any) -> Any:
+        real(*arguments, **keywords)
+        assert ran.wait(PATIENCE)
+        raise TooLate
+
+    name = "_start_joinable_thread" if sys.version_info >= (3, 13) else "_start_new_thread"
+    real = getattr(threading, name)
+    monkeypatch.setattr(_threads, "_MISDIRECTS", False)
+    thread = new_thread(ran.set, "runtimeuse-test")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, name, start)
+        with pytest.raises(TooLate):
+            start_thread(thread)
+    assert join_thread(thread, PATIENCE)
 
 
 def test_what_reaches_the_thread_between_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
