@@ -8,6 +8,7 @@ Threads: each connection has its own thread, which owns the socket. The call ope
 is to be sent from the queue. Everything else runs in the user's threads.
 """
 
+import dataclasses
 import math
 import queue
 import ssl
@@ -89,18 +90,30 @@ class WebSocketTransport:
 
     @property
     def connect_timeout(self) -> Optional[float]:
-        """Seconds until a peer must accept a connection; `None` for no limit."""
+        """Seconds until a peer must accept a connection; `None` for no limit. Settable."""
         return self._settings.connect_timeout
+
+    @connect_timeout.setter
+    def connect_timeout(self, value: Optional[float]) -> None:
+        self._settings = dataclasses.replace(self._settings, connect_timeout=value)
 
     @property
     def handshake_timeout(self) -> Optional[float]:
-        """Seconds for TLS and the WebSocket handshake of an accepted connection; `None` for no limit."""
+        """Seconds for TLS and the WebSocket handshake of an accepted connection; `None` for no limit. Settable."""
         return self._settings.handshake_timeout
+
+    @handshake_timeout.setter
+    def handshake_timeout(self, value: Optional[float]) -> None:
+        self._settings = dataclasses.replace(self._settings, handshake_timeout=value)
 
     @property
     def max_buffered(self) -> int:
-        """The bytes of received messages that are queued before TCP pushes back."""
+        """The bytes of received messages that are queued before TCP pushes back. Settable."""
         return self._settings.max_buffered
+
+    @max_buffered.setter
+    def max_buffered(self, value: int) -> None:
+        self._settings = dataclasses.replace(self._settings, max_buffered=value)
 
     @property
     def origin(self) -> str:

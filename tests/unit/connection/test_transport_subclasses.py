@@ -73,3 +73,20 @@ def test_one_that_overrides_neither_is_a_websocket() -> None:
     client = RuntimeUseClient(transport=Named(), model="m")
     with pytest.raises(ConnectionError, match="connection refused"):
         client.query("p", timeout=5)
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "handshake_timeout"])
+def test_a_timeout_can_be_set_later(name: str) -> None:
+    transport = WebSocketTransport(NOWHERE)
+    setattr(transport, name, 3.0)
+    assert getattr(transport, name) == 3.0
+    with pytest.raises(ValueError, match=f"{name} must be more than 0 seconds"):
+        setattr(transport, name, 0)
+    assert getattr(transport, name) == 3.0
+
+
+def test_max_buffered_can_be_set_later() -> None:
+    transport = WebSocketTransport(NOWHERE)
+    transport.max_buffered = 5
+    assert transport.max_buffered == 5
+    assert transport.connection().inbox.max_bytes == 5
