@@ -109,9 +109,9 @@ class Run(Generic[ResultType]):
     def _enter(self) -> "Run[ResultType]":
         self._start(until_open=True)
         # Not a `__del__`: that would run for every run, and swallow a Ctrl-C that hits it.
-        self._finalizer = weakref.finalize(
-            self, _give_back, self._channel, self._call, self._ticket, self._release_call
-        )
+        # Repeated where an interrupt hits it: CPython prints such an interrupt and goes on.
+        give_back = functools.partial(_give_back, self._channel, self._call, self._ticket, self._release_call)
+        self._finalizer = weakref.finalize(self, surely, give_back)
         self._finalizer.atexit = False
         return self
 
