@@ -52,8 +52,8 @@ def new_limit():
     at_once = staticmethod(functools.partial(raised.append, number))
     return type("Limit", (Limit,), {"number": number, "__init__": at_once if most > 1 else in_the_caller})
 
-def put(request):
-    return ArtifactUploadResult("http://storage/", "text/plain")
+# In C alone, too: what is raised in a callback counts as the callback's, and not every one of those comes out.
+put = functools.partial(next, itertools.repeat(ArtifactUploadResult("http://storage/", "text/plain")))
 
 def one_shot_with_artifacts(prompt):
     right(prompt, client, artifacts_dir="/out", on_artifact_upload_request=put)

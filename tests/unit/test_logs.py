@@ -250,7 +250,7 @@ def test_a_handler_may_call_a_client_that_cannot_connect(
     handler = Handler(call)
     monkeypatch.setattr("runtimeuse_sync._logs.PACKAGE_LOGGER", logger_with(handler, logging.WARNING))
     with free_port() as port:
-        client = RuntimeUseClient(f"ws://127.0.0.1:{port}", model="m", connect_timeout=0.1)
+        client = RuntimeUseClient(f"ws://127.0.0.1:{port}", model="m", connect_timeout=1.0)
         assert isinstance(InThread(client.query, PROMPT).error(), RuntimeConnectionError)
         until_all_is_written()
     assert handler.records
