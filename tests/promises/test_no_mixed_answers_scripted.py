@@ -114,15 +114,14 @@ def obeys(peer: Peer) -> None:
 
 def ignores_cancel_and_answers(peer: Peer) -> None:
     # Longer than the client waits before it asks: it asks, and is refused.
+    # In one piece: soon after a refusal it asks again, unless the old request has ended.
     peer.expect_barrier()
-    peer.send(assistant("still"), error(BUSY))
-    peer.send(output("at it"), text("old"))
+    peer.send(assistant("still"), error(BUSY), output("at it"), text("old"))
 
 
 def ignores_cancel_and_fails(peer: Peer) -> None:
     peer.expect_barrier()
-    peer.send(error(BUSY))
-    peer.send(error("old failed"))
+    peer.send(error(BUSY), error("old failed"))
     peer.expect_barrier()
     peer.send(ran())
 
