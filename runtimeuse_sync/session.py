@@ -6,6 +6,7 @@ thread may call `abort` and `close`. The session starts one thread, the connecti
 States: new → open → closed. A session that is garbage-collected while open closes its connection and warns.
 """
 
+import functools
 import logging
 import math
 import threading
@@ -17,7 +18,7 @@ from typing import Any, Callable, List, Optional, Type
 from ._call import Call
 from ._call_methods import Calls
 from ._connection.base import Connection
-from ._interrupts import cleaned_up, undone_on_failure
+from ._interrupts import cleaned_up, surely, undone_on_failure
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel
 from ._session.ending import end_session, listed, not_waited_for
@@ -79,7 +80,9 @@ class RuntimeUseSession(Calls):
             connection = self._make_connection()
             channel = self._channel = Channel(connection, self._origin, self._secrets, _logger, persistent=True)
             # Not a `__del__`: that would run for every session, and swallow an interrupt that hits it.
-            self._finalizer = weakref.finalize(self, _close_abandoned, channel, f"unclosed {self!r}")
+            # Repeated where an interrupt hits it: CPython prints such an interrupt and goes on.
+            close_abandoned = functools.partial(_close_abandoned, channel, f"unclosed {self!r}")
+            self._finalizer = weakref.finalize(self, surely, close_abandoned)
             self._finalizer.atexit = False
             connection.start(call.wakeup)
             channel.enter(call, ticket)
@@ -245,7 +248,7 @@ def _others(failures: List[BaseException], known: List[str]) -> List[str]:
 
 
 def _close_abandoned(channel: Channel, warning: str) -> None:
-    """Closes the connection of a session that was garbage-collected without `close`."""
+    """Closes the connection of a session that was garbage-collected without `close`; may be repeated."""
     if channel.connection.belongs_to_this_process:
         channel.close()
         warnings.warn(warning, ResourceWarning, stacklevel=2)

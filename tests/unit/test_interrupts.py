@@ -8,7 +8,11 @@ from typing import Any, Callable, List
 
 import pytest
 
+from runtimeuse_sync import RuntimeUseClient
+from runtimeuse_sync import run as run_module
+from runtimeuse_sync import session as session_module
 from runtimeuse_sync._interrupts import cleaned_up, raised_by_a_signal_handler, surely, undone_on_failure
+from runtimeuse_sync.testing import HANG, FakeRuntime
 
 from ..support.doubles import Interrupt, at_every_step, interrupt
 
@@ -138,3 +142,32 @@ def test_a_handler_that_has_a_func_is_no_partial() -> None:
         assert not raised_by_a_signal_handler(raised_by(handle))
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def abandoned_run(client: RuntimeUseClient) -> Any:
+    return client.stream("hi").__enter__()
+
+
+def abandoned_session(client: RuntimeUseClient) -> Any:
+    return client.session().open()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <RuntimeUseSession")
+@pytest.mark.parametrize(
+    ("abandoned", "finalizer"),
+    [(abandoned_run, run_module._give_back), (abandoned_session, session_module._close_abandoned)],
+)
+def test_a_finalizer_interrupted_at_any_step(abandoned: Callable[[RuntimeUseClient], Any], finalizer: Any) -> None:
+    """CPython prints the interrupt and goes on; the connection is closed all the same."""
+    for runner in at_every_step(finalizer, interrupt):
+        client = RuntimeUseClient(transport=FakeRuntime([HANG]), model="m")
+        left = abandoned(client)
+        try:
+            runner(left._finalizer)
+        except Interrupt:
+            pass
+        connection = left._channel.connection
+        connection.join()
+        assert connection.inbox.closed is not None
+        assert not client._calls
+        left.close()
