@@ -239,17 +239,14 @@ def _is_whole(body: bytearray, size: Optional[int], coding: str) -> bool:
 def _receive(sock: socket.socket, opener: Opener, seconds: float) -> bytes:
     """Returns what arrives within `seconds`; nothing if nothing does, or if the connection ends."""
     until = opener.now() + seconds
+
+    def wait(_: socket.socket, read: bool, write: bool) -> None:
+        opener.wait(sock, read, write, until - opener.now())
+        if opener.now() >= until:
+            raise OpeningInterrupted("the body takes too long")
+
     try:
-        while True:
-            left = until - opener.now()
-            if left <= 0:
-                return b""
-            try:
-                return sock.recv(16384)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                opener.wait(sock, True, False, left)
-            except ssl.SSLWantWriteError:
-                opener.wait(sock, False, True, left)
+        return receive(sock, 16384, wait) if seconds > 0 else b""
     except (OSError, OpeningFailed, OpeningInterrupted):
         # The refusal is the failure to report. An interruption is noticed again at the next wait.
         return b""
