@@ -38,7 +38,8 @@ class _AttemptFailed(Exception):
     def __init__(self, closed: ConnectionClosed) -> None:
         super().__init__()
         self.closed = closed
-        self.status = getattr(closed.cause, "status", None)
+        # A custom transport's failure may be that of a WebSocket transport that it wraps.
+        self.status = getattr(closed.cause, "status", None) if closed.status is None else closed.status
         self.not_accepted = self.status is None
 
 
@@ -87,7 +88,7 @@ class Readiness:
             asked_for = failed.closed.retry_after
             too_late = self._deadline.passed() or (asked_for is not None and asked_for >= self._deadline.remaining())
             # A refusal stays permanent if the time ran out while the reason in its body was awaited.
-            if too_late and failed.closed.status in (None, *RETRYABLE_STATUS):
+            if too_late and failed.status in (None, *RETRYABLE_STATUS):
                 raise self._too_late() from self._failure
             raise self._failure
 

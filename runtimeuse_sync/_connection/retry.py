@@ -19,7 +19,7 @@ _FIRST_PAUSE = 0.05
 _FIRST_PAUSES = 2
 
 #: After them, in seconds: the shortest pause, the longest while nobody listens, and the longest while somebody answers.
-_SHORTEST, _LONGEST_UNHEARD, _LONGEST = 0.12, 0.2, 1.0
+_SHORTEST, _LONGEST_NOT_ACCEPTED, _LONGEST = 0.12, 0.2, 1.0
 
 
 def pause_after(number: int, failure: BaseException) -> float:
@@ -36,7 +36,7 @@ def pause_after(number: int, failure: BaseException) -> float:
         return max(float(asked_for), shortest)
     if number < _FIRST_PAUSES:
         return shortest
-    longest = _LONGEST_UNHEARD if getattr(failure, "not_accepted", False) else _LONGEST
+    longest = _LONGEST_NOT_ACCEPTED if getattr(failure, "not_accepted", False) else _LONGEST
     return random.uniform(shortest, min(longest, _FIRST_PAUSE * 2 ** min(number, 10)))
 
 
