@@ -32,7 +32,7 @@ def plain(value: Any, _above: Tuple[int, ...] = ()) -> Any:
     if value is None or type(value) in (str, bool, int):
         return value
     if isinstance(value, str):
-        return str.__str__(value)
+        return _text(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
