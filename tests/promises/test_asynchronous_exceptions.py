@@ -11,7 +11,6 @@ import queue
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 from urllib.parse import urlsplit
@@ -31,7 +30,7 @@ from runtimeuse_sync.artifacts import UploadDirectory
 from ..support.builders import Serve, Stopwatch, answer_all, assistant, client_of, put_anywhere, text, upload
 from ..support.doubles import MemoryTransports
 from ..support.servers import PATIENCE, Peer, PeerGone
-from ..support.threads import InThread, raise_in, wait_until_inside
+from ..support.threads import InThread, raise_in, wait_until_inside, when
 
 #: Seconds in which it must be noticed, and many more for a busy machine. Nothing else happens within them.
 LIMIT = 5.0
@@ -271,14 +270,3 @@ def is_joining(joiner: threading.Thread, joined: threading.Thread) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def when(condition: Callable[[], Any]) -> Any:
-    """Waits for what only a look tells; returns it."""
-    watch = Stopwatch()
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert watch.seconds < PATIENCE
-        time.sleep(0.001)

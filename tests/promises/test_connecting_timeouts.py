@@ -18,7 +18,7 @@ from ..support.builders import SOON, Serve, Stopwatch, answer_all, client_of, ec
 from ..support.packages import needs
 from ..support.resolver import HangingResolver, addresses, hanging_resolver
 from ..support.servers import PATIENCE, FaultServer, Peer, black_hole, free_port
-from ..support.threads import InThread
+from ..support.threads import InThread, when
 
 NAME = "runtime.test"
 
@@ -59,16 +59,22 @@ def test_a_resolver_that_hangs_and_all_other_ways_out(resolver: HangingResolver)
         client.wait_until_ready(0.2)
     callers = [InThread(client.query, "hi"), InThread(lambda: client.wait_until_ready(None))]
     assert resolver.hangs.wait(PATIENCE)
-    while len(client._calls) < 2:
+
+    def are_both_waiting() -> bool:
         assert all(caller.is_alive() for caller in callers)
-        time.sleep(0.001)
+        return len(client._calls) == 2
+
+    when(are_both_waiting)
     client.abort()
     assert [type(caller.error()) for caller in callers] == [CancelledException] * 2
     session = client.session()
     opener = InThread(session.open)
-    while session._opening is None:
+
+    def is_opening() -> bool:
         assert opener.is_alive()
-        time.sleep(0.001)
+        return session._opening is not None
+
+    when(is_opening)
     session.abort()
     assert isinstance(opener.error(), CancelledException)
     assert len(resolver.asked) == 1

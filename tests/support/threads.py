@@ -19,16 +19,25 @@ def raise_in(ident: int, kind: Type[BaseException]) -> None:
     assert told == 1, "there is no such thread"
 
 
-def wait_until_inside(ident: int, code: CodeType) -> None:
-    """Waits until a thread is in a function, and that has called no other one of Python."""
+def when(condition: Callable[[], Any]) -> Any:
+    """Waits for what only a look tells; returns what the condition returned, once that is true."""
     until = time.monotonic() + PATIENCE
     while True:
-        frame = sys._current_frames().get(ident)
-        if frame is not None and frame.f_code is code:
-            return
-        assert time.monotonic() < until, frame
-        # Nothing tells of this but a look.
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < until, "it never came true"
         time.sleep(0.001)
+
+
+def wait_until_inside(ident: int, code: CodeType) -> None:
+    """Waits until a thread is in a function, and that has called no other one of Python."""
+
+    def is_inside() -> bool:
+        frame = sys._current_frames().get(ident)
+        return frame is not None and frame.f_code is code
+
+    when(is_inside)
 
 
 class InThread(threading.Thread):

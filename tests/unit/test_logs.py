@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import Any, Callable, List, Tuple
 
 import pytest
@@ -14,7 +13,7 @@ from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError, 
 from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, error, text_result
 
 from ..support.servers import PATIENCE, free_port
-from ..support.threads import InThread
+from ..support.threads import InThread, when
 from ..support.transports import answering, make_client
 
 PROMPT, ANSWER = "a prompt that nobody shall read", "an answer that nobody shall read"
@@ -184,10 +183,7 @@ def logger_with(handler: logging.Handler, level: int) -> logging.Logger:
 
 
 def until_all_is_written() -> None:
-    until = time.monotonic() + PATIENCE
-    while any(thread.name == "runtimeuse-log" for thread in threading.enumerate()):
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    when(lambda: not any(thread.name == "runtimeuse-log" for thread in threading.enumerate()))
 
 
 def test_no_thread_of_a_connection_waits_for_a_handler() -> None:
