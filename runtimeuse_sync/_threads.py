@@ -191,7 +191,7 @@ def _start(thread: threading.Thread, failure: Failure) -> None:
         try:
             raise interrupt from None
         finally:
-            # To raise it has put the error there, in the place of an interrupt that had come before this one.
+            # `raise` replaced the context by the error. It may be an earlier interrupt, which must not be lost.
             interrupt.__context__ = before
 
 

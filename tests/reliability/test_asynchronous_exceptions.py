@@ -33,8 +33,8 @@ logging.getLogger("runtimeuse_sync").addHandler(logging.NullHandler())
 client = RuntimeUseClient(url, model="m")
 numbers = itertools.count()
 
-# The numbers of the limits that were raised: kept themselves, they would keep the runs that they have hit. One
-# that hits a `with` statement on the way to its end, after another one, leaves the run to its finalizer.
+# The numbers of the limits that were raised. The limits themselves would keep alive the runs that they hit: one that
+# hits the end of a `with` statement after another one leaves the run to its finalizer.
 raised = []
 
 class Limit(Exception):
@@ -48,11 +48,11 @@ def new_limit():
         if threading.current_thread().name == "caller":
             raised.append(number)
 
-    # In C alone: the second limit might hit a function in Python, and the first one would not come to be.
+    # In C alone: the second limit might hit a constructor in Python, and the first one would never be made.
     at_once = staticmethod(functools.partial(raised.append, number))
     return type("Limit", (Limit,), {"number": number, "__init__": at_once if most > 1 else in_the_caller})
 
-# In C alone, too: what is raised in a callback counts as the callback's, and not every one of those comes out.
+# In C alone, too: an exception raised in a callback counts as the callback's, and may be logged instead of raised.
 put = functools.partial(next, itertools.repeat(ArtifactUploadResult("http://storage/", "text/plain")))
 
 def one_shot_with_artifacts(prompt):
