@@ -15,6 +15,8 @@ it, `_websocket` the WebSocket itself, and `_wire` the JSON that goes over it. `
 Threads: importing the package starts none.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .client import RuntimeUseClient
 from .errors import (
     AgentRuntimeError,
@@ -72,6 +74,19 @@ from .transports import (
     WebSocketTransport,
 )
 
+if TYPE_CHECKING:
+    from .futures import RunFuture
+else:
+
+    def __getattr__(name: str) -> Any:
+        # Imported when it is used: it needs `concurrent.futures`.
+        if name == "RunFuture":
+            from .futures import RunFuture
+
+            return RunFuture
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -110,6 +125,7 @@ __all__ = [
     "QueryResult",
     "ResultMessageInterface",
     "Run",
+    "RunFuture",
     "RunTimeoutError",
     "RuntimeConnectionError",
     "RuntimeEnvironmentDownloadableInterface",

@@ -1,10 +1,10 @@
-"""The methods that clients and sessions share: `query`, `execute_commands`, and the streaming variant of each.
+"""The methods that clients and sessions share: `query`, `execute_commands`, and the other forms of each.
 
-Threads: everything here runs in the calling thread.
+Threads: everything here runs in the calling thread; what `submit` returns has a thread of its own (`futures.py`).
 """
 
 import abc
-from typing import Any, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
 
 from ._wire.request import Defaults, Request, commands_request, query_request
 from .keywords import CommandsKeywords, QueryKeywords, Unpack
@@ -12,6 +12,12 @@ from .messages import CommandInterface
 from .options import ExecuteCommandsOptions, QueryOptions
 from .results import CommandExecutionResult, QueryResult
 from .run import Run, complete
+
+if TYPE_CHECKING:
+    from .futures import RunFuture
+else:
+    # `concurrent.futures` is imported by the first call of `submit`. With this stand-in, `typing.get_type_hints` works.
+    RunFuture = List
 
 
 class Calls(abc.ABC):
@@ -130,6 +136,61 @@ class Calls(abc.ABC):
             ValueError: An argument has an invalid value.
         """
         return self._run(commands_request(commands, options, dict(keywords), "execute_commands()"))
+
+    def submit(
+        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
+    ) -> "RunFuture[QueryResult]":
+        """Starts a query in a thread of its own, and returns the future of its result.
+
+        The callbacks run in that thread, with a copy of this thread's context. On a session, runs take their turns in
+        the order in which they were submitted, with the calls of other threads.
+
+        Args:
+            prompt: The user prompt.
+            options: The options; default: none set.
+            **keywords: Single options by name; they override those of `options`.
+
+        Returns:
+            A `concurrent.futures.Future` that also has `abort`. It raises what `query` raises.
+
+        Raises:
+            RuntimeConnectionError: The system cannot start another thread.
+            SessionStateError: The session is not open, or the interpreter is shutting down.
+            TypeError: An argument has the wrong type; nothing was sent.
+            ValueError: An argument has an invalid value; nothing was sent.
+        """
+        from . import futures
+
+        return futures.RunFuture(self.stream(prompt, options, **keywords), complete).begin()
+
+    def submit_commands(
+        self,
+        commands: Sequence[Union[str, CommandInterface]],
+        options: Optional[ExecuteCommandsOptions] = None,
+        **keywords: "Unpack[CommandsKeywords]",
+    ) -> "RunFuture[CommandExecutionResult]":
+        """Starts shell commands in a thread of their own, and returns the future of their results.
+
+        The callbacks run in that thread, with a copy of this thread's context. On a session, runs take their turns in
+        the order in which they were submitted, with the calls of other threads.
+
+        Args:
+            commands: The commands, as strings or `CommandInterface`; a single string is one command.
+            options: The options; default: none set.
+            **keywords: Single options by name; they override those of `options`.
+
+        Returns:
+            A `concurrent.futures.Future` that also has `abort`. It raises what `execute_commands` raises.
+
+        Raises:
+            RuntimeConnectionError: The system cannot start another thread.
+            SessionStateError: The session is not open, or the interpreter is shutting down.
+            TypeError: An argument has the wrong type; nothing was sent.
+            ValueError: An argument has an invalid value; nothing was sent.
+        """
+        from . import futures
+
+        return futures.RunFuture(self.stream_commands(commands, options, **keywords), complete).begin()
 
     @abc.abstractmethod
     def _run(self, request: Request) -> "Run[Any]":

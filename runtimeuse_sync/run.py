@@ -38,6 +38,8 @@ from .results import CommandExecutionResult, QueryResult
 
 ResultType = TypeVar("ResultType", QueryResult, CommandExecutionResult)
 
+_IN_USE = "this session is in use by the same thread: a call from inside its own callback or run would wait for itself"
+
 
 def _nothing(_: Call) -> None:
     return
@@ -206,14 +208,11 @@ class Run(Generic[ResultType]):
         ticket.threads.add(threading.get_ident())
         call.start()
         call.check()
-        channel = self._channel = self._acquire(call)
-        if channel.turn.used_by_this_thread():
-            raise call.prepared(
-                SessionStateError(
-                    "this session is in use by the same thread: a call from inside its own callback or run would wait "
-                    "for itself"
-                )
-            )
+        channel = self._channel
+        if channel is None:
+            channel = self._channel = self._acquire(call)
+            if channel.turn.used_by_this_thread():
+                raise call.prepared(SessionStateError(_IN_USE))
         if self._logger.isEnabledFor(logging.INFO):
             log = self._log = self._make_log(channel)
             log.begin()
@@ -232,6 +231,15 @@ class Run(Generic[ResultType]):
             if waits:
                 channel.wait_until_open(call)
         self._answer_uploads(channel)
+
+    def _reserve(self) -> None:
+        """Takes a place in the session's queue, or makes the connection, for another thread that starts the run."""
+        channel = self._channel = self._acquire(self._call)
+        channel.turn.join(self._ticket)
+
+    def _used_by_this_thread(self) -> bool:
+        """Returns whether this thread is in a callback or run of the same session, and so must not wait for this."""
+        return self._channel is not None and self._channel.turn.used_by_this_thread()
 
     def _begin(self, channel: Channel) -> None:
         request = self._request
