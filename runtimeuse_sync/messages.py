@@ -10,6 +10,7 @@ Threads: plain data; nothing is shared.
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Literal, Mapping, Optional, Tuple, Union
 
+from ._wire.artifact_paths import ArtifactDirectories, relative_path
 from ._wire.dataclass_json import JsonMixin, env_field, json_field
 from ._wire.safe_repr import SafeRepr
 from .results import CommandResultItem, StructuredOutputResult, TextResult, data_from_json, data_to_json
@@ -85,6 +86,32 @@ class ArtifactUploadRequestMessageInterface(AgentRuntimeMessageInterface):
     message_type: Literal["artifact_upload_request_message"]
     filename: str
     filepath: str
+
+    @property
+    def relative_path(self) -> str:
+        """The file's path below its artifact directory, such as `charts/today.png`; never leads out of it.
+
+        A file that is in several artifact directories, one inside the other, counts to the innermost. If the client
+        knows no directory that the file is in, this is the whole path without its root. That is so for a request that
+        no call received, and for a relative directory without a name (`.`, `..`), as the client does not know the
+        runtime's working directory. Files in different artifact directories may have the same relative path.
+
+        Raises:
+            ValueError: The path names no file.
+        """
+        place = directories_of(self).place(self.filepath)
+        return relative_path(self.filepath if place is None else "/".join(place.below))
+
+
+def announce_in(request: ArtifactUploadRequestMessageInterface, directories: ArtifactDirectories) -> None:
+    """Stores the artifact directories that the calls on the request's connection have named."""
+    vars(request)["_directories"] = directories
+
+
+def directories_of(request: ArtifactUploadRequestMessageInterface) -> ArtifactDirectories:
+    """Returns the artifact directories that the calls on the request's connection have named; none if unknown."""
+    directories = vars(request).get("_directories")
+    return directories if isinstance(directories, ArtifactDirectories) else ArtifactDirectories()
 
 
 def announce_as(request: ArtifactUploadRequestMessageInterface, filename: str, filepath: str) -> None:

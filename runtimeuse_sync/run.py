@@ -243,9 +243,8 @@ class Run(Generic[ResultType]):
 
     def _begin(self, channel: Channel) -> None:
         request = self._request
-        if request.options.on_artifact_upload_request is not None:
-            # First: once the request is sent, the session's end must wait for files, whatever interrupts this.
-            channel.uploads.options = request.options
+        # First: once the request is sent, the session's end must wait for files, whatever interrupts this.
+        channel.uploads.begin(request.options, self._call.secrets)
         secrets = list(request.options.secrets_to_redact)
         channel.begin(self._call, request.payload, request.result_type, secrets, self._logger)
 

@@ -9,10 +9,11 @@ Threads: none of its own. Whoever has the connection's turn uses the state (`cha
 
 import math
 from collections import deque
-from typing import Callable, Deque, List, Optional
+from typing import Callable, Deque, List, Optional, Sequence
 
 from .._call import Call
-from ..messages import ArtifactUploadRequestMessageInterface
+from .._wire.artifact_paths import ArtifactDirectories
+from ..messages import ArtifactUploadRequestMessageInterface, announce_in
 from ..options import Options
 from .callbacks import Callbacks
 
@@ -37,16 +38,31 @@ class Uploads:
         kept: The unanswered requests, oldest first. They wait for a call or the session's end.
         failed: The requests whose callback failed. They are retried at the session's end.
         options: The options of the last call with an upload callback.
+        directories: The artifact directories that all calls so far have named.
     """
 
     def __init__(self, submit: Callable[[bytes], None], max_bytes: float = math.inf) -> None:
         self.kept: Deque[ArtifactUploadRequestMessageInterface] = deque()
         self.failed: List[ArtifactUploadRequestMessageInterface] = []
         self.options: Optional[Options] = None
+        self.directories = ArtifactDirectories()
         self._submit = submit
         self._answered_at = -math.inf
         self._max_bytes = max_bytes
         self._kept_bytes = 0
+
+    def begin(self, options: Options, secrets: Sequence[str]) -> None:
+        """Takes over from a call that begins its upload callback and its artifact directories.
+
+        Args:
+            options: The call's options.
+            secrets: What must not appear in the text of an exception.
+        """
+        named = [*(options.artifacts_dirs or ()), *filter(None, [options.artifacts_dir])]
+        if named or self.directories:
+            self.directories = self.directories.and_also(named, options.secrets_to_redact, secrets)
+        if options.on_artifact_upload_request is not None:
+            self.options = options
 
     def keep(self, request: ArtifactUploadRequestMessageInterface) -> bool:
         """Keeps a request until it is answered; returns whether there was room for it."""
@@ -88,6 +104,7 @@ class Uploads:
             Exception: Whatever the callback raises.
         """
         request = self.kept[0]
+        announce_in(request, self.directories)
         try:
             return callbacks.upload(request, self.options)
         except BaseException:
