@@ -5,12 +5,11 @@ pip install "moto[server]" boto3
 """
 
 import logging
-import os
 import sys
 import tempfile
 from typing import Any
 
-from runtimeuse_sync import RuntimeUseClient
+from runtimeuse_sync import ArtifactUploadError, RuntimeUseClient
 from runtimeuse_sync.artifacts import s3_uploads
 from runtimeuse_sync.runtime import LocalRuntime
 
@@ -29,19 +28,21 @@ def upload(s3: Any) -> None:
     directory = tempfile.TemporaryDirectory()
     # Shorter waits than the defaults, for files to settle and for late files, so that the example ends soon.
     quick = LocalRuntime(root=directory.name, artifact_settle=0.2, end_session_delay=0.2)
-    with directory, quick as runtime:
-        result = RuntimeUseClient(runtime.ws_url, model="any").query(
-            SCRIPT,
-            artifacts_dirs=["output"],
-            on_artifact_upload_request=s3_uploads(s3, BUCKET, prefix="runs/42/"),
-        )
+    with directory, quick as runtime, s3_uploads(s3, BUCKET, prefix="runs/42") as uploads:
+        client = RuntimeUseClient(runtime.ws_url, model="any")
+        result = client.query(SCRIPT, artifacts_dirs=["output"], on_artifact_upload_request=uploads)
+    # Leaving the context has checked that all files have arrived.
     print("result:", result.text.strip())
-    # The key is the prefix and the path inside the sandbox.
-    start = len("runs/42/") + len(os.path.realpath(directory.name).strip("/")) + 1
-    for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
-        stored = s3.get_object(Bucket=BUCKET, Key=item["Key"])
+    for file in uploads.files:
+        stored = s3.get_object(Bucket=BUCKET, Key=file.key)
         with stored["Body"] as body:
-            print(f"{item['Key'][start:]} ({stored['ContentType']}): {body.read().decode().strip()}")
+            content = body.read().decode().strip()
+        print(f"{file.name} ({file.size} bytes) is at {file.key} ({stored['ContentType']}): {content}")
+    try:
+        with s3_uploads(s3, "report"):
+            raise AssertionError("nothing runs if the bucket does not exist")
+    except ArtifactUploadError as error:
+        print("error:", error)
 
 
 def main() -> int:

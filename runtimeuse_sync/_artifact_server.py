@@ -15,15 +15,17 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Dict, Tuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from ._interrupts import cleaned_up
 from ._threads import join_thread, new_thread, start_thread
+from .artifacts.ledger import Ledger
 
 _CHUNK = 64 * 1024
 
-#: How many seconds the uploads under way may still take when the server is closed.
+#: How many seconds the uploads under way may still take when the server is closed. Those that were announced and have
+#: not begun may take as long to begin.
 _GRACE = 5.0
 
 #: The HTTP status for an error of the file system. A file and a directory of the same name are a conflict (409).
@@ -35,6 +37,9 @@ _REFUSALS = {
     errno.ENOSPC: 507,
 }
 
+#: The reason for the status 409, in place of what the system says.
+_CONFLICT = "a file or directory of that name is in the way"
+
 _logger = logging.getLogger("runtimeuse_sync")
 
 
@@ -43,7 +48,7 @@ class UploadServer(ThreadingHTTPServer):
 
     Args:
         host: The address to listen on, IPv4 or IPv6; the port is any free one.
-        resolve: Returns where to store an upload, given the path in its URL; raises `ValueError` if that is invalid.
+        ledger: Knows what was announced, and where to store it; is told what becomes of it.
         token: The token that the query string of each upload must contain.
 
     Raises:
@@ -54,8 +59,8 @@ class UploadServer(ThreadingHTTPServer):
     #: A runtime opens 32 connections at once, or more; one that does not fit in the queue waits for a second or longer.
     request_queue_size = 256
 
-    def __init__(self, host: str, resolve: Callable[[str], Path], token: str) -> None:
-        self.resolve = resolve
+    def __init__(self, host: str, ledger: Ledger, token: str) -> None:
+        self.ledger = ledger
         self.token = token
         self._uploads: Dict[threading.Thread, socket.socket] = {}
         self._closing = False
@@ -84,9 +89,13 @@ class UploadServer(ThreadingHTTPServer):
             if not self._closing:
                 raise
 
-    def close(self) -> None:
-        """Stops the server. Uploads under way have `_GRACE` seconds to finish, unless this call is interrupted."""
-        cleaned_up(self._close, self.abandon)
+    def close(self, *, wait_for_owed: bool = False) -> None:
+        """Stops the server. Uploads under way have `_GRACE` seconds to finish, unless this call is interrupted.
+
+        Args:
+            wait_for_owed: Whether announced uploads first have as long to begin.
+        """
+        cleaned_up(lambda: self._close(_GRACE if wait_for_owed else 0.0), self.abandon)
 
     def abandon(self) -> None:
         """Stops the server and aborts the uploads under way; does not wait, and may be repeated."""
@@ -98,7 +107,8 @@ class UploadServer(ThreadingHTTPServer):
             if thread.is_alive():
                 _abort(connection)
 
-    def _close(self) -> None:
+    def _close(self, seconds_for_owed: float) -> None:
+        self.ledger.wait_until_begun(seconds_for_owed)
         self._closing = True
         self.shutdown()
         self.server_close()
@@ -146,28 +156,40 @@ class _Upload(BaseHTTPRequestHandler):
     server: UploadServer
 
     def do_PUT(self) -> None:
+        ledger = self.server.ledger
         parts = urlsplit(self.path)
-        length = self.headers.get("Content-Length", "")
-        if not secrets.compare_digest(parts.query.encode(), f"token={self.server.token}".encode()):
+        token, _, number = parts.query.partition("&version=")
+        if not secrets.compare_digest(token.encode(), f"token={self.server.token}".encode()):
             self._respond(403)
-        elif not (length.isascii() and length.isdigit()):
-            self._respond(411)
+            return
+        length = self.headers.get("Content-Length", "")
+        has_length = length.isascii() and length.isdigit()
+        self._left = int(length) if has_length else 0
+        name = os.fsdecode(unquote_to_bytes(parts.path))[1:]
+        version = int(number) if number.isascii() and number.isdigit() else 0
+        try:
+            path = ledger.begin(name, version)
+        except ValueError:
+            self._answer(400)
+            return
+        status, reason = 411, "the upload had no Content-Length"
+        if has_length:
+            # What it stays if an exception ends the upload.
+            reason = "the upload was broken off"
+            try:
+                status, reason = self._receive(name, version, path)
+            finally:
+                if reason:
+                    ledger.fail(name, version, reason)
         else:
-            self._left = int(length)
-            status = self._receive(os.fsdecode(unquote_to_bytes(parts.path)))
-            # Read all of a refused upload, too: closing earlier would reset the connection, and lose the response.
-            while self._next_chunk():
-                pass
-            if self._left == 0:
-                self._respond(status)
+            ledger.fail(name, version, reason)
+        self._answer(status)
 
-    def _receive(self, filepath: str) -> int:
-        """Stores the upload if its path is valid and it is complete; returns the HTTP status of the response."""
-        if os.sep != "/":
-            filepath = filepath.replace(os.sep, "/")
+    def _receive(self, name: str, version: int, path: Path) -> Tuple[int, str]:
+        """Stores the upload if it is complete; returns the HTTP status of the response, and why it failed, if so."""
+        size = self._left
         partial = None
         try:
-            path = self.server.resolve(filepath)
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not derived from the file's name, which may already have the greatest length.
             partial = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -176,19 +198,28 @@ class _Upload(BaseHTTPRequestHandler):
                 while data:
                     file.write(data)
                     data = self._next_chunk()
-            if self._left == 0:
-                os.replace(partial, path)
+            if self._left:
+                return 400, f"the upload was broken off after {size - self._left} of {size} bytes"
+            if self.server.ledger.store(name, version, partial, path):
                 partial = None
         except ConnectionError:
             raise
         except ValueError:
-            return 400
+            return 400, "no file can have this path"
         except OSError as error:
-            return _REFUSALS.get(error.errno or 0, 500)
+            status = _REFUSALS.get(error.errno or 0, 500)
+            return status, _CONFLICT if status == 409 else error.strerror or type(error).__name__
         finally:
             if partial is not None and partial.exists():
                 partial.unlink()
-        return 200
+        return 200, ""
+
+    def _answer(self, status: int) -> None:
+        # Read all of a refused upload, too: closing earlier would reset the connection, and lose the response.
+        while self._next_chunk():
+            pass
+        if self._left == 0:
+            self._respond(status)
 
     def _next_chunk(self) -> bytes:
         data = self.rfile.read(min(self._left, _CHUNK)) if self._left else b""

@@ -8,7 +8,7 @@
     ├── RunTimeoutError                the call's deadline passed (also a TimeoutError)
     ├── RuntimeConnectionError         could not connect, and why (also a ConnectionError)
     │   └── ConnectionLostError        lost or silent during a call (also an AgentRuntimeError)
-    ├── ArtifactUploadError            late artifacts could not be uploaded; .filepaths
+    ├── ArtifactUploadError            artifacts could not be uploaded, or did not arrive; .filepaths
     └── SessionStateError              the session does not allow this call: closed, forked, or in its own callback
 
 Every error has `source_id`, the option of the call that raised it. `AgentRuntimeError`, `CancelledException`,
@@ -340,11 +340,14 @@ class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
 
 
 class ArtifactUploadError(RuntimeUseError):
-    """Late artifacts could not be uploaded. Raised at the end of the session or of the one-shot call.
+    """Artifacts could not be uploaded, or did not arrive.
+
+    Raised at the end of the session or of the one-shot call, for late artifacts; and by the ready-made callbacks in
+    `runtimeuse_sync.artifacts`, for uploads that failed and for a bucket that does not exist.
 
     Attributes:
         filepaths: The paths in the sandbox of the files whose upload requests the client could not answer, or not in
-            time. Uploads that the runtime itself gave up are mentioned only in the message.
+            time, or that did not arrive. Uploads that the runtime itself gave up are mentioned only in the message.
         result: What a one-shot call would have returned; `None` for a session.
         source_id: The option `source_id` of the call; `None` if it had none.
     """

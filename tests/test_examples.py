@@ -71,9 +71,12 @@ PRINTS = {
         the session has outlived them all
         """,
     "artifacts": r"""
-        announced: stock\.txt
         result: the report is written
-        stored: /stock\.txt \(10 bytes\): 12 apples
+        received: stock\.txt \(10 bytes\): 12 apples
+        received: charts/stock\.json \(5 bytes\): \[12\]
+        failed: stock\.txt: a file or directory of that name is in the way
+        announced: fruit/apples\.txt
+        stored: /fruit/apples\.txt \(10 bytes\): 12 apples
         """,
     "structured_output": r"""
         RepoStats\(file_count=2, char_count=12\)

@@ -9,10 +9,10 @@ from typing import Callable, Iterator
 import pytest
 
 from ..support.builders import Start as StartRuntime
-from ..support.fixtures import runtimes, storage
+from ..support.fixtures import runtimes, serve, storage
 from .wire import Wire, wire_to
 
-__all__ = ["Connect", "StartRuntime", "start", "storage", "talk", "wire"]
+__all__ = ["Connect", "StartRuntime", "serve", "start", "storage", "talk", "wire"]
 
 #: Limits that end a test which waits in vain.
 LIMITS = {"upload_response_timeout": 5.0, "upload_timeout": 5.0, "http_timeout": 5.0}

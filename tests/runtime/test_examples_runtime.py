@@ -25,8 +25,9 @@ PRINTS = {
         """,
     "artifacts_s3": r"""
         result: the report is written
-        output/charts/stock of today\.json \(application/json\): \{"apples": 12\}
-        output/stock\.txt \(text/plain\): 12 apples
+        stock\.txt \(10 bytes\) is at runs/42/stock\.txt \(text/plain\): 12 apples
+        charts/stock of today\.json \(15 bytes\) is at runs/42/charts/.+ \(application/json\): \{"apples": 12\}
+        error: the bucket 'report' does not exist
         """,
     "openai_agent": r"""
         assistant: I'll count them\.

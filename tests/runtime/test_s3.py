@@ -10,9 +10,10 @@ import pytest
 import requests
 
 from runtimeuse_sync import ArtifactUploadError, RuntimeUseClient
-from runtimeuse_sync.artifacts import s3_uploads
+from runtimeuse_sync.artifacts import S3Uploads, s3_uploads
 
-from ..support.servers import PATIENCE
+from ..support.builders import CONFIRM, Serve, text, until_end, upload
+from ..support.servers import PATIENCE, Peer
 from .conftest import StartRuntime
 
 boto3 = pytest.importorskip("boto3", reason="needs boto3, Python 3.10 or later")
@@ -92,12 +93,16 @@ def test_files_arrive_byte_for_byte(start: StartRuntime, s3: Any, tmp_path: Path
     # An empty file is no artifact: it is not even announced.
     del expected["empty.bin"]
     assert sorted(announced) == sorted(expected)
-    prefix = "runs/7" + str(out) + "/"
     objects = stored(s3)
-    assert {key[len(prefix) :]: item["Body"].read() for key, item in objects.items()} == expected
-    types = {key[len(prefix) :]: item["ContentType"] for key, item in objects.items()}
-    assert types["日本語.json"] == "application/json"
-    assert types["large.bin"] == "application/octet-stream"
+    assert {key: item["Body"].read() for key, item in objects.items()} == {
+        f"runs/7/{name}": content for name, content in expected.items()
+    }
+    assert objects["runs/7/日本語.json"]["ContentType"] == "application/json"
+    assert objects["runs/7/large.bin"]["ContentType"] == "application/octet-stream"
+    assert sign.failures == []
+    assert {file.name: (file.size, file.key, file.filepath) for file in sign.files} == {
+        name: (len(content), f"runs/7/{name}", str(out / name)) for name, content in expected.items()
+    }
 
 
 def test_a_changed_file_is_stored_again(start: StartRuntime, s3: Any) -> None:
@@ -109,16 +114,75 @@ def test_a_changed_file_is_stored_again(start: StartRuntime, s3: Any) -> None:
     assert item["Body"].read() == b"1\n2\n"
 
 
-def test_a_refused_upload_is_logged_without_the_signature(
-    start: StartRuntime, s3: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    sign = s3_uploads(s3, "no-such-bucket")
+def test_a_bucket_that_does_not_exist(start: StartRuntime, s3: Any) -> None:
+    client = RuntimeUseClient(start().ws_url, model="m")
+    uploads = s3_uploads(s3, "no-such-bucket")
+    with pytest.raises(ArtifactUploadError, match="the bucket 'no-such-bucket' does not exist") as caught:
+        client.execute_commands(["echo 1 > out/a"], artifacts_dirs=["out"], on_artifact_upload_request=uploads)
+    assert caught.value.result.results[0].exit_code == 0
+    # Used as a context manager, it says so before anything runs.
+    with pytest.raises(ArtifactUploadError, match="the bucket 'no-such-bucket' does not exist"):
+        uploads.__enter__()
+
+
+def test_an_upload_that_the_storage_refuses(start: StartRuntime, s3: Any, caplog: pytest.LogCaptureFixture) -> None:
+    uploads = s3_uploads(s3, BUCKET)
+
+    def to_no_bucket(request: Any) -> Any:
+        answer = uploads(request)
+        answer.presigned_url = answer.presigned_url.replace(f"/{BUCKET}/", "/no-such-bucket/")
+        return answer
+
     with pytest.raises(ArtifactUploadError, match=r"1 artifact was not uploaded: a \(HTTP status 404\)") as caught:
         RuntimeUseClient(start().ws_url, model="m").execute_commands(
-            ["echo 1 > out/a"], artifacts_dirs=["out"], on_artifact_upload_request=sign
+            ["echo 1 > out/a"], artifacts_dirs=["out"], on_artifact_upload_request=to_no_bucket
         )
     assert caught.value.result.results[0].exit_code == 0
     assert "failed: HTTP status 404" in caplog.text
     own = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("runtimeuse"))
     assert "Signature" not in own
     assert stored(s3) == {}
+    assert [(failure.name, failure.reason) for failure in uploads.failures] == [("a", "it is not there")]
+
+
+def use(uploads: S3Uploads, url: str, script: str) -> None:
+    with uploads:
+        RuntimeUseClient(url, model="m").query(script, artifacts_dirs=["/out"], on_artifact_upload_request=uploads)
+
+
+def test_a_runtime_that_says_nothing_about_its_uploads(serve: Serve, s3: Any) -> None:
+    """As the protocol has it: it asks, uploads or fails to, and confirms the end."""
+
+    def script(peer: Peer) -> None:
+        until_end(peer, text("done"))
+        for name in ("a", "b"):
+            peer.send(upload(f"/out/x/{name}"))
+        for status in (200, 0):
+            answer = peer.expect("artifact_upload_response_message")
+            if status:
+                headers = {"Content-Type": answer["content_type"]}
+                put = requests.put(answer["presigned_url"], data=b"123", headers=headers, timeout=PATIENCE)
+                assert put.status_code == status
+                put.close()
+        peer.send(CONFIRM)
+
+    uploads = s3_uploads(s3, BUCKET, prefix="runs")
+    with pytest.raises(ArtifactUploadError, match=r"did not arrive in .*: x/b \(it is not there\)") as caught:
+        use(uploads, serve(script).url, "hi")
+    assert caught.value.filepaths == ["/out/x/b"]
+    assert [(file.name, file.size, file.key) for file in uploads.files] == [("x/a", 3, "runs/x/a")]
+
+
+def test_an_older_object_does_not_count(serve: Serve, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.put_object(Bucket=BUCKET, Key="a", Body=b"of an earlier run")
+    # As if it had been stored a minute ago.
+    monkeypatch.setattr("runtimeuse_sync.artifacts.s3._CLOCK_SLACK", -60.0)
+
+    def script(peer: Peer) -> None:
+        until_end(peer, text("done"))
+        peer.send(upload("/out/a"))
+        peer.expect("artifact_upload_response_message")
+        peer.send(CONFIRM)
+
+    with pytest.raises(ArtifactUploadError, match=r"a \(only an older object is there\)"):
+        use(s3_uploads(s3, BUCKET), serve(script).url, "hi")

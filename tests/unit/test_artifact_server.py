@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Tuple
-from urllib.parse import urlsplit
+from typing import Any, Iterator, Tuple
+from urllib.parse import quote, urlsplit
 
 import pytest
 
-from runtimeuse_sync import _artifact_server
+from runtimeuse_sync import ArtifactUploadError, _artifact_server
 from runtimeuse_sync.artifacts import UploadDirectory
 
 from ..support.servers import PATIENCE
@@ -22,6 +23,14 @@ from .test_artifacts import put, request_for
 
 def upload(uploads: UploadDirectory, path: str, body: bytes = b"x") -> int:
     return put(uploads.callback(request_for(path)).presigned_url, body)
+
+
+@contextlib.contextmanager
+def losing(reason: str, *paths: str) -> Iterator[None]:
+    """Leaving the `UploadDirectory` inside must say that these files did not arrive, and why."""
+    with pytest.raises(ArtifactUploadError, match=re.escape(f"({reason}")) as caught:
+        yield
+    assert caught.value.filepaths == list(paths)
 
 
 def partials(directory: Path) -> list[Path]:
@@ -49,7 +58,7 @@ def grace(monkeypatch: pytest.MonkeyPatch) -> float:
 
 @pytest.mark.parametrize("length", [239, 241, 255])
 def test_names_may_be_as_long_as_the_file_system_takes_them(tmp_path: Path, length: int) -> None:
-    with UploadDirectory(tmp_path) as uploads:
+    with losing("File name too long", "/out/" + "n" * 256), UploadDirectory(tmp_path) as uploads:
         assert upload(uploads, "/out/" + "n" * length) == 200
         assert upload(uploads, "/out/" + "n" * 256) == 400
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["n" * length]
@@ -69,7 +78,7 @@ def test_a_file_and_a_directory_of_one_name_are_a_conflict(
     tmp_path: Path, paths: Tuple[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second = paths
-    with UploadDirectory(tmp_path) as uploads:
+    with losing("a file or directory of that name is in the way", second), UploadDirectory(tmp_path) as uploads:
         assert upload(uploads, first) == 200
         # More than fits into the sockets' buffers, and still its sender gets to read the answer.
         assert upload(uploads, second, b"x" * 5_000_000) == 409
@@ -84,19 +93,30 @@ def test_what_the_file_system_refuses_is_answered(
     tmp_path: Path, number: int, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def replace(*_: Any) -> None:
-        raise OSError(number, "no")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "replace", replace)
-    with UploadDirectory(tmp_path) as uploads:
+    with losing(os.strerror(number), "/a"), UploadDirectory(tmp_path) as uploads:
         assert upload(uploads, "/a") == status
+        [failure] = uploads.failures
+        assert (failure.name, failure.reason, failure.filepath) == ("a", os.strerror(number), "/a")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", ["", "/..", "/a%00b"])
-def test_a_path_that_can_be_no_file_is_answered(tmp_path: Path, path: str) -> None:
-    with UploadDirectory(tmp_path) as uploads:
+@pytest.mark.parametrize("path", ["", "/..", "/a%00b", "/b", "/../a"])
+def test_what_was_not_announced_is_refused(tmp_path: Path, path: str, grace: float) -> None:
+    with losing("it was announced, and never uploaded", "/a"), UploadDirectory(tmp_path) as uploads:
         url = urlsplit(uploads.callback(request_for("/a")).presigned_url)
         assert put(url._replace(path=path or "/").geturl(), b"x") == 400
+        for version in ("", "0", "2", "-1", "\u00b2", "x"):
+            other = url._replace(query=url.query[:-1] + quote(version))
+            assert put(other.geturl(), b"x") == 400
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_can_be_no_file_is_answered(tmp_path: Path) -> None:
+    with losing("no file can have this path", "/a\0b"), UploadDirectory(tmp_path) as uploads:
+        assert upload(uploads, "/a\0b") == 400
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,7 +133,7 @@ def test_it_cannot_be_entered_twice_at_once(tmp_path: Path) -> None:
 def test_a_sender_that_goes_away_is_no_traceback(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with UploadDirectory(tmp_path) as uploads:
+    with losing("the upload was broken off", "/a"), UploadDirectory(tmp_path) as uploads:
         connection = begin(uploads, "/a", tmp_path)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
@@ -147,7 +167,7 @@ def test_leaving_waits_for_uploads_under_way(tmp_path: Path, monkeypatch: pytest
 
 
 def test_what_is_under_way_for_too_long_is_given_up(tmp_path: Path, grace: float) -> None:
-    with UploadDirectory(tmp_path) as uploads:
+    with losing("the upload was broken off after 2 of 4 bytes", "/a"), UploadDirectory(tmp_path) as uploads:
         connection = begin(uploads, "/a", tmp_path)
     assert list(tmp_path.iterdir()) == []
     with connection:

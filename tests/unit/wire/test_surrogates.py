@@ -10,10 +10,12 @@ import pytest
 
 from runtimeuse_sync import (
     AgentRuntimeError,
+    ArtifactUploadError,
     ArtifactUploadResult,
     CommandFailedError,
     RuntimeUseClient,
     StructuredOutputResult,
+    _artifact_server,
 )
 from runtimeuse_sync._wire.codec import decode
 from runtimeuse_sync._wire.surrogates import may_have_half, mended, mended_value
@@ -225,11 +227,21 @@ def test_file_names_are_sent_back_as_received(form: Any) -> None:
     assert {name: sent[0][name] for name in names} == names
 
 
-def test_an_upload_directory_keeps_the_bytes_of_file_names(tmp_path: Any) -> None:
+def test_an_upload_directory_keeps_the_bytes_of_file_names(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_artifact_server, "_GRACE", 0.1)
+
     def url_for(name: str) -> str:
         message = {"message_type": "artifact_upload_request_message", "filename": name, "filepath": "/out/" + name}
         return uploads.callback(decode(message)).presigned_url
 
-    with UploadDirectory(tmp_path) as uploads:
-        assert "/out/caf%E9?" in url_for("caf\udce9")
-        assert url_for("caf\udce9") != url_for("caf\udcea")
+    uploads = UploadDirectory(tmp_path)
+
+    def announce() -> None:
+        with uploads:
+            assert "/out/caf%E9?" in url_for("caf\udce9")
+            assert url_for("caf\udce9") != url_for("caf\udcea")
+
+    with pytest.raises(ArtifactUploadError) as caught:
+        announce()
+    assert [failure.name for failure in uploads.failures] == ["out/caf\ufffd"] * 2
+    assert str(caught.value).count("out/caf\ufffd") == 2
