@@ -81,8 +81,8 @@ class Deadline:
 
     def __init__(self, seconds: Optional[float], clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self.seconds = seconds
-        self.at = math.inf if seconds is None else clock() + seconds
+        self.seconds: Optional[float] = seconds
+        self.at: float = math.inf if seconds is None else clock() + seconds
 
     def remaining(self) -> float:
         """Returns the seconds left: 0 once the deadline has passed, `math.inf` if there is no limit."""
@@ -137,13 +137,13 @@ class Call:
     )
 
     def __init__(self, kind: str, timeout: Optional[float], clock: Clock = time.monotonic) -> None:
-        self.kind = kind
-        self.deadline = Deadline(timeout, clock)
-        self.wakeup = Wakeup()
-        self.aborted = False
-        self.cancel_wanted = False
-        self.sent = False
-        self.cancel_sent = False
+        self.kind: str = kind
+        self.deadline: Deadline = Deadline(timeout, clock)
+        self.wakeup: Wakeup = Wakeup()
+        self.aborted: bool = False
+        self.cancel_wanted: bool = False
+        self.sent: bool = False
+        self.cancel_sent: bool = False
         self.connection: Optional[Pokable] = None
         self.secrets: List[str] = []
         self.source_id: Optional[str] = None

@@ -46,6 +46,7 @@ class RuntimeUseError(Exception):
         source_id: The option `source_id` of the call that raised the error; `None` if it had none.
     """
 
+    args: Tuple[Any, ...]
     source_id: Optional[str] = None
 
     #: The attributes that the constructor takes after its first argument, in that order, with their defaults.
@@ -272,7 +273,7 @@ class RunTimeoutError(RuntimeUseError, TimeoutError):
         source_id: Optional[str] = None,
     ) -> None:
         super().__init__(message)
-        self.result = result_of(result)
+        self.result: Any = result_of(result)
         self.results: List[CommandResultItem] = items_of(results)
         self.assistant_texts: List[str] = texts_of(assistant_texts)
         self._carry(message, source_id=source_id)
@@ -290,7 +291,7 @@ class RuntimeConnectionError(RuntimeUseError, ConnectionError):
 
     def __init__(self, message: str, status: Optional[int] = None, source_id: Optional[str] = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.status: Optional[int] = status
         self._carry(message, source_id=source_id)
 
 
@@ -329,8 +330,8 @@ class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
         RuntimeUseError.__init__(self, message)
         self.error = message
         self.metadata = metadata
-        self.status = None
-        self.result = result_of(result)
+        self.status: Optional[int] = None
+        self.result: Any = result_of(result)
         self.results: List[CommandResultItem] = items_of(results)
         self.assistant_texts: List[str] = texts_of(assistant_texts)
         self._carry(message, source_id=source_id)
@@ -363,7 +364,7 @@ class ArtifactUploadError(RuntimeUseError):
     ) -> None:
         super().__init__(message)
         self.filepaths: List[str] = filepaths if filepaths is not None else []
-        self.result = result_of(result)
+        self.result: Any = result_of(result)
         self._carry(message, source_id=source_id)
 
 

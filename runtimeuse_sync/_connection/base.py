@@ -55,9 +55,9 @@ class Outgoing:
     __slots__ = ("payload", "request_of", "taken")
 
     def __init__(self, payload: bytes, request_of: Optional[Call] = None) -> None:
-        self.payload = payload
-        self.request_of = request_of
-        self.taken = False
+        self.payload: bytes = payload
+        self.request_of: Optional[Call] = request_of
+        self.taken: bool = False
 
 
 class Connection:
@@ -77,20 +77,20 @@ class Connection:
 
     #: For how many seconds at most a caller waits for the thread to end. The thread is about to end then, and needs no
     #: more than to be scheduled, which may take long on a busy machine.
-    join_timeout = 10.0
+    join_timeout: float = 10.0
 
     #: The same for a caller that has no time left.
-    shortest_join = 10.0
+    shortest_join: float = 10.0
 
     def __init__(self, max_buffered: int, clock: Clock = time.monotonic) -> None:
-        self.inbox = Inbox(max_buffered)
-        self.is_open = False
+        self.inbox: Inbox = Inbox(max_buffered)
+        self.is_open: bool = False
         self.in_flight: Optional[Call] = None
-        self.barrier_out = False
-        self.in_user_code = False
-        self.paused = False
-        self.last_failure = ""
-        self.records = Records(logger_for(None))
+        self.barrier_out: bool = False
+        self.in_user_code: bool = False
+        self.paused: bool = False
+        self.last_failure: str = ""
+        self.records: Records = Records(logger_for(None))
         self.on_unused: Optional[Callable[[], None]] = None
         self._clock = clock
         self._closing = False

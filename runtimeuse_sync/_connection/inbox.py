@@ -37,9 +37,9 @@ class Batch:
     __slots__ = ("end", "items", "position")
 
     def __init__(self, items: List[Item], end: int) -> None:
-        self.items = items
-        self.position = 0
-        self.end = end
+        self.items: List[Item] = items
+        self.position: int = 0
+        self.end: int = end
 
 
 class Inbox:

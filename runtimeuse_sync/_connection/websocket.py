@@ -102,7 +102,7 @@ class WebSocketConnection(Connection):
         return WebSocketStream(sock, received, self._settings.max_message_size)
 
     def _note_failure(self, failure: OpeningFailed) -> None:
-        self.last_failure = str(failure)
+        self.last_failure: str = str(failure)
         self._failures += 1
         if self._failures & (self._failures - 1) == 0:
             # After the first, second, fourth, eighth … failure: less and less often.
@@ -139,7 +139,8 @@ class WebSocketConnection(Connection):
 
     def _wait_and_read(self, stream: WebSocketStream) -> None:
         self._offer_unused()
-        paused = self.paused = self.inbox.full
+        paused = self.inbox.full
+        self.paused: bool = paused
         if paused:
             self._note_sign_of_life()
         seconds = 0.0 if stream.has_pending and not paused else self._next_time() - self._clock()

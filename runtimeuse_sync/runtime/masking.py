@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 import traceback
-from typing import Any, Dict, FrozenSet, Iterable, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Iterable, Optional, Tuple
 
 from .._wire.redaction import MASK, mask_secrets
 
@@ -143,7 +143,14 @@ class StreamRedactor:
         return masked
 
 
-class RedactingLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # generic in stubs only before Python 3.11
+if TYPE_CHECKING:
+    _LoggerAdapter = logging.LoggerAdapter[logging.Logger]
+else:
+    # Before Python 3.11 it is generic for type checkers only.
+    _LoggerAdapter = logging.LoggerAdapter
+
+
+class RedactingLogger(_LoggerAdapter):
     """A logger that masks the secrets of the current request in its records, tracebacks included.
 
     Attributes:
@@ -152,7 +159,7 @@ class RedactingLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # gener
 
     def __init__(self, logger: logging.Logger, redactor: Optional[Redactor] = None) -> None:
         super().__init__(logger, {})
-        self.redactor = redactor or Redactor()
+        self.redactor: Redactor = redactor or Redactor()
 
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
         """Logs as `logging.Logger.log` does. Text, arguments and traceback are formatted first, then masked.

@@ -45,7 +45,7 @@ class Outbox:
         # Each message as the pieces it was written in.
         self._written: List[Sequence[bytes]] = []
         self._written_bytes = 0
-        self.redactor = Redactor()
+        self.redactor: Redactor = Redactor()
 
     @property
     def client_is_gone(self) -> bool:

@@ -61,7 +61,7 @@ class Upload(Transfer):
         super().__init__()
         self.path = path
         self.response = response
-        self.superseded = False
+        self.superseded: bool = False
         self._try = 0
         self._handed_over = 0
         # Guards changes of the attributes above and of two flags: whether the whole file was passed to the connection,
