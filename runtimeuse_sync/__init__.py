@@ -24,6 +24,8 @@ from .errors import (
     CancelledException,
     CommandFailedError,
     ConnectionLostError,
+    OutputProblem,
+    OutputValidationError,
     ProtocolError,
     RuntimeConnectionError,
     RunTimeoutError,
@@ -63,6 +65,7 @@ from .results import (
     QueryResult,
     StructuredOutputResult,
     TextResult,
+    TypedQueryResult,
 )
 from .run import Run
 from .session import RuntimeUseSession
@@ -119,6 +122,8 @@ __all__ = [
     "OnAssistantMessageCallback",
     "OnCommandOutputCallback",
     "OnHeartbeatCallback",
+    "OutputProblem",
+    "OutputValidationError",
     "PersistentTransport",
     "ProtocolError",
     "QueryOptions",
@@ -136,6 +141,7 @@ __all__ = [
     "StructuredOutputResult",
     "TextResult",
     "Transport",
+    "TypedQueryResult",
     "WebSocketTransport",
     "__version__",
 ]

@@ -4,20 +4,24 @@ Threads: everything here runs in the calling thread; what `submit` returns has a
 """
 
 import abc
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Type, TypeVar, Union, overload
 
 from ._wire.request import Defaults, Request, commands_request, query_request
 from .keywords import CommandsKeywords, QueryKeywords, Unpack
 from .messages import CommandInterface
 from .options import ExecuteCommandsOptions, QueryOptions
-from .results import CommandExecutionResult, QueryResult
+from .results import CommandExecutionResult, QueryResult, TypedQueryResult
 from .run import Run, complete
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from .futures import RunFuture
 else:
     # `concurrent.futures` is imported by the first call of `submit`. With this stand-in, `typing.get_type_hints` works.
     RunFuture = List
+
+_Output = TypeVar("_Output")
 
 
 class Calls(abc.ABC):
@@ -25,8 +29,45 @@ class Calls(abc.ABC):
 
     _defaults: Defaults
 
+    # A class comes first, as checkers take the first overload for an argument that they do not know. `TypeForm`, which
+    # older checkers do not know, is for unions and literals.
+    @overload
     def query(
-        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Type[_Output],
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "TypedQueryResult[_Output]": ...
+
+    @overload
+    def query(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: None = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> QueryResult: ...
+
+    @overload
+    def query(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: "TypeForm[_Output]",
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "TypedQueryResult[_Output]": ...
+
+    def query(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Any = None,
+        **keywords: "Unpack[QueryKeywords]",
     ) -> QueryResult:
         """Sends a prompt to the agent and returns the result.
 
@@ -36,14 +77,18 @@ class Calls(abc.ABC):
         Args:
             prompt: The user prompt.
             options: The options; default: none set.
+            output_type: The type of the answer: a pydantic model, a dataclass, a `TypedDict`, or anything else that
+                `pydantic.TypeAdapter` takes, such as `List[Finding]`. Its JSON schema is sent to the agent, and the
+                result's `parsed` is an instance of it. Default: none. Needs the extra `[pydantic]`.
             **keywords: Single options by name; they override those of `options`.
 
         Returns:
-            The agent's result.
+            The agent's result; with an `output_type` a `TypedQueryResult`.
 
         Raises:
             AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
             CommandFailedError: A pre- or post-agent command exited non-zero. This is an `AgentRuntimeError`, too.
+            OutputValidationError: The answer does not fit the `output_type`. This is an `AgentRuntimeError`, too.
             CancelledException: `abort` was called.
             RunTimeoutError: The call did not end within `timeout`, or its session within `end_session_timeout`. This is
                 a `TimeoutError`, too.
@@ -53,11 +98,13 @@ class Calls(abc.ABC):
             ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
             SessionStateError: The session is not open, was opened in another process, or is called from inside one of
                 its own callbacks or runs.
+            ImportError: There is an `output_type`, but pydantic 2 is not installed; nothing was sent.
             TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
             ValueError: An argument has an invalid value; nothing was sent.
-            Exception: Whatever a callback raised.
+            Exception: Whatever a callback, or a validator of the `output_type`, raised.
         """
-        return complete(self.stream(prompt, options, **keywords))
+        run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
+        return complete(run)
 
     def execute_commands(
         self,
@@ -96,8 +143,43 @@ class Calls(abc.ABC):
         """
         return complete(self.stream_commands(commands, options, **keywords))
 
+    @overload
     def stream(
-        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Type[_Output],
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "Run[TypedQueryResult[_Output]]": ...
+
+    @overload
+    def stream(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: None = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "Run[QueryResult]": ...
+
+    @overload
+    def stream(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: "TypeForm[_Output]",
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "Run[TypedQueryResult[_Output]]": ...
+
+    def stream(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Any = None,
+        **keywords: "Unpack[QueryKeywords]",
     ) -> "Run[QueryResult]":
         """Returns the run of a query: iterate over its messages as they arrive, then read its result.
 
@@ -107,13 +189,15 @@ class Calls(abc.ABC):
         Args:
             prompt: The user prompt.
             options: The options; default: none set.
+            output_type: The type of the answer, as in `query`.
             **keywords: Single options by name; they override those of `options`.
 
         Raises:
+            ImportError: There is an `output_type`, but pydantic 2 is not installed.
             TypeError: An argument has the wrong type.
             ValueError: An argument has an invalid value.
         """
-        return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()"))
+        return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()", output_type))
 
     def stream_commands(
         self,
@@ -137,9 +221,44 @@ class Calls(abc.ABC):
         """
         return self._run(commands_request(commands, options, dict(keywords), "execute_commands()"))
 
+    @overload
     def submit(
-        self, prompt: str, options: Optional[QueryOptions] = None, **keywords: "Unpack[QueryKeywords]"
-    ) -> "RunFuture[QueryResult]":
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Type[_Output],
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "RunFuture[TypedQueryResult[_Output]]": ...
+
+    @overload
+    def submit(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: None = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "RunFuture[QueryResult]": ...
+
+    @overload
+    def submit(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: "TypeForm[_Output]",
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "RunFuture[TypedQueryResult[_Output]]": ...
+
+    def submit(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Any = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "RunFuture[Any]":
         """Starts a query in a thread of its own, and returns the future of its result.
 
         The callbacks run in that thread, with a copy of this thread's context. On a session, runs take their turns in
@@ -148,12 +267,14 @@ class Calls(abc.ABC):
         Args:
             prompt: The user prompt.
             options: The options; default: none set.
+            output_type: The type of the answer, as in `query`.
             **keywords: Single options by name; they override those of `options`.
 
         Returns:
             A `concurrent.futures.Future` that also has `abort`. It raises what `query` raises.
 
         Raises:
+            ImportError: There is an `output_type`, but pydantic 2 is not installed.
             RuntimeConnectionError: The system cannot start another thread.
             SessionStateError: The session is not open, or the interpreter is shutting down.
             TypeError: An argument has the wrong type; nothing was sent.
@@ -161,7 +282,8 @@ class Calls(abc.ABC):
         """
         from . import futures
 
-        return futures.RunFuture(self.stream(prompt, options, **keywords), complete).begin()
+        run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
+        return futures.RunFuture(run, complete).begin()
 
     def submit_commands(
         self,

@@ -3,6 +3,7 @@
     RuntimeUseError
     ├── AgentRuntimeError              the runtime answered with an error; .error, .metadata
     │   ├── CommandFailedError         a command exited non-zero; .results, .command, .exit_code, .stderr, .stdout
+    │   ├── OutputValidationError      the agent's answer does not fit the output_type; .errors, .structured_output
     │   └── ProtocolError              the runtime violated the protocol
     ├── CancelledException             the call was aborted
     ├── RunTimeoutError                the call's deadline passed (also a TimeoutError)
@@ -23,7 +24,7 @@ Threads: nothing is shared; each function runs in its caller's thread.
 """
 
 import copy
-from typing import Any, ClassVar, Dict, List, Optional, Tuple, Type
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from ._wire.error_format import (
     MAX_DEPTH,
@@ -73,9 +74,10 @@ class RuntimeUseError(Exception):
 
     def __reduce__(self) -> Tuple[Any, ...]:
         attributes = self.__dict__
-        if deeper_than(MAX_DEPTH, attributes.get("metadata")):
-            # pickle is recursive: values nested as deeply as JSON allows could overflow its stack.
-            attributes = {**attributes, "metadata": plain(attributes["metadata"])}
+        for name in ("metadata", "structured_output"):
+            if deeper_than(MAX_DEPTH, attributes.get(name)):
+                # pickle is recursive: values nested as deeply as JSON allows could overflow its stack.
+                attributes = {**attributes, name: plain(attributes[name])}
         return _rebuild, (type(self), self.args, attributes)
 
 
@@ -205,6 +207,88 @@ class CommandFailedError(AgentRuntimeError):
             lines.append(end)
         elif end_of(self.stdout):
             lines += ["nothing on stderr; stdout ends with:", end_of(self.stdout)]
+        return "\n".join(lines)
+
+
+class OutputProblem(Dict[str, str]):
+    """One reason why an answer does not fit: a dict, and so JSON as it is, with `"path"` and `"reason"`.
+
+    Args:
+        path: Where in the answer: `findings[1].line`; `""` is the whole answer.
+        reason: What is wrong there.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path=path, reason=reason)
+
+    @property
+    def path(self) -> str:
+        """Where in the answer: `findings[1].line`; `""` is the whole answer.
+
+        A part in angle brackets, as in `shape<Circle>.radius`, is not in the answer: it says which alternative of the
+        type was tried.
+        """
+        return self["path"]
+
+    @property
+    def reason(self) -> str:
+        """What is wrong there."""
+        return self["reason"]
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self["path"], self["reason"])
+
+
+#: How many problems the text of an `OutputValidationError` shows.
+_SHOWN_PROBLEMS = 3
+
+
+class OutputValidationError(AgentRuntimeError):
+    """The agent's answer does not fit the `output_type` of the query.
+
+    `str` shows the first three problems. Secrets are masked in everything that the error has.
+
+    Attributes:
+        error: That the answer does not fit, and how many problems there are.
+        metadata: `None`.
+        errors: The problems, in order: what is wrong, and where.
+        structured_output: The agent's answer, a JSON object. If the type is not one of objects, the value is under the
+            key `"value"`.
+        results: The commands that had run, in order, as far as the client's `keep_output` allows.
+        assistant_texts: The texts that the agent had sent, in order, as far as the client's `keep_output` allows.
+        source_id: The option `source_id` of the call; `None` if it had none.
+    """
+
+    _carried: ClassVar[Dict[str, Any]] = {
+        "metadata": None,
+        "errors": [],
+        "structured_output": None,
+        "results": [],
+        "assistant_texts": [],
+        "source_id": None,
+    }
+
+    def __init__(
+        self,
+        error: str,
+        metadata: Optional[Dict[str, Any]] = None,
+        errors: Optional[Sequence[Mapping[str, str]]] = None,
+        structured_output: Optional[Dict[str, Any]] = None,
+        results: Optional[List[CommandResultItem]] = None,
+        assistant_texts: Optional[List[str]] = None,
+        source_id: Optional[str] = None,
+    ) -> None:
+        self.errors: List[OutputProblem] = [OutputProblem(each["path"], each["reason"]) for each in errors or ()]
+        self.structured_output: Optional[Dict[str, Any]] = structured_output
+        super().__init__(error, metadata, results, assistant_texts, source_id)
+
+    def __str__(self) -> str:
+        lines = [super().__str__()]
+        for problem in self.errors[:_SHOWN_PROBLEMS]:
+            where = f"{beginning_of(problem.path)}: " if problem.path else ""
+            lines.append(f"  {where}{beginning_of(' '.join(problem.reason.split()))}")
+        if len(self.errors) > _SHOWN_PROBLEMS:
+            lines.append(f"  … and {len(self.errors) - _SHOWN_PROBLEMS} more")
         return "\n".join(lines)
 
 

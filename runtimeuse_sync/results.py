@@ -5,7 +5,7 @@ Threads: plain data; nothing is shared.
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Literal, Optional, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Generic, List, Literal, Optional, TypeVar, Union
 
 from ._wire.dataclass_json import JsonMixin, json_field
 from ._wire.safe_repr import SafeRepr
@@ -97,6 +97,73 @@ class QueryResult(JsonMixin):
         if isinstance(self.data, StructuredOutputResult):
             return self.data.structured_output
         raise WrongKindOfResult("this result is text, not structured output: use .text")
+
+    if not TYPE_CHECKING:
+        # Type checkers know `parsed` only where it is, in `TypedQueryResult`.
+
+        @property
+        def parsed(self) -> Any:
+            """The instance of the query's `output_type`, if it had one.
+
+            Raises:
+                WrongKindOfResult: The query had none. This is a `TypeError` and an `AttributeError`.
+            """
+            raise WrongKindOfResult("this result is not parsed: pass output_type=… to the query")
+
+
+ParsedType_co = TypeVar("ParsedType_co", covariant=True)
+
+_NOT_PARSED: Any = object()
+
+
+class TypedQueryResult(QueryResult, Generic[ParsedType_co]):
+    """What `query` returns if it has an `output_type`: a `QueryResult` that also has the answer as an instance of it.
+
+    `parsed` is made from `data`, and is not in the JSON of a result. Results are equal if their data and metadata are.
+
+    Args:
+        data: The agent's answer, a `StructuredOutputResult`. If the type is not one of objects, the value is under the
+            key `"value"`.
+        metadata: What the runtime reports about the run, such as token usage; `None` if nothing.
+        parsed: The instance. Default: none, as in a result that was read from JSON.
+    """
+
+    def __init__(
+        self,
+        data: Union[TextResult, StructuredOutputResult],
+        metadata: Optional[Dict[str, Any]] = None,
+        parsed: ParsedType_co = _NOT_PARSED,
+    ) -> None:
+        super().__init__(data, metadata)
+        if parsed is not _NOT_PARSED:
+            self._parsed = parsed
+
+    @property
+    def parsed(self) -> ParsedType_co:
+        """The agent's answer as an instance of the query's `output_type`.
+
+        Raises:
+            WrongKindOfResult: The result was read from JSON, which does not have it. This is a `TypeError` and an
+                `AttributeError`.
+        """
+        if "_parsed" not in vars(self):
+            raise WrongKindOfResult("this result was made without a parsed value, such as from JSON")
+        return self._parsed
+
+    def __repr__(self) -> str:
+        parsed = f", parsed={self._parsed!r}" if "_parsed" in vars(self) else ""
+        return f"{type(self).__qualname__}(data={self.data!r}, metadata={self.metadata!r}{parsed})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QueryResult):
+            return NotImplemented
+        return (self.data, self.metadata) == (other.data, other.metadata)
+
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # Not the mixin's, which would turn a parsed mapping into a dict.
+        return dict(vars(self))
 
 
 @dataclass

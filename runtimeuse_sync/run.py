@@ -18,7 +18,7 @@ import math
 import threading
 import weakref
 from types import TracebackType
-from typing import Any, Callable, Generic, Iterator, Optional, Type, TypeVar
+from typing import Any, Callable, Generic, Iterator, Optional, Type, TypeVar, Union
 
 from ._call import Call
 from ._interrupts import cleaned_up, surely, undone_on_failure
@@ -36,7 +36,7 @@ from .errors import AgentRuntimeError, CancelledException, ConnectionLostError, 
 from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
 
-ResultType = TypeVar("ResultType", QueryResult, CommandExecutionResult)
+ResultType_co = TypeVar("ResultType_co", bound=Union[QueryResult, CommandExecutionResult], covariant=True)
 
 _IN_USE = "this session is in use by the same thread: a call from inside its own callback or run would wait for itself"
 
@@ -45,7 +45,7 @@ def _nothing(_: Call) -> None:
     return
 
 
-class Run(Generic[ResultType]):
+class Run(Generic[ResultType_co]):
     """A request in progress: iterate over it for its messages as they arrive, then read `result`.
 
     `stream` and `stream_commands` of a client or a session return it. Use it as a context manager: leaving the context
@@ -80,7 +80,7 @@ class Run(Generic[ResultType]):
         self._log: Optional[CallLog] = None
         self._concluded = False
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
-        self._result: Optional[ResultType] = None
+        self._result: Optional[ResultType_co] = None
         self._error: Optional[BaseException] = None
         self._message_count = 0
         self._last_message_type: Optional[str] = None
@@ -93,7 +93,7 @@ class Run(Generic[ResultType]):
         """
         self._call.abort()
 
-    def __enter__(self) -> "Run[ResultType]":
+    def __enter__(self) -> "Run[ResultType_co]":
         """Connects or waits for the session's turn, and sends the request.
 
         Raises:
@@ -108,7 +108,7 @@ class Run(Generic[ResultType]):
             raise self._call.prepared(SessionStateError("a run can be entered only once"))
         return undone_on_failure(self._enter, self.close)
 
-    def _enter(self) -> "Run[ResultType]":
+    def _enter(self) -> "Run[ResultType_co]":
         self._start(until_open=True)
         # Not a `__del__`: that would run for every run, and swallow a Ctrl-C that hits it.
         # Repeated where an interrupt hits it: CPython prints such an interrupt and goes on.
@@ -149,6 +149,7 @@ class Run(Generic[ResultType]):
             StopIteration: The run has ended with a result.
             AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
             CommandFailedError: A command exited non-zero; for `stream_commands` unless `check=False`.
+            OutputValidationError: The answer does not fit the query's `output_type`.
             CancelledException: The run was aborted, or left before its end.
             RunTimeoutError: The run's `timeout` passed, or its session did not end within `end_session_timeout`.
             RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
@@ -168,12 +169,13 @@ class Run(Generic[ResultType]):
         return message
 
     @property
-    def result(self) -> ResultType:
+    def result(self) -> ResultType_co:
         """The run's result. Waits until the run has ended; messages not yet read go only to their callbacks.
 
         Raises:
             AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
             CommandFailedError: A command exited non-zero; for `stream_commands` unless `check=False`.
+            OutputValidationError: The answer does not fit the query's `output_type`.
             CancelledException: The run was aborted, or left before its end.
             RunTimeoutError: The run's `timeout` passed, or its session did not end within `end_session_timeout`.
             RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
@@ -376,10 +378,10 @@ class Run(Generic[ResultType]):
             channel.uploads.serve_next(self._call, self._callbacks)
 
 
-def complete(run: "Run[ResultType]") -> ResultType:
+def complete(run: "Run[ResultType_co]") -> ResultType_co:
     """Runs a request to its end and returns the result; gives back everything that the run took, whatever happens."""
 
-    def start_and_wait() -> ResultType:
+    def start_and_wait() -> ResultType_co:
         run._start(until_open=False)
         return run.result
 

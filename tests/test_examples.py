@@ -83,6 +83,15 @@ PRINTS = {
         as JSON: \{"data": \{.*"file_count": 2.*\}
         refused: .*file_count.*
         """,
+    "typed_output": r"""
+        RepoStats\(file_count=2, char_count=12\)
+        a\.txt:1 \[minor\] no line break at the end
+        b\.txt:1 \[minor\] no line break at the end
+        verdict: approve
+        does not fit: the agent's answer does not fit Review \(2 problems\)
+          findings\[0\]\.line: Field required
+          findings\[0\]\.severity: Input should be 'minor' or 'major'
+        """,
     "custom_agent": r"""
         assistant: reading 'to be or not to be'
         assistant: reading 'that is the question'

@@ -7,18 +7,21 @@ from typing import Any, List, Optional
 
 from .._call import Call
 from .._wire.error_format import MAX_CHARACTERS, beginning_of
+from .._wire.output_type import OutputType
 from .._wire.redaction import scrub, scrub_value
 from .._wire.request import Request
 from ..errors import (
     AgentRuntimeError,
     CommandFailedError,
+    OutputProblem,
+    OutputValidationError,
     ProtocolError,
     RuntimeUseError,
     carry,
 )
 from ..messages import ErrorMessageInterface
 from ..options import ExecuteCommandsOptions
-from ..results import CommandExecutionResult, CommandResultItem, QueryResult, TextResult
+from ..results import CommandExecutionResult, CommandResultItem, QueryResult, TextResult, TypedQueryResult
 from .command_results import failed_command, so_far, stdout_seen, with_output
 from .output import Output
 
@@ -38,8 +41,10 @@ def outcome(request: Request, terminal: Any, secrets: List[str], output: Output)
     Raises:
         AgentRuntimeError: The message is an error.
         CommandFailedError: A command exited non-zero, and the request checks exit codes.
+        OutputValidationError: The answer does not fit the request's output type.
         ProtocolError: The message is malformed, ends another kind of request, or is text although the request has a
             JSON schema.
+        Exception: What a user's validator for the output type raised.
     """
     if isinstance(terminal, Exception):
         raise terminal
@@ -50,6 +55,8 @@ def outcome(request: Request, terminal: Any, secrets: List[str], output: Output)
     if request.result_type == "result_message":
         output.ended = True
         _check_data(request, terminal.data, secrets)
+        if request.output_type is not None:
+            return _typed_result(request.output_type, terminal, secrets)
         return QueryResult(data=terminal.data, metadata=terminal.metadata)
     output.results = terminal.results
     _check_exit_codes(request, terminal.results, secrets, output)
@@ -80,6 +87,19 @@ def _check_data(request: Request, data: Any, secrets: List[str]) -> None:
     raise ProtocolError(
         f"the runtime answered with text, although the query gave a JSON schema: {beginning_of(text, MAX_CHARACTERS)}",
         {"text": text},
+    )
+
+
+def _typed_result(output_type: OutputType, message: Any, secrets: List[str]) -> "TypedQueryResult[Any]":
+    output = message.data.structured_output
+    parsed = output_type.parse(output)
+    if not parsed.problems:
+        return TypedQueryResult(message.data, message.metadata, parsed.value)
+    count = f"{len(parsed.problems)} problem{'s' if len(parsed.problems) > 1 else ''}"
+    raise OutputValidationError(
+        f"the agent's answer does not fit {output_type.name} ({count})",
+        errors=[OutputProblem(scrub(each.path, secrets), scrub(each.reason, secrets)) for each in parsed.problems],
+        structured_output=scrub_value(output, secrets),
     )
 
 

@@ -9,6 +9,7 @@ from ..messages import CommandInterface
 from ..options import ExecuteCommandsOptions, Options, QueryOptions, check_command, copied_command, merge_options
 from . import codec
 from . import validation as check
+from .output_type import OutputType, output_type_of
 
 #: The largest message that runtimes accept, in bytes (PROTOCOL.md, "Frame level").
 MAX_REQUEST_SIZE = 100 * 1024 * 1024
@@ -44,6 +45,7 @@ class Request(NamedTuple):
         options: The call's options, keywords included.
         secrets: Strings that must not appear in an exception's text.
         commands: The commands to run.
+        output_type: What a query's answer is made into; `None` if it stays as it is.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class Request(NamedTuple):
     options: Options
     secrets: List[str]
     commands: RequestedCommands = RequestedCommands()
+    output_type: Optional[OutputType] = None
 
     def __repr__(self) -> str:
         return f"Request({self.kind!r}, {len(self.payload)} bytes)"
@@ -84,7 +87,12 @@ class Defaults:
 
 
 def query_request(
-    prompt: str, options: Optional[QueryOptions], keywords: Dict[str, Any], defaults: Defaults, call: str
+    prompt: str,
+    options: Optional[QueryOptions],
+    keywords: Dict[str, Any],
+    defaults: Defaults,
+    call: str,
+    output_type: Any = None,
 ) -> Request:
     """Returns the request of a query.
 
@@ -94,13 +102,19 @@ def query_request(
         keywords: The call's keywords, which take precedence over `options`.
         defaults: The client's defaults.
         call: The name of the called method, for error messages.
+        output_type: The type that the answer is made into; `None` for none.
 
     Raises:
+        ImportError: There is an output type, but pydantic 2 is not installed.
         TypeError: An argument has the wrong type, or a keyword is not an option.
-        ValueError: An argument has an invalid value, no model is set, or the request is too large.
+        ValueError: An argument has an invalid value, no model is set, the call has both an output type and a schema, or
+            the request is too large.
     """
     check.check_text("prompt", prompt)
+    typed = None if output_type is None else _output_type(output_type, options, keywords)
     merged = merge_options(QueryOptions, options, keywords, call)
+    if typed is not None:
+        merged.output_format_json_schema_str = typed.schema_text
     model = merged.model if merged.model is not None else defaults.model
     if model is None:
         raise ValueError("model is not set: pass model=… to the call, or to RuntimeUseClient")
@@ -109,7 +123,16 @@ def query_request(
     before, after = merged.pre_agent_invocation_commands or [], merged.post_agent_invocation_commands or []
     texts = [command.command for command in (*before, *after)]
     requested = RequestedCommands(texts, len(before), list(merged.secrets_to_redact))
-    return Request("query", _encode(message), "result_message", merged, merged.secret_values(), requested)
+    return Request("query", _encode(message), "result_message", merged, merged.secret_values(), requested, typed)
+
+
+def _output_type(kind: Any, options: Optional[QueryOptions], keywords: Dict[str, Any]) -> OutputType:
+    # Only what the call itself says is looked at: an output type wins over a schema that is a client's default.
+    name = "output_format_json_schema_str"
+    schema = keywords[name] if name in keywords else getattr(options, name, None)
+    if schema is not None:
+        raise ValueError(f"output_type and {name} cannot both be set: each says what the answer must be")
+    return output_type_of(kind)
 
 
 def commands_request(

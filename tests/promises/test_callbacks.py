@@ -15,6 +15,7 @@ from runtimeuse_sync import (
     AssistantMessageInterface,
     CancelledException,
     QueryResult,
+    Run,
     RuntimeUseError,
     SessionStateError,
 )
@@ -319,6 +320,7 @@ def test_uploads_behind_one_whose_callback_leaves_the_run_are_kept_for_the_next(
 
 def test_a_run_that_its_own_callback_reads_to_the_end_has_ended(serve: Serve) -> None:
     results: List[QueryResult] = []
+    run: Run[QueryResult]
 
     def script(peer: Peer) -> None:
         peer.accept()

@@ -22,6 +22,8 @@ from runtimeuse_sync import (
     CommandFailedError,
     CommandResultItem,
     ConnectionLostError,
+    OutputProblem,
+    OutputValidationError,
     ProtocolError,
     QueryResult,
     RuntimeConnectionError,
@@ -52,6 +54,8 @@ VALUES: Dict[str, Any] = {
     "result": QueryResult(StructuredOutputResult({"a": [1]}), {"tokens": 3}),
     "status": 503,
     "filepaths": ["/out/a"],
+    "errors": [OutputProblem("a[1].b", "no number")],
+    "structured_output": {"a": [{}, {"b": "x"}]},
 }
 
 ERRORS: List[Any] = [
@@ -59,6 +63,7 @@ ERRORS: List[Any] = [
     AgentRuntimeError("it failed", {"stack": "s"}),
     AgentRuntimeError("it failed"),
     CommandFailedError("failed", {"exit_code": 3}, results=RESULTS, command="false", exit_code=3),
+    OutputValidationError("does not fit", errors=[OutputProblem("a", "no")], structured_output={"a": 1}),
     ProtocolError("broken", {"in_flight": "query"}),
     CancelledException("cancelled"),
     RunTimeoutError("late", result=QueryResult(TextResult("4"))),
@@ -227,6 +232,7 @@ def __builtins_of() -> Dict[str, Any]:
         (RuntimeConnectionError("x"), (RuntimeUseError, ConnectionError)),
         (ConnectionLostError("x"), (RuntimeConnectionError, AgentRuntimeError, ConnectionError)),
         (CommandFailedError("x"), (AgentRuntimeError,)),
+        (OutputValidationError("x"), (AgentRuntimeError,)),
         (ProtocolError("x"), (AgentRuntimeError,)),
         (SessionStateError("x"), (RuntimeUseError, RuntimeError)),
     ],
@@ -245,6 +251,46 @@ def test_texts_of_errors() -> None:
     assert str(RuntimeConnectionError("refused", status=403)) == "refused"
     assert str(RunTimeoutError("late", result=1)) == "late"
     assert str(ArtifactUploadError("not uploaded", ["/out/a"])) == "not uploaded"
+
+
+def test_problems_of_an_answer() -> None:
+    problem = OutputProblem("a[1].b", "no number")
+    assert (problem.path, problem.reason) == (problem["path"], problem["reason"]) == ("a[1].b", "no number")
+    assert json.loads(json.dumps([problem])) == [problem]
+    for again in duplicates(problem):
+        assert type(again) is OutputProblem
+        assert again == problem
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, []),
+        (1, ["  p0: r0"]),
+        (3, ["  p0: r0", "  p1: r1", "  p2: r2"]),
+        (5, ["  p0: r0", "  p1: r1", "  p2: r2", "  … and 2 more"]),
+    ],
+)
+def test_the_text_for_an_answer_that_does_not_fit(count: int, shown: List[str]) -> None:
+    error = OutputValidationError("it does not fit", errors=[OutputProblem(f"p{n}", f"r{n}") for n in range(count)])
+    assert str(error).split("\n") == ["it does not fit", *shown]
+    assert repr(error) == "OutputValidationError('it does not fit')"
+
+
+def test_long_problems_are_cut_in_the_text() -> None:
+    problems = [{"path": "", "reason": "first\n  second " + "x" * 300}, {"path": "k" * 300, "reason": "r"}]
+    lines = str(OutputValidationError("no", errors=problems)).split("\n")
+    assert lines[1].startswith("  first second xxx")
+    assert [len(line) < 210 and "…" in line for line in lines[1:]] == [True, True]
+
+
+def test_a_deep_answer_can_be_pickled() -> None:
+    nested: Any = "x"
+    for _ in range(5000):
+        nested = {"a": nested}
+    error = OutputValidationError("no", structured_output=nested)
+    for again in (*duplicates(error), OutputValidationError(*json.loads(json.dumps(error.args)))):
+        assert list(again.structured_output) == ["a"]
 
 
 @pytest.mark.parametrize("metadata", [{1: "a", "b": 2}, {"o": object()}, {"s": {1, 2}}, {(1, 2): 3}])
