@@ -72,7 +72,7 @@ class UploadDirectory:
     ) -> None:
         check.check_type("directory", directory, (str, os.PathLike), "a path")
         check.check_text("host", host)
-        self.directory = Path(directory)
+        self.directory: Path = Path(directory)
         self._host = host
         self._token = secrets.token_urlsafe(16)
         self._names = Names(working_dir)

@@ -136,7 +136,11 @@ class Odd(Mapping[str, int]):
         return len(self.numbers)
 
 
-@pytest.mark.parametrize("parsed", [Stats(2, 12), None, [Note(1, "x")], OrderedDict(a=1), Odd({"a": 1})], ids=repr)
+@pytest.mark.parametrize(
+    "parsed",
+    [Stats(2, 12), None, [Note(1, "x")], OrderedDict(a=1), Odd({"a": 1})],
+    ids=lambda each: type(each).__name__,
+)
 def test_results_pickle_and_copy(parsed: Any) -> None:
     result = TypedQueryResult(StructuredOutputResult({"a": 1}), {"tokens": 3}, parsed=parsed)
     for again in duplicates(result):
