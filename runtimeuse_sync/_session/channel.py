@@ -32,18 +32,13 @@ from .._wire.redaction import scrub
 from .._wire.surrogates import Halves
 from ..errors import ProtocolError, RunTimeoutError, SessionStateError
 from ..messages import ArtifactUploadRequestMessageInterface
+from .probing import ProbeTimer
 from .protocol import STREAMED, Event, Protocol, State
 from .turns import Ticket, Turn
 from .uploads import Uploads
 
 #: The most secrets of earlier calls that are masked in later ones.
 MAX_EARLIER_SECRETS = 256
-
-#: Seconds without a terminal message after which the barrier is sent (again) to an unsettled connection.
-PROBE_INTERVAL = 1.0
-
-#: The same, right after the first refusal of the barrier.
-FIRST_PROBE = 0.05
 
 #: The most malformed messages that are logged for a connection. A runtime can send any number of them.
 _MAX_MALFORMED_LOGGED = 20
@@ -59,35 +54,6 @@ class Received(NamedTuple):
 
     event: Event
     message: Any
-
-
-class ProbeTimer:
-    """When to ask a runtime that owes something whether it still does: `due_at`, on the clock of the calls.
-
-    A new timer is stopped. Only a request that is sent makes a new one: calls that each end before the barrier is due
-    must not postpone it forever.
-    """
-
-    def __init__(self) -> None:
-        self.due_at = math.inf
-        self._after_refusal = FIRST_PROBE
-        self._refused = False
-
-    def update(self, now: float, *, refused: bool) -> None:
-        """Starts the timer if it is stopped; shortens it where the last answer to the barrier was a refusal."""
-        if self.due_at == math.inf:
-            self.due_at = now + PROBE_INTERVAL
-        if refused and not self._refused:
-            # The barrier may have come just before the runtime became idle: ask again soon, then less and less often.
-            self._refused = True
-            self.due_at = now + self._after_refusal
-            self._after_refusal = min(2 * self._after_refusal, PROBE_INTERVAL)
-
-    def restart(self, now: float, *, probed: bool) -> None:
-        """Starts another interval; `probed` says that the barrier was sent, not that its answer is still awaited."""
-        if probed:
-            self._refused = False
-        self.due_at = now + PROBE_INTERVAL
 
 
 class Channel:
