@@ -97,16 +97,24 @@ class RuntimeUseClient(Calls):
     def _secrets(self) -> List[str]:
         return self._transport.secrets() if isinstance(self._transport, WebSocketTransport) else []
 
-    def session(self, *, end_session_timeout: Optional[float] = END_SESSION_TIMEOUT) -> RuntimeUseSession:
+    def session(
+        self, *, end_session_timeout: Optional[float] = END_SESSION_TIMEOUT, reconnect: bool = False
+    ) -> RuntimeUseSession:
         """Returns a session: many calls over one connection. Use it as a context manager.
 
         Args:
             end_session_timeout: The most seconds that ending the session may take (default 60; `None`: no limit). If no
                 artifacts were asked for, the session waits at most 5 s for the runtime's confirmation, and ends without
                 an error if none comes.
+            reconnect: Whether a call that finds the connection gone opens a new one (default: it raises
+                `ConnectionLostError`). It does so only if nothing of its request was sent, so no request is ever sent
+                twice; and not once artifacts were asked for, since some may have been lost with the connection. The
+                time counts towards the call's `timeout`, and `connect_timeout` limits it. If it fails, the next call
+                tries again.
 
         Raises:
-            TypeError: The transport does not support sessions, or `end_session_timeout` is not a number.
+            TypeError: The transport does not support sessions, `end_session_timeout` is not a number, or `reconnect` is
+                not a bool.
             ValueError: `end_session_timeout` is not positive.
         """
         if not is_persistent(self._transport):
@@ -114,7 +122,9 @@ class RuntimeUseClient(Calls):
                 "The configured transport does not support persistent sessions: it has no connect method "
                 "(PersistentTransport)"
             )
-        return RuntimeUseSession(self._connection, self._origin, self._secrets(), self._defaults, end_session_timeout)
+        return RuntimeUseSession(
+            self._connection, self._origin, self._secrets(), self._defaults, end_session_timeout, reconnect
+        )
 
     def abort(self) -> None:
         """Cancels all one-shot calls of this client that are in progress: each raises `CancelledException`.

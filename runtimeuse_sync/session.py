@@ -1,7 +1,7 @@
-"""A session: many calls over one connection.
+"""A session: many calls over one connection, or one after the other if it reconnects (`_session/reconnecting.py`).
 
 Threads: many threads may share a session. Its calls take turns, first come, first served (`_session/turns.py`). Any
-thread may call `abort` and `close`. The session starts one thread, the connection's.
+thread may call `abort`, `close`, `closed` and `is_healthy`. The session starts one thread, the connection's.
 
 States: new → open → closed. A session that is garbage-collected while open closes its connection and warns.
 """
@@ -22,6 +22,7 @@ from ._interrupts import cleaned_up, surely, undone_on_failure
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel
 from ._session.ending import end_session, listed, not_waited_for
+from ._session.reconnecting import ReconnectingChannel
 from ._session.turns import Ticket
 from ._wire import validation as check
 from ._wire.request import Defaults, Request
@@ -40,6 +41,10 @@ class RuntimeUseSession(Calls):
 
     Use it as a context manager, or call `open` and `close`. Calls are serialised: each waits for its turn, within its
     own `timeout`. Leaving the context ends the session: late artifact uploads are answered, and the runtime confirms.
+
+    If the connection is cut while no call is in flight, the next call raises `ConnectionLostError`. Its text says that
+    nothing was sent, and its `metadata["sent"]` is `False`. A session with `reconnect=True` opens a new connection
+    instead (`RuntimeUseClient.session`).
     """
 
     def __init__(
@@ -49,13 +54,16 @@ class RuntimeUseSession(Calls):
         secrets: List[str],
         defaults: Defaults,
         end_session_timeout: Optional[float] = END_SESSION_TIMEOUT,
+        reconnect: bool = False,
     ) -> None:
         check.check_seconds("end_session_timeout", end_session_timeout)
+        check.check_type("reconnect", reconnect, bool, "a bool")
         self._make_connection = make_connection
         self._origin = origin
         self._secrets = secrets
         self._defaults = defaults
         self._end_session_timeout = end_session_timeout
+        self._reconnect = reconnect
         self._channel: Optional[Channel] = None
         self._opening: Optional[Call] = None
         self._closed = False
@@ -78,7 +86,7 @@ class RuntimeUseSession(Calls):
         def connect() -> "RuntimeUseSession":
             self._opening = call
             connection = self._make_connection()
-            channel = self._channel = Channel(connection, self._origin, self._secrets, _logger, persistent=True)
+            channel = self._channel = self._make_channel(connection)
             # Not a `__del__`: that would run for every session, and swallow an interrupt that hits it.
             # Repeated where an interrupt hits it: CPython prints such an interrupt and goes on.
             close_abandoned = functools.partial(_close_abandoned, channel, f"unclosed {self!r}")
@@ -91,6 +99,12 @@ class RuntimeUseSession(Calls):
             return self
 
         return undone_on_failure(connect, lambda: self._give_up(call, ticket))
+
+    def _make_channel(self, connection: Connection) -> Channel:
+        arguments = (connection, self._origin, self._secrets, _logger)
+        if self._reconnect:
+            return ReconnectingChannel(self._make_connection, *arguments, persistent=True)
+        return Channel(*arguments, persistent=True)
 
     def _give_up(self, call: Call, ticket: Ticket) -> None:
         self._opening = None
@@ -140,8 +154,42 @@ class RuntimeUseSession(Calls):
             self._finalizer.detach()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "new" if self._channel is None else "open"
+        state = "closed" if self._closed else "new" if self._channel is None else "lost" if self.closed else "open"
         return f"<{type(self).__name__} {self._origin} {state}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session can make no more calls, as far as this process knows; never blocks.
+
+        It is closed after `close` and the end of the `with` block, after an `open` that failed, in a process that
+        inherited it by `fork`, and once its connection is known to be gone, unless it will open a new one
+        (`reconnect=True`). A new session is not closed. A runtime may be gone without a sign: `is_healthy` asks it.
+        """
+        channel = self._channel
+        return self._closed or (channel is not None and channel.unusable)
+
+    def is_healthy(self, timeout: float = 5.0) -> bool:
+        """Sends a ping and returns whether the runtime answers it in time.
+
+        Any thread may ask at any time, also in a callback and while a call is in flight: this does not wait for its
+        turn, and disturbs neither the call nor the keepalive. It does not open a new connection, nor does `abort` end
+        it. It returns `False` for a session that is new or closed, whose connection is gone or is just being opened, or
+        that was inherited by `fork`.
+
+        A runtime that is silent only because this process reads nothing (a callback is slow, and `max_buffered` is
+        reached) passes for healthy. A custom transport has no pings: its connection passes for healthy until it ends.
+
+        Args:
+            timeout: The most seconds to wait for the answer (default 5).
+
+        Raises:
+            TypeError: `timeout` is not a number.
+            ValueError: `timeout` is not positive.
+        """
+        check.check_type("timeout", timeout, (int, float), "a number of seconds")
+        check.check_seconds("timeout", timeout)
+        channel = self._channel
+        return channel is not None and not self._closed and channel.connection.is_alive(timeout)
 
     def abort(self) -> None:
         """Cancels the call in progress, which raises `CancelledException`; calls that wait for their turn continue.

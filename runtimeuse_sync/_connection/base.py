@@ -15,6 +15,9 @@ request that it is meant for, and never follows a later one. While a barrier awa
 before the barrier goes into the outbox), no cancellation is sent: it might cancel the barrier. Whoever reads the answer
 says so: `barrier_refused` or `settled`.
 
+A request is either taken by the connection's thread, and then counts as sent, or withdrawn by its caller, and is then
+never sent (`Outgoing`). So a caller that finds the connection closed can be certain that its request did not leave.
+
 States: opening → open → closed, or opening → closed. `inbox.closed` says why it is closed. `close` may be called at any
 time; the connection's thread does the closing.
 """
@@ -26,7 +29,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Callable, Deque, List, Optional
+from typing import Callable, Deque, Dict, List, Optional
 
 from .._call import Call, Clock, Wakeup
 from .._logs import Records, logger_for
@@ -49,15 +52,28 @@ class Outgoing:
     Attributes:
         payload: The message, as JSON text in UTF-8.
         request_of: The call whose request this is; `None` for other messages.
-        taken: Whether the connection's thread has taken it out of the outbox.
     """
 
-    __slots__ = ("payload", "request_of", "taken")
+    __slots__ = ("_taken", "payload", "request_of")
 
     def __init__(self, payload: bytes, request_of: Optional[Call] = None) -> None:
         self.payload: bytes = payload
         self.request_of: Optional[Call] = request_of
-        self.taken: bool = False
+        # Empty until it is decided. `setdefault` is atomic: of `take` and `withdraw`, the first decides.
+        self._taken: Dict[str, bool] = {}
+
+    @property
+    def taken(self) -> bool:
+        """Whether the connection's thread has taken it out of the outbox, to send it."""
+        return self._taken.get("taken", False)
+
+    def take(self) -> bool:
+        """Takes it, unless it is withdrawn; returns whether it is taken."""
+        return self._taken.setdefault("taken", True)
+
+    def withdraw(self) -> bool:
+        """Keeps it from being sent, unless it is taken; returns whether it is withdrawn. May be repeated."""
+        return not self._taken.setdefault("taken", False)
 
 
 class Connection:
@@ -73,6 +89,7 @@ class Connection:
         in_user_code: Whether the thread is inside a custom transport's `connect`, which nobody can interrupt.
         records: Where the thread logs that it tries again to connect.
         on_unused: Called in the connection's thread, from time to time while messages are in the inbox.
+        replaces: How the session's connection before this one ended; the thread logs it when this one is open.
     """
 
     #: For how many seconds at most a caller waits for the thread to end. The thread is about to end then, and needs no
@@ -92,6 +109,7 @@ class Connection:
         self.last_failure: str = ""
         self.records: Records = Records(logger_for(None))
         self.on_unused: Optional[Callable[[], None]] = None
+        self.replaces: str = ""
         self._clock = clock
         self._closing = False
         self._wake_on_open = True
@@ -232,6 +250,19 @@ class Connection:
         return threading.get_ident() == self._thread.ident and self._thread.is_alive()
 
     @property
+    def seems_open(self) -> bool:
+        """Whether the connection is open as far as this process knows, and nobody has asked for its close."""
+        usable = self.belongs_to_this_process and not sys.is_finalizing()
+        return usable and self.is_open and not self._closing and self.inbox.closed is None
+
+    def is_alive(self, seconds: float) -> bool:  # noqa: ARG002  # connections that have pings need it
+        """Returns whether the peer shows that it is there, within a time in seconds; never raises but an interrupt.
+
+        Here, for connections that have no pings: whether the connection seems to be open.
+        """
+        return self.seems_open
+
+    @property
     def belongs_to_this_process(self) -> bool:
         """Whether this process opened the connection. A forked child must not use the one that it inherited."""
         return os.getpid() == self._pid
@@ -269,6 +300,10 @@ class Connection:
         finally:
             self.on_unused = None
             self.inbox.close(reason)
+            self._wake_others()
+
+    def _wake_others(self) -> None:
+        """Wakes those who wait for the connection, but for the inbox's listener, after it has been closed."""
 
     def _run(self) -> ConnectionClosed:
         """Opens the connection, serves it until it ends, closes it, and returns why it ended."""
@@ -276,6 +311,8 @@ class Connection:
 
     def _opened(self) -> None:
         self.is_open = True
+        if self.replaces:
+            self.records.write(self.records.logger.warning, "%s; connected again", self.replaces)
         listener = self.inbox.listener
         if listener is not None and self._wake_on_open:
             listener.wake()
@@ -291,9 +328,11 @@ class Connection:
         self._add_cancellation(outgoing)
         while self._outbox:
             next_one = self._outbox[0]
-            next_one.taken = True
+            taken = next_one.take()
             self._outbox.popleft()
             self._taken_bytes += len(next_one.payload)
+            if not taken:
+                continue
             call = next_one.request_of
             if call is not None:
                 if self._closing and call.cancel_wanted:

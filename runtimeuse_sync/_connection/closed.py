@@ -55,7 +55,9 @@ class NotATransport(TypeError):
     """A custom transport did not return a connection. Callers get its text as a plain `TypeError`."""
 
 
-def connection_error(closed: ConnectionClosed, origin: str, kind: str, secrets: List[str]) -> Exception:
+def connection_error(
+    closed: ConnectionClosed, origin: str, kind: str, secrets: List[str], *, unsent: bool = False, note: str = ""
+) -> Exception:
     """Returns the public error for a closed connection.
 
     Args:
@@ -63,6 +65,8 @@ def connection_error(closed: ConnectionClosed, origin: str, kind: str, secrets: 
         origin: Where it led to, without secrets.
         kind: What the caller needed it for, such as "query".
         secrets: What must not appear in the error.
+        unsent: Whether it is certain that nothing of the caller's request was sent. The error says so.
+        note: What else the text says at its end.
 
     Returns:
         A `RuntimeConnectionError`, `ProtocolError` or `ConnectionLostError`; a `TypeError` for `NotATransport`.
@@ -70,13 +74,15 @@ def connection_error(closed: ConnectionClosed, origin: str, kind: str, secrets: 
     if isinstance(closed.cause, NotATransport):
         return TypeError(str(closed.cause))
     reason = scrub(str(closed), in_any_form(secrets))
+    details = {"in_flight": kind, "sent": False} if unsent else {"in_flight": kind}
+    end = f"{'; nothing was sent' if unsent else ''}{note}"
     error: RuntimeUseError
     if closed.ending is Ending.NEVER_OPENED:
         error = RuntimeConnectionError(f"could not connect to {origin}: {reason}", status=closed.status)
     elif closed.ending is Ending.PROTOCOL_ERROR:
-        error = ProtocolError(reason, {"in_flight": kind})
+        error = ProtocolError(f"{reason}{end}", details)
     else:
-        error = ConnectionLostError(f"the connection to {origin} was lost ({kind}): {reason}", {"in_flight": kind})
+        error = ConnectionLostError(f"the connection to {origin} was lost ({kind}): {reason}{end}", details)
     error.__cause__ = _without_secrets(closed.cause, secrets)
     return error
 

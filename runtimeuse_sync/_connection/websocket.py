@@ -5,9 +5,14 @@ thread waits in one place for three things: the socket, the clock, a poke. In ea
 reads what has arrived into the inbox, and looks at the clock. While the inbox is full it does not read, so that TCP
 pushes back on the runtime. The peer is not taken for dead then: it is silent because nobody reads.
 
+Before it takes a request out of the outbox, the thread reads what has arrived: a peer that has closed the connection
+while nothing was in flight is noticed before anything of the request is sent.
+
 Keepalive: after `ping_interval` seconds without a sign of life the thread sends a ping; if there is still none
 `ping_timeout` seconds later, the connection is lost. Anything received is a sign of life, and so is a blocked send that
 makes progress.
+
+Pings that callers ask for (`is_alive`, `pings.py`) are sent in between, and change nothing in that.
 
 How the socket comes to be open is in `connecting.py`.
 """
@@ -22,6 +27,7 @@ import time
 from typing import Optional
 
 from .._call import Clock, Deadline
+from .._interrupts import cleaned_up
 from .._websocket.attempt import OpeningFailed, OpeningInterrupted
 from .._websocket.poller import Poller
 from .._websocket.stream import Disconnected, WebSocketStream
@@ -29,6 +35,7 @@ from .._wire.redaction import in_any_form, scrub
 from .base import Connection
 from .closed import ConnectionClosed, Ending
 from .connecting import Connecting
+from .pings import AskedPing, AskedPings
 from .settings import WebSocketSettings
 
 #: The close code of a server that met an unexpected condition (RFC 6455 §7.4.1).
@@ -61,6 +68,7 @@ class WebSocketConnection(Connection):
         self._failures = 0
         self._must_wake_listener = False
         self._ping_sent_at = math.inf
+        self._asked_pings = AskedPings()
 
     def poke(self) -> None:
         """Wakes the thread; never blocks, and does nothing in a process that inherited the connection by `fork`."""
@@ -68,6 +76,32 @@ class WebSocketConnection(Connection):
         # As long as there is none, the thread has not looked at anything yet.
         if poller is not None and self.belongs_to_this_process:
             poller.wake()
+
+    def is_alive(self, seconds: float) -> bool:
+        """Sends a ping, and returns whether the peer answers it within a time in seconds; only an interrupt is raised.
+
+        While the inbox is full nobody reads, so no answer can come: a connection that is open then passes for alive.
+        """
+        if self.is_current_thread:
+            # In a finalizer that the garbage collector runs there: the thread cannot wait for itself.
+            return self.seems_open
+        ping = AskedPing()
+        until = self._clock() + seconds
+
+        def wait() -> bool:
+            self._asked_pings.ask(ping)
+            self.poke()
+            while self.seems_open and not ping.answered:
+                left = until - self._clock()
+                if left <= 0:
+                    return self.paused
+                ping.wakeup.wait(left)
+            return self.seems_open
+
+        return cleaned_up(wait, lambda: self._asked_pings.forget(ping))
+
+    def _wake_others(self) -> None:
+        self._asked_pings.wake_all()
 
     def _run(self) -> ConnectionClosed:
         try:
@@ -120,8 +154,12 @@ class WebSocketConnection(Connection):
         while stream.disconnected is None:
             # Read first: what was submitted before the close is still sent.
             closing = self._closing
+            if self._request_waits and not self._goes_on(stream):
+                break
             for payload in self._take_outgoing():
                 stream.queue_text(payload)
+            for payload in self._asked_pings.due():
+                stream.queue_ping(payload)
             was_blocked = stream.wants_write
             if stream.flush() and was_blocked:
                 self._note_sign_of_life()
@@ -135,6 +173,7 @@ class WebSocketConnection(Connection):
         received = True
         while received:
             received = self._read(stream)
+        assert stream.disconnected is not None
         return _why_closed(stream.disconnected)
 
     def _wait_and_read(self, stream: WebSocketStream) -> None:
@@ -153,10 +192,24 @@ class WebSocketConnection(Connection):
         if readable or (stream.has_pending and not paused):
             self._read(stream)
 
+    @property
+    def _request_waits(self) -> bool:
+        """Whether a request may be in the outbox."""
+        call = self.in_flight
+        return call is not None and not call.sent
+
+    def _goes_on(self, stream: WebSocketStream) -> bool:
+        """Reads all that has arrived, as far as there is room for it; returns whether the connection goes on."""
+        while not self.inbox.full and self._read(stream):
+            pass
+        return stream.disconnected is None
+
     def _read(self, stream: WebSocketStream) -> bool:
         messages, received = stream.read()
         if received:
             self._note_sign_of_life()
+        for payload in stream.pongs:
+            self._asked_pings.answer(payload)
         if messages:
             self.inbox.put(list(messages), wake=False)
             self._must_wake_listener = True

@@ -5,7 +5,7 @@ requests (`uploads.py`). Between two requests it settles the connection: it make
 an earlier request.
 
 Threads: whoever has the turn owns the state machine and takes messages from the inbox.
-    the caller's thread      has the turn from `enter` to `leave`. It settles the connection (`_wait_until_settled`),
+    the caller's thread      has the turn from `enter` to `leave`. It settles the connection (`wait_until_settled`),
                              sends its request (`begin`) and reads until the request has ended.
     the connection's thread  takes the turn if there are messages and nobody has the turn or waits for it
                              (`_settle_in_background`). It drops stale messages, keeps upload requests and sends the
@@ -28,7 +28,7 @@ from .._connection.closed import ConnectionClosed, Ending, connection_error
 from .._connection.inbox import Batch, Item
 from .._logs import Logger
 from .._wire import codec
-from .._wire.redaction import scrub
+from .._wire.redaction import latest_secrets, scrub
 from .._wire.surrogates import Halves
 from ..errors import ProtocolError, RunTimeoutError, SessionStateError
 from ..messages import ArtifactUploadRequestMessageInterface
@@ -36,9 +36,6 @@ from .probing import ProbeTimer
 from .protocol import STREAMED, Event, Protocol, State
 from .turns import Ticket, Turn
 from .uploads import Uploads
-
-#: The most secrets of earlier calls that are masked in later ones.
-MAX_EARLIER_SECRETS = 256
 
 #: The most malformed messages that are logged for a connection. A runtime can send any number of them.
 _MAX_MALFORMED_LOGGED = 20
@@ -71,44 +68,50 @@ class Channel:
         persistent: Whether more than one request may follow: settles the connection after each.
 
     Attributes:
-        connection, secrets, persistent: As given.
+        connection: As given, or what has replaced it (`reconnecting.py`).
+        secrets, persistent: As given.
         protocol: The state of its requests, for whoever has the turn.
         turn: The queue of callers.
         active: The call that has the turn.
         uploads: The upload requests received, for whoever has the turn.
         confirmed_in: The `end` of the batch that confirmed the end of the session; `math.inf` before.
+        closed: Whether `close` was called.
     """
 
     def __init__(
         self, connection: Connection, origin: str, secrets: List[str], logger: Logger, *, persistent: bool
     ) -> None:
         self.connection = connection
-        self.protocol = Protocol()
         self.turn = Turn()
         self.active: Optional[Call] = None
-        self.uploads = Uploads(connection.submit, connection.inbox.max_bytes)
         self.confirmed_in = math.inf
+        self.closed = False
         self.secrets = secrets
         self._earlier_secrets: List[str] = []
         self._origin = origin
         self._logger = logger
         self.persistent = persistent
+        self._background_ticket = Ticket(Wakeup())
+        self._set_up(connection)
+
+    def _set_up(self, connection: Connection) -> None:
+        """Makes anew what belongs to the requests on one connection."""
+        if self.persistent:
+            connection.on_unused = self._settle_in_background
+        self.protocol = Protocol()
+        self.uploads = Uploads(connection.submit, connection.inbox.max_bytes)
         self._barrier: Optional[Outgoing] = None
         self._request: Optional[Outgoing] = None
         self._probe_timer = ProbeTimer()
         self._malformed = 0
         self._halves = Halves()
-        self._background_ticket = Ticket(Wakeup())
-        if persistent:
-            connection.on_unused = self._settle_in_background
 
     # The caller's thread.
 
     def enter(self, call: Call, ticket: Ticket) -> None:
         """Waits for the turn, until the connection is open, and until it is settled."""
         self.take_turn(call, ticket)
-        self.wait_until_open(call)
-        self._wait_until_settled(call)
+        self.wait_until_settled(call)
 
     def take_turn(self, call: Call, ticket: Ticket) -> None:
         """Waits for the turn."""
@@ -118,6 +121,8 @@ class Channel:
         while not self.turn.has(ticket):
             call.wait()
         self.active = call
+        # Whoever had the turn before may have replaced the connection.
+        call.connection = self.connection
         call.secrets = [*self.secrets, *self._earlier_secrets, *call.secrets]
         self.connection.inbox.listener = call.wakeup
 
@@ -139,8 +144,12 @@ class Channel:
         self._halves.kept.clear()
         # In this order: after an interrupt in between, `leave` checks whether the request is in the outbox.
         request = self._request = Outgoing(payload, call)
+        self._made(request)
         self.protocol.begin(result_type, secrets)
         self.connection.submit_once(request)
+
+    def _made(self, request: Outgoing) -> None:
+        """Notes a request before it can be sent."""
 
     def next_batch(self, call: Call, idle_until: float) -> Optional[Batch]:
         """Returns the first batch that has unused messages; waits for one, and returns `None` at `idle_until`."""
@@ -180,7 +189,8 @@ class Channel:
             if self.protocol.state is State.ABANDONED:
                 call.cancel_on_runtime()
             if self.persistent:
-                self._remember_secrets(call.secrets)
+                # The runtime knows them, and may repeat them in later calls.
+                self._earlier_secrets = latest_secrets(self._earlier_secrets + call.secrets)
                 self._settle()
             self.connection.inbox.listener = None
             self.active = None
@@ -190,6 +200,8 @@ class Channel:
 
     def close(self) -> None:
         """Cancels a request that has not ended, then closes the connection. Never blocks; may be repeated."""
+        # First: whoever replaces the connection either sees this, or has done so before the close below.
+        self.closed = True
         call = self.active
         if call is not None and self.protocol.state is State.ACTIVE:
             # Another thread's, say, for which the end of the session waited in vain. After the close nothing is sent.
@@ -208,12 +220,6 @@ class Channel:
             ticket.threads.discard(threading.get_ident())
         else:
             self.leave(call, ticket)
-
-    def _remember_secrets(self, secrets: List[str]) -> None:
-        """Masks a call's secrets in the next calls, too: the runtime knows them and may repeat them later."""
-        # By their last use: the ones that were not used for the longest time are forgotten.
-        latest_first = dict.fromkeys(reversed(self._earlier_secrets + secrets))
-        self._earlier_secrets = list(latest_first)[:MAX_EARLIER_SECRETS][::-1]
 
     # Whoever has the turn.
 
@@ -297,8 +303,9 @@ class Channel:
         if self.active is not None:
             self.check_connection(self.active)
 
-    def _wait_until_settled(self, call: Call) -> None:
-        """Uses all received messages and waits until the runtime owes nothing."""
+    def wait_until_settled(self, call: Call) -> None:
+        """Waits until the connection is open, uses all received messages, and waits until the runtime owes nothing."""
+        self.wait_until_open(call)
         inbox, timer = self.connection.inbox, self._probe_timer
         while True:
             self.use_all_queued()
@@ -338,9 +345,37 @@ class Channel:
 
     def check_connection(self, call: Call) -> None:
         """Raises the public error for a connection that is closed once all its messages are used."""
-        inbox = self.connection.inbox
-        if inbox.closed is not None and inbox.exhausted:
-            raise call.prepared(connection_error(inbox.closed, self._origin, call.kind, call.secrets))
+        closed = self.connection.inbox.closed
+        if closed is not None and self.gone:
+            unsent = not self.ending and self.nothing_sent(call)
+            note = "" if self.ending else self._note(unsent=unsent)
+            raise call.prepared(
+                connection_error(closed, self._origin, call.kind, call.secrets, unsent=unsent, note=note)
+            )
+
+    def _note(self, *, unsent: bool) -> str:  # noqa: ARG002  # the channel of a session that reconnects has notes
+        """Returns what the error for a connection that is gone says at its end."""
+        return ""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the connection is closed, and all of its messages are used."""
+        return self.connection.inbox.exhausted
+
+    @property
+    def unusable(self) -> bool:
+        """Whether no call can succeed any more, as far as is known."""
+        return self.connection.inbox.closed is not None or not self.connection.belongs_to_this_process
+
+    @property
+    def ending(self) -> bool:
+        """Whether the session ends, or has ended."""
+        return self.closed or self.protocol.state in (State.ENDING, State.ENDED)
+
+    def nothing_sent(self, call: Call) -> bool:
+        """Returns whether nothing of the call's request was sent, and keeps it from being sent from now on."""
+        request = self._request
+        return request is None or request.request_of is not call or request.withdraw()
 
     def _wait(self, call: Call, until: float = math.inf) -> None:
         """Waits as `call.wait`; a timeout before the connection is open says why the last attempt failed."""

@@ -53,6 +53,7 @@ class WebSocketStream:
         wants_write: Whether bytes wait until the socket can be written to.
         disconnected: Why the connection is over; `None` while it is open.
         unsent: The number of queued bytes that the socket has not taken.
+        pongs: The payloads of the pongs that the last `read` received.
 
     Args:
         sock: A connected, non-blocking socket.
@@ -65,6 +66,7 @@ class WebSocketStream:
         self.wants_write = False
         self.disconnected: Optional[Disconnected] = None
         self.unsent = 0
+        self.pongs: List[bytes] = []
         self._parser = frames.FrameParser(max_message_size)
         self._out: Deque[memoryview] = deque()
         self._secure = isinstance(sock, ssl.SSLSocket)
@@ -82,9 +84,9 @@ class WebSocketStream:
         """Queues a text message; `flush` sends it."""
         self._queue(frames.frame(frames.TEXT, payload))
 
-    def queue_ping(self) -> None:
-        """Queues a ping."""
-        self._queue(frames.frame(frames.PING, frames.ping_payload()))
+    def queue_ping(self, payload: Optional[bytes] = None) -> None:
+        """Queues a ping; its payload is one that no earlier ping had, unless one is given."""
+        self._queue(frames.frame(frames.PING, frames.ping_payload() if payload is None else payload))
 
     def _queue(self, data: bytes) -> None:
         self._out.append(memoryview(data))
@@ -140,6 +142,7 @@ class WebSocketStream:
             The complete messages, and whether any bytes were received.
         """
         messages: List[str] = []
+        self.pongs = []
         received = 0
         most = _MOST_READ_SECURE if self._secure else _MOST_READ
         while received < most and not self._read_all:
@@ -185,6 +188,8 @@ class WebSocketStream:
                 messages.append(item.payload.decode("utf-8", "replace"))
             elif isinstance(item, frames.Ping):
                 self._pongs.append(item.payload)
+            elif isinstance(item, frames.Pong):
+                self.pongs.append(item.payload)
             elif isinstance(item, frames.Close):
                 self._closed_by_peer(item)
         if error is not None:

@@ -16,6 +16,9 @@ MASK = "[REDACTED]"
 #: words, not secrets: masking them would only garble text.
 MIN_SECRET_LENGTH = 4
 
+#: The most secrets of earlier calls of a session that are masked in later ones.
+MAX_EARLIER_SECRETS = 256
+
 #: Terminal escape sequences, such as colours. Programs may print them in the middle of a secret.
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")
 
@@ -124,3 +127,9 @@ def header_secrets(headers: Dict[str, str]) -> List[str]:
     values = list(headers.values())
     words = [part for value in values for part in re.split(r"[\s;,=]+", value)]
     return [secret for secret in values + words if len(secret) >= MIN_SECRET_LENGTH]
+
+
+def latest_secrets(secrets: Sequence[str]) -> List[str]:
+    """Returns the secrets that were used last, each once, in the order of their last use: 256 at most."""
+    latest_first = dict.fromkeys(reversed(secrets))
+    return list(latest_first)[:MAX_EARLIER_SECRETS][::-1]

@@ -20,7 +20,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
     RuntimeUseError,
 )
-from runtimeuse_sync._session.channel import MAX_EARLIER_SECRETS
+from runtimeuse_sync._wire.redaction import MAX_EARLIER_SECRETS
 
 from ..support.builders import CONFIRM, Serve, answer, answer_all, client_of, end, error, text, until_end, upload
 from ..support.marked_secrets import (

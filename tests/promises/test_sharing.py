@@ -10,6 +10,7 @@ import threading
 from typing import Any, List
 
 import psutil
+import pytest
 
 from runtimeuse_sync.runtime import LocalRuntime
 
@@ -156,6 +157,29 @@ def test_an_inherited_session_raises_in_the_child_and_works_in_the_parent(runtim
         runtime.ws_url,
     )
     assert printed.splitlines() == ["one", "True", "True", "True", "from the child", "child ended", "two"]
+
+
+@pytest.mark.parametrize("reconnect", [False, True])
+def test_an_inherited_session_is_closed_and_opens_no_connection(runtime: LocalRuntime, reconnect: bool) -> None:
+    printed = child(
+        f"""
+        from runtimeuse_sync import SessionStateError
+        with client().session(reconnect={reconnect}) as s:
+            print(s.query("echo one").text, end="")
+
+            def in_child():
+                print(s.closed, s.is_healthy())
+                try:
+                    s.query("echo two")
+                except SessionStateError as error:
+                    print("fork" in str(error))
+
+            forked(in_child)
+            print(s.closed, s.is_healthy(), s.query("echo two").text, end="")
+        """,
+        runtime.ws_url,
+    )
+    assert printed.splitlines() == ["one", "True False", "True", "child ended", "False True two"]
 
 
 def test_leaving_an_inherited_session_leaves_the_parents_alone(runtime: LocalRuntime) -> None:
