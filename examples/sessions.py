@@ -1,9 +1,15 @@
-"""Many calls over one connection, also from many threads; the session stays usable after a call that failed."""
+"""Many calls over one connection, also from many threads; a session outlives calls that fail, and a lost connection."""
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
-from runtimeuse_sync import AgentRuntimeError, CommandFailedError, RuntimeUseClient, RuntimeUseSession
+from runtimeuse_sync import (
+    AgentRuntimeError,
+    CommandFailedError,
+    ConnectionLostError,
+    RuntimeUseClient,
+    RuntimeUseSession,
+)
 from runtimeuse_sync.runtime import LocalRuntime
 
 
@@ -37,6 +43,23 @@ def from_threads(session: RuntimeUseSession) -> None:
         print("squares:", list(squares))
 
 
+def after_a_restart(directory: str) -> None:
+    """The runtime is restarted between two calls: the first session tells, the second connects again."""
+    runtime = LocalRuntime(root=directory).start()
+    client, port = RuntimeUseClient(runtime.ws_url, model="any"), int(runtime.ws_url.rpartition(":")[2])
+    with client.session() as plain, client.session(reconnect=True) as reconnecting:
+        for session in (plain, reconnecting):
+            print("healthy:", session.is_healthy(), session.query("echo one").text.strip())
+        runtime.stop()
+        runtime = LocalRuntime(root=directory, port=port).start()
+        for session in (plain, reconnecting):
+            try:
+                print("answer:", session.query("echo two").text.strip())
+            except ConnectionLostError as error:
+                print("lost:", error)
+    runtime.stop()
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as directory, LocalRuntime(root=directory) as runtime:
         client = RuntimeUseClient(runtime.ws_url, model="any")
@@ -45,3 +68,4 @@ if __name__ == "__main__":
             after_a_failure(session)
             from_threads(session)
         print("closed:", session)
+        after_a_restart(directory)

@@ -61,6 +61,10 @@ PRINTS = {
         the session goes on: yes
         squares: \['0', '1', '4', '9', '16'\]
         closed: <RuntimeUseSession ws://127\.0\.0\.1:\d+ closed>
+        healthy: True one
+        healthy: True one
+        lost: the connection to ws://127\.0\.0\.1:\d+ was lost \(query\): .+; nothing was sent
+        answer: two
         """,
     "cancel_and_timeouts": r"""
         by_abort             CancelledException after \d+\.\d s  Query was cancelled

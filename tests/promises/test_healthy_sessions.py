@@ -1,4 +1,4 @@
-"""`session.is_healthy` asks by a ping, bounded, whatever else goes on; `session.closed` says what is known."""
+"""Safe to share: any thread may ask whether a session is healthy or closed, whatever else goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions that were cut while idle: the error says that nothing was sent, and `reconnect=True` goes on by itself."""
+"""Retry only what is safe: a session that was cut while idle says that nothing was sent, or connects again."""
 
 from __future__ import annotations
 
