@@ -385,7 +385,7 @@ class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
     Attributes:
         error: The error text.
         metadata: `{"in_flight": …}` names what was lost with the connection, such as `"query"` or
-            `"command execution"`.
+            `"command execution"`. With `"sent": False` nothing of that was sent, so it may be repeated.
         status: `None`.
         result: What the call would have returned, if only the end of its session was lost; otherwise `None`.
         results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the

@@ -101,10 +101,9 @@ class RuntimeUseSession(Calls):
         return undone_on_failure(connect, lambda: self._give_up(call, ticket))
 
     def _make_channel(self, connection: Connection) -> Channel:
-        arguments = (connection, self._origin, self._secrets, _logger)
         if self._reconnect:
-            return ReconnectingChannel(self._make_connection, *arguments, persistent=True)
-        return Channel(*arguments, persistent=True)
+            return ReconnectingChannel(connection, self._origin, self._secrets, _logger, self._make_connection)
+        return Channel(connection, self._origin, self._secrets, _logger, persistent=True)
 
     def _give_up(self, call: Call, ticket: Ticket) -> None:
         self._opening = None

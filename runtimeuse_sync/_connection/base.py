@@ -322,12 +322,18 @@ class Connection:
         if self.on_unused is not None and self.inbox.first() is not None:
             self.on_unused()
 
-    def _take_outgoing(self) -> List[bytes]:
-        """Returns the payloads to send now, in order. The thread must send them all, or close the connection."""
+    def _take_outgoing(self, *, requests: bool = True) -> List[bytes]:
+        """Returns the payloads to send now, in order. The thread must send them all, or close the connection.
+
+        Args:
+            requests: Whether to take requests, too. If not, the first one stays in the outbox, and all that follows.
+        """
         outgoing: List[bytes] = []
         self._add_cancellation(outgoing)
         while self._outbox:
             next_one = self._outbox[0]
+            if next_one.request_of is not None and not requests:
+                break
             taken = next_one.take()
             self._outbox.popleft()
             self._taken_bytes += len(next_one.payload)

@@ -154,9 +154,11 @@ class WebSocketConnection(Connection):
         while stream.disconnected is None:
             # Read first: what was submitted before the close is still sent.
             closing = self._closing
-            if self._request_waits and not self._goes_on(stream):
+            requests = self._request_waits
+            if requests and not self._goes_on(stream):
                 break
-            for payload in self._take_outgoing():
+            # A request that has come only now is for the next round, which begins at once: its caller wakes the thread.
+            for payload in self._take_outgoing(requests=requests):
                 stream.queue_text(payload)
             for payload in self._asked_pings.due():
                 stream.queue_ping(payload)
@@ -194,7 +196,7 @@ class WebSocketConnection(Connection):
 
     @property
     def _request_waits(self) -> bool:
-        """Whether a request may be in the outbox."""
+        """Whether a request is in the outbox, or about to be: its call is the one in flight from before that."""
         call = self.in_flight
         return call is not None and not call.sent
 

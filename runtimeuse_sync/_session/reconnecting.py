@@ -22,7 +22,7 @@ between any two steps, and repeated by the next call. The new connection takes i
 its opening is interrupted.
 """
 
-from typing import Any, Callable, List, Optional
+from typing import Callable, List, Optional
 
 from .._call import Call
 from .._connection.base import Connection, Outgoing
@@ -44,12 +44,19 @@ class ReconnectingChannel(Channel):
     """A channel that replaces its connection if that is gone before anything of a call's request was sent.
 
     Args:
-        make_connection: Makes a connection, not started.
-        *arguments: Those of `Channel`, and so are the keywords.
+        connection, origin, secrets, logger: As for a `Channel`.
+        make_connection: Makes a new connection, not started.
     """
 
-    def __init__(self, make_connection: Callable[[], Connection], *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
+    def __init__(
+        self,
+        connection: Connection,
+        origin: str,
+        secrets: List[str],
+        logger: Logger,
+        make_connection: Callable[[], Connection],
+    ) -> None:
+        super().__init__(connection, origin, secrets, logger, persistent=True)
         self._make_connection = make_connection
         self._was_entered = False
         self._attempts = 0

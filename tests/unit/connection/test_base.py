@@ -11,7 +11,7 @@ from typing import Callable, List, Optional
 import pytest
 
 from runtimeuse_sync._call import Call, Wakeup
-from runtimeuse_sync._connection.base import Connection
+from runtimeuse_sync._connection.base import Connection, Outgoing
 from runtimeuse_sync._connection.closed import ConnectionClosed, Ending, connection_error
 from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError, SessionStateError
 
@@ -55,6 +55,39 @@ def test_a_cancel_follows_its_request() -> None:
     # Once only, however often it is asked for.
     call.abort()
     assert taken(connection) == []
+
+
+def test_a_withdrawn_request_is_never_sent() -> None:
+    connection = IdleConnection()
+    call = call_on(connection)
+    request = Outgoing(REQUEST, call)
+    connection.submit_once(request)
+    connection.submit(OTHER)
+    assert request.withdraw()
+    assert taken(connection) == [{"n": 2}]
+    assert not call.sent
+    assert not request.taken
+    assert connection.unsent == 0
+
+
+def test_a_request_that_is_taken_cannot_be_withdrawn() -> None:
+    connection = IdleConnection()
+    request = Outgoing(REQUEST, call_on(connection))
+    connection.submit_once(request)
+    assert taken(connection) == [{"n": 1}]
+    assert not request.withdraw()
+    assert request.taken
+    assert connection.has_got(request)
+
+
+def test_requests_stay_where_the_thread_must_read_first() -> None:
+    connection = IdleConnection()
+    connection.submit(OTHER)
+    connection.submit(REQUEST, call_on(connection))
+    connection.submit(OTHER)
+    assert connection._take_outgoing(requests=False) == [OTHER]
+    assert connection._take_outgoing(requests=False) == []
+    assert connection.take_outgoing() == [REQUEST, OTHER]
 
 
 def test_a_cancel_that_comes_later() -> None:

@@ -22,6 +22,7 @@ from runtimeuse_sync._session.reconnecting import ReconnectingChannel
 from ...support.builders import answer, client_of
 from ...support.doubles import Interrupt, Runner, at_every_step, interrupt
 from ...support.servers import PATIENCE, FaultServer, Peer
+from ...support.threads import when
 
 
 def inner(function: Any, name: str) -> Any:
@@ -97,9 +98,11 @@ class Cutter:
                 return
 
     def cut(self, session: RuntimeUseSession) -> None:
-        """Has the connection cut, and returns when that has arrived."""
+        """Has the connection cut, and returns when the client has noticed it."""
         assert session.query("cut").text == "cut"
+        channel: Any = session._channel
         self._cut()
+        when(lambda: channel.connection.inbox.closed)
 
     def cut_late(self, session: RuntimeUseSession) -> None:
         """Has the connection cut just before the next request goes into the outbox."""

@@ -48,6 +48,22 @@ def test_a_part_of_a_message_is_a_sign_of_life(connected: Connected) -> None:
     assert stream.read() == (["x" * 1000], True)
 
 
+def test_the_pongs_of_a_read(connected: Connected) -> None:
+    stream, theirs = connected
+    stream.queue_ping()
+    stream.queue_ping(b"asked for")
+    assert stream.flush() is True
+    pings = sent(theirs)
+    assert [opcode for opcode, _ in pings] == [PING, PING]
+    assert pings[1][1] == b"asked for"
+    theirs.send(server_frame(PONG, b"asked for") + server_frame(PONG, b"") + server_frame(TEXT, b"one"))
+    assert stream.read() == (["one"], True)
+    assert stream.pongs == [b"asked for", b""]
+    assert stream.read() == ([], False)
+    assert stream.pongs == []
+    assert is_quiet(stream)
+
+
 def test_a_read_takes_a_bounded_amount(connected: Connected) -> None:
     stream, theirs = connected
     frame = server_frame(TEXT, b"x" * 1000)
