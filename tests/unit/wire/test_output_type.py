@@ -29,7 +29,7 @@ from typing import (
 )
 
 import pytest
-from typing_extensions import Annotated, TypedDict
+from typing_extensions import Annotated, TypeAliasType, TypedDict
 
 from runtimeuse_sync._wire.output_type import OutputType, output_type_of
 
@@ -75,6 +75,17 @@ class Movie(TypedDict):
 class Point(NamedTuple):
     x: int
     y: int
+
+
+Tree = TypeAliasType("Tree", "List[Tree]")
+
+
+class Deferred(pydantic.BaseModel, defer_build=True):  # type: ignore[misc,call-arg]
+    x: Later
+
+
+class Later(pydantic.BaseModel):  # type: ignore[misc]
+    n: int
 
 
 class Colour(enum.Enum):
@@ -150,6 +161,7 @@ def test_an_object_is_not_wrapped(kind: Any) -> None:
         (Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
         (Literal["a", "b"], {"enum": ["a", "b"], "type": "string"}),
         (Annotated[int, pydantic.Field(gt=3)], {"type": "integer", "exclusiveMinimum": 3}),
+        (Tree, {"$ref": "#/$defs/Tree"}),
         (Optional[Movie], {"anyOf": [{"$ref": "#/$defs/Movie"}, {"type": "null"}]}),
         (Union[Finding, Movie], {"anyOf": [{"$ref": "#/$defs/Finding"}, {"$ref": "#/$defs/Movie"}]}),
     ],
@@ -163,7 +175,7 @@ def test_anything_else_is_wrapped(kind: Any, root: Dict[str, Any]) -> None:
         "required": ["value"],
         "additionalProperties": False,
     }
-    referred = {name for name in ("Movie", "Finding") if f"/{name}" in json.dumps(root)}
+    referred = {name for name in ("Movie", "Finding", "Tree") if f"/{name}" in json.dumps(root)}
     assert set(definitions) == referred
 
 
@@ -232,6 +244,8 @@ def test_values_are_validated_as_json() -> None:
         (Box[Movie], {"content": {"title": "M"}}, Box[Movie](content={"title": "M"})),
         (Whole, {"name": "a"}, Whole(Node(name="a"))),
         (Dict[str, int], {"value": 1}, {"value": 1}),
+        (Tree, {"value": [[], [[]]]}, [[], [[]]]),
+        (Deferred, {"x": {"n": 1}}, Deferred(x=Later(n=1))),
         (List[Stats], {"value": [{"file_count": 1, "ratio": 1}]}, [Stats(1, 1.0)]),
         (Numbers, {"value": [1]}, Numbers([1])),
         (Point, {"value": [1, 2]}, Point(1, 2)),
