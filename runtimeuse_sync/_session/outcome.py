@@ -3,11 +3,10 @@
 Threads: none. The functions do no I/O.
 """
 
-from typing import Any, List, Optional
+from typing import TYPE_CHECKING, Any, List, Optional
 
 from .._call import Call
 from .._wire.error_format import MAX_CHARACTERS, beginning_of
-from .._wire.output_type import OutputType
 from .._wire.redaction import scrub, scrub_value
 from .._wire.request import Request
 from ..errors import (
@@ -24,6 +23,9 @@ from ..options import ExecuteCommandsOptions
 from ..results import CommandExecutionResult, CommandResultItem, QueryResult, TextResult, TypedQueryResult
 from .command_results import failed_command, so_far, stdout_seen, with_output
 from .output import Output
+
+if TYPE_CHECKING:
+    from .._wire.output_type import OutputType
 
 #: The real runtime kills a command that prints more bytes than this to stdout. The exit code is -1 then.
 _MAX_STDOUT = 1024 * 1024
@@ -90,7 +92,7 @@ def _check_data(request: Request, data: Any, secrets: List[str]) -> None:
     )
 
 
-def _typed_result(output_type: OutputType, message: Any, secrets: List[str]) -> "TypedQueryResult[Any]":
+def _typed_result(output_type: "OutputType", message: Any, secrets: List[str]) -> "TypedQueryResult[Any]":
     output = message.data.structured_output
     parsed = output_type.parse(output)
     if not parsed.problems:

@@ -3,13 +3,16 @@
 Threads: pure functions; each runs in its caller's thread.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from ..messages import CommandInterface
 from ..options import ExecuteCommandsOptions, Options, QueryOptions, check_command, copied_command, merge_options
 from . import codec
 from . import validation as check
-from .output_type import OutputType, output_type_of
+
+if TYPE_CHECKING:
+    # Imported by the first query that has an output type.
+    from .output_type import OutputType
 
 #: The largest message that runtimes accept, in bytes (PROTOCOL.md, "Frame level").
 MAX_REQUEST_SIZE = 100 * 1024 * 1024
@@ -54,7 +57,7 @@ class Request(NamedTuple):
     options: Options
     secrets: List[str]
     commands: RequestedCommands = RequestedCommands()
-    output_type: Optional[OutputType] = None
+    output_type: "Optional[OutputType]" = None
 
     def __repr__(self) -> str:
         return f"Request({self.kind!r}, {len(self.payload)} bytes)"
@@ -126,12 +129,14 @@ def query_request(
     return Request("query", _encode(message), "result_message", merged, merged.secret_values(), requested, typed)
 
 
-def _output_type(kind: Any, options: Optional[QueryOptions], keywords: Dict[str, Any]) -> OutputType:
+def _output_type(kind: Any, options: Optional[QueryOptions], keywords: Dict[str, Any]) -> "OutputType":
     # Only what the call itself says is looked at: an output type wins over a schema that is a client's default.
     name = "output_format_json_schema_str"
     schema = keywords[name] if name in keywords else getattr(options, name, None)
     if schema is not None:
         raise ValueError(f"output_type and {name} cannot both be set: each says what the answer must be")
+    from .output_type import output_type_of
+
     return output_type_of(kind)
 
 
