@@ -34,6 +34,10 @@ _writing: "contextvars.ContextVar[bool]" = contextvars.ContextVar("runtimeuse_sy
 #: would lead to further calls without end, and wait for the lock that the handler holds.
 _NOWHERE = logging.Logger("runtimeuse_sync", logging.CRITICAL + 1)  # noqa: LOG001  # not to be found by name
 
+#: The logger of requests that are parts of one call, which has records of its own: only warnings go to the package's.
+PARTS_LOGGER = logging.Logger("runtimeuse_sync", logging.WARNING)  # noqa: LOG001  # not to be found by name
+PARTS_LOGGER.parent = PACKAGE_LOGGER
+
 #: For how many seconds the end of a call waits until its record has been written.
 _PATIENCE = 1.0
 

@@ -4,10 +4,11 @@ Threads: any number of threads may share a client. Calls change nothing in it bu
 `abort` reads. Each one-shot call starts the thread of its connection, and has ended it when it returns.
 """
 
+import contextlib
 import functools
 import logging
 import os
-from typing import Any, List, Optional, Set, Union
+from typing import Any, Iterator, List, Optional, Set, Union
 
 from ._call import Call, Deadline
 from ._call_methods import Calls
@@ -85,6 +86,7 @@ class RuntimeUseClient(Calls):
                 check.check_ws_url(f"the environment's {URL_VARIABLE}", url)
             self._transport = WebSocketTransport(url, **settings)
         self._calls: Set[Call] = set()
+        self._operations = set()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._origin!r})"
@@ -127,13 +129,17 @@ class RuntimeUseClient(Calls):
         )
 
     def abort(self) -> None:
-        """Cancels all one-shot calls of this client that are in progress: each raises `CancelledException`.
+        """Cancels all one-shot calls and file operations of this client that are in progress.
+
+        Each raises `CancelledException`.
 
         Never blocks; safe from any thread, callback, signal handler and finalizer. Sessions have an `abort` of their
         own. If no call is in progress, this has no effect, not on later calls either.
         """
         for call in list(self._calls):
             call.abort()
+        for operation in list(self._operations):
+            operation.abort()
 
     def wait_until_ready(self, timeout: Optional[float] = 60.0) -> None:
         """Blocks until the runtime accepts connections, such as one in a sandbox that is still booting.
@@ -171,13 +177,29 @@ class RuntimeUseClient(Calls):
 
         cleaned_up(wait, forget)
 
-    def _run(self, request: Request) -> "Run[Any]":
+    def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":
         def acquire(call: Call) -> Channel:
             # Not before the run starts: the time limits of connecting begin with the connection.
             self._calls.add(call)
             return Channel(self._one_shot_connection(), self._origin, self._secrets(), _logger, persistent=False)
 
-        return Run(request, acquire, self._calls.discard, self._defaults.keep_output)
+        keep = self._defaults.keep_output if keep_output is None else keep_output
+        return Run(request, acquire, self._calls.discard, keep)
+
+    @contextlib.contextmanager
+    def _open_file_commands(self, seconds: Optional[float]) -> Iterator[Calls]:
+        if not is_persistent(self._transport):
+            yield self
+            return
+        session = self.session()
+        opening = Call("opening the session", seconds)
+        try:
+            self._calls.add(opening)
+            session._open(opening)
+        finally:
+            self._calls.discard(opening)
+        with session._ending_within(opening.deadline):
+            yield session
 
     def _one_shot_connection(self) -> Connection:
         transport = self._transport

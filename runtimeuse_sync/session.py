@@ -6,6 +6,7 @@ thread may call `abort`, `close`, `closed` and `is_healthy`. The session starts 
 States: new → open → closed. A session that is garbage-collected while open closes its connection and warns.
 """
 
+import contextlib
 import functools
 import logging
 import math
@@ -13,9 +14,9 @@ import threading
 import warnings
 import weakref
 from types import TracebackType
-from typing import Any, Callable, List, Optional, Type
+from typing import Any, Callable, ContextManager, Iterator, List, Optional, Type
 
-from ._call import Call
+from ._call import Call, Deadline
 from ._call_methods import Calls
 from ._connection.base import Connection
 from ._interrupts import cleaned_up, surely, undone_on_failure
@@ -67,6 +68,7 @@ class RuntimeUseSession(Calls):
         self._channel: Optional[Channel] = None
         self._opening: Optional[Call] = None
         self._closed = False
+        self._operations = set()
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
 
     def open(self) -> "RuntimeUseSession":
@@ -78,9 +80,11 @@ class RuntimeUseSession(Calls):
             SessionStateError: The session has been opened before.
             TypeError: The custom transport did not return a connection.
         """
+        return self._open(Call("opening the session", None))
+
+    def _open(self, call: Call) -> "RuntimeUseSession":
         if self._channel is not None or self._closed:
             raise SessionStateError("a session can be opened only once")
-        call = Call("opening the session", None)
         ticket = Ticket(call.wakeup, [threading.get_ident()])
 
         def connect() -> "RuntimeUseSession":
@@ -200,9 +204,38 @@ class RuntimeUseSession(Calls):
         call = self._opening or (channel.active if channel is not None else None)
         if call is not None:
             call.abort()
+        # After the call in progress: an operation's first call may end just now.
+        for operation in list(self._operations):
+            operation.abort_if_begun()
 
-    def _run(self, request: Request) -> "Run[Any]":
-        return Run(request, self._open_channel, keep_output=self._defaults.keep_output)
+    def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":
+        keep = self._defaults.keep_output if keep_output is None else keep_output
+        return Run(request, self._open_channel, keep_output=keep)
+
+    def _open_file_commands(self, seconds: Optional[float]) -> ContextManager[Calls]:  # noqa: ARG002  # it is open
+        return contextlib.nullcontext(self)
+
+    @contextlib.contextmanager
+    def _ending_within(self, deadline: Deadline) -> Iterator[None]:
+        """Closes the session at the end of the block: in order and within a deadline, but at once after an error."""
+
+        def drop() -> None:
+            channel = self._channel
+            if channel is not None and not self._closed:
+                channel.close()
+                self._mark_closed()
+                channel.connection.join(0.0)
+
+        def end() -> None:
+            limit = deadline.remaining()
+            self._end_session_timeout = None if limit == math.inf else limit
+            self._end()
+
+        try:
+            yield
+            cleaned_up(end, drop)
+        finally:
+            surely(drop)
 
     def _open_channel(self, call: Call) -> Channel:
         channel = self._channel

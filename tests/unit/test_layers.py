@@ -22,7 +22,8 @@ SURFACE = {"", "client", "session", "run", "testing", "_call_methods"}
 
 #: What the modules of each group may import besides their own group. A module that is in no other group is shared.
 MAY_IMPORT: Mapping[str, FrozenSet[str]] = {
-    "surface": frozenset({"futures", "transports", "_session", "_connection", "_websocket", "shared"}),
+    "surface": frozenset({"files", "futures", "transports", "_session", "_connection", "_websocket", "shared"}),
+    "files": frozenset({"shared"}),
     "futures": frozenset({"shared"}),
     "transports": frozenset({"_connection", "_websocket", "shared"}),
     "_session": frozenset({"_connection", "_websocket", "shared"}),

@@ -1,0 +1,41 @@
+"""Files in the sandbox: read, write, list, remove, and copy files and trees, over nothing but commands.
+
+    data = client.files.read("report.txt")
+    client.files.write("notes/today.txt", "buy milk")
+    client.files.upload("src", "/work/src")
+    client.files.download("/work/out", "out")
+
+`Files` is what `client.files` and `session.files` return; `errors` draws the tree of its exceptions. `_operation` has
+the deadline, abort and requests of an operation, `_scripts` all that runs in the sandbox, `_reading` and `_writing` the
+transfer in pieces, `_packing`, `_unpacking` and `_local` what happens on this machine.
+
+Threads: importing the package starts none.
+"""
+
+from ._files import BinaryReader, Files
+from ._listing import FileInfo, FileKind
+from .errors import (
+    FileAlreadyExistsError,
+    FileChangedError,
+    FileError,
+    FileIsADirectoryError,
+    FileMissingError,
+    FileNotADirectoryError,
+    FilePermissionError,
+    UnsafeArchiveError,
+)
+
+__all__ = [
+    "BinaryReader",
+    "FileAlreadyExistsError",
+    "FileChangedError",
+    "FileError",
+    "FileInfo",
+    "FileIsADirectoryError",
+    "FileKind",
+    "FileMissingError",
+    "FileNotADirectoryError",
+    "FilePermissionError",
+    "Files",
+    "UnsafeArchiveError",
+]

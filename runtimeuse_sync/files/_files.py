@@ -1,0 +1,486 @@
+"""The operations on files, as users call them: `client.files` and `session.files`.
+
+Threads: everything runs in the calling thread. Any number of threads may share the object; on a session, the requests
+of their operations take turns.
+"""
+
+import binascii
+import codecs
+import contextlib
+import errno
+import io
+import itertools
+import os
+import stat
+from pathlib import Path
+from typing import IO, Any, Callable, List, Optional, Protocol, Set, TypeVar, Union
+
+from .._interrupts import cleaned_up
+from .._wire import validation as check
+from . import _scripts as scripts
+from ._failures import local_errors
+from ._listing import FileInfo, parsed
+from ._local import resolved, with_staging, write_file
+from ._operation import OpenCommands, Operation
+from ._packing import CHUNK, Tree, find_tree, pack, unchanged
+from ._paths import RemotePath, StrPath, local_path
+from ._reading import Progress, Reader, permissions, whole
+from ._unpacking import Unpacker
+from ._writing import Writer
+from .errors import FileIsADirectoryError, changed_error, file_error
+
+_Result = TypeVar("_Result")
+
+
+class BinaryReader(Protocol):
+    """A binary file object, or anything else with a `read` that returns bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Returns up to `size` bytes; `b""` at the end."""
+
+
+class Files:
+    """Reads and writes files in the sandbox; `files` of a client or a session returns it.
+
+    It needs nothing of the runtime but commands, and of the sandbox a POSIX shell with its utilities, `base64` and
+    `tar`; `list` also needs `stat`.
+
+    Paths in the sandbox are strs or paths; relative ones start at the runtime's working directory. Each operation
+    raises, besides what its description says:
+
+    - a `FileError` that names the path and the reason, which is also the built-in `FileNotFoundError`,
+      `PermissionError`, `IsADirectoryError`, `NotADirectoryError` or `FileExistsError` where that fits;
+    - `FileChangedError` if a file changed while it was transferred, or did not arrive intact;
+    - `CancelledException` after `abort()` of the client or session, and `RunTimeoutError` once `timeout` has passed;
+    - `RuntimeConnectionError`, `AgentRuntimeError` and `SessionStateError` as other calls do;
+    - `TypeError` and `ValueError` for invalid arguments, before anything is sent.
+
+    An operation that fails, is aborted, or is interrupted leaves its target as it was, and removes its temporary file
+    from the sandbox, for which it may wait up to five seconds.
+
+    `timeout` is the number of seconds for the whole operation; `None`, the default, is no limit.
+    `progress(done, total)` is called in the calling thread with numbers of bytes; `total` is `None` where it cannot be
+    known. Whatever it raises ends the operation.
+    """
+
+    def __init__(self, open_commands: OpenCommands, operations: Set[Operation]) -> None:
+        # open_commands: opens what runs the commands of one operation.
+        # operations: the operations in progress, for whoever aborts them.
+        self._open_commands = open_commands
+        self._operations = operations
+
+    def read(self, path: StrPath, *, progress: Optional[Progress] = None, timeout: Optional[float] = None) -> bytes:
+        """Returns the contents of a file.
+
+        Args:
+            path: The file in the sandbox.
+            progress: Called with the bytes read so far, and all. Default: `None`.
+            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            IsADirectoryError: It is a directory.
+            PermissionError: The runtime's user must not read it.
+            FileChangedError: It changed each of the three times that it was read.
+            FileError: Any other reason, such as a device in place of a file.
+            RunTimeoutError: The operation did not end within `timeout`.
+            CancelledException: `abort` was called.
+            RuntimeUseError: The runtime could not be reached, or answered with an error.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
+        """
+        remote = RemotePath("path", path)
+        _check_progress(progress)
+        return self._perform(
+            "reading a file",
+            remote,
+            timeout,
+            lambda operation: whole(Reader(operation, remote.raw, remote.shown, progress)),
+        )
+
+    def read_text(
+        self,
+        path: StrPath,
+        *,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        progress: Optional[Progress] = None,
+        timeout: Optional[float] = None,
+    ) -> str:
+        """Returns the contents of a text file. Line breaks stay as they are.
+
+        Args:
+            path: The file in the sandbox.
+            encoding: Its encoding. Default: `"utf-8"`.
+            errors: What to do with bytes that cannot be decoded, as for `bytes.decode`. Default: `"strict"`.
+            progress: As for `read`.
+            timeout: As for `read`.
+
+        Raises:
+            UnicodeDecodeError: It cannot be decoded.
+            LookupError: There is no such encoding.
+            Exception: As `read` does.
+        """
+        check.check_text("encoding", encoding)
+        check.check_str("errors", errors)
+        codecs.lookup(encoding)
+        codecs.lookup_error(errors)
+        return self.read(path, progress=progress, timeout=timeout).decode(encoding, errors)
+
+    def write(
+        self,
+        path: StrPath,
+        data: "Union[bytes, bytearray, memoryview, str, BinaryReader]",
+        *,
+        encoding: str = "utf-8",
+        mode: Optional[int] = None,
+        progress: Optional[Progress] = None,
+        timeout: Optional[float] = None,
+    ) -> None:
+        """Writes a file, replacing one that exists in one step: readers see the old or the new one, and never a part.
+
+        Missing directories above it are made. If `path` is a symbolic link, the file that it leads to is replaced.
+
+        Args:
+            path: The file in the sandbox.
+            data: The contents: bytes, a str, or a binary file object, which is read to its end.
+            encoding: The encoding of a str. Default: `"utf-8"`.
+            mode: The file's permissions, such as `0o600`. `None`, the default, keeps those of the file that is
+                replaced; a new one gets what the umask of the runtime allows.
+            progress: Called with the bytes written so far, and all; for a file object whose size is not known, `None`.
+            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+
+        Raises:
+            IsADirectoryError: `path` is a directory.
+            NotADirectoryError: Something above it is not a directory.
+            PermissionError: The runtime's user must not write it.
+            FileError: Any other reason, such as a full disk (`errno` is `ENOSPC`).
+            RunTimeoutError: The operation did not end within `timeout`.
+            CancelledException: `abort` was called.
+            RuntimeUseError: The runtime could not be reached, or answered with an error.
+            TypeError: An argument has the wrong type, or the file object returned something other than bytes.
+            ValueError: An argument has an invalid value.
+        """
+        remote = RemotePath("path", path)
+        remote.must_name_a_file("path")
+        permission = _checked_mode(mode)
+        _check_progress(progress)
+        check.check_text("encoding", encoding)
+        if isinstance(data, str):
+            data = data.encode(encoding)
+        total: Optional[int]
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            view = memoryview(data).cast("B")
+            total = len(view)
+            source: BinaryReader = io.BytesIO(view)
+        elif callable(getattr(data, "read", None)):
+            source, total = data, _size_of(data)
+        else:
+            raise TypeError(f"data must be bytes, a str or a binary file object, not {type(data).__name__}")
+
+        def body(operation: Operation) -> None:
+            writer = Writer(operation, remote, total=total, progress=progress)
+            while True:
+                piece = source.read(CHUNK)
+                if not isinstance(piece, (bytes, bytearray, memoryview)):
+                    raise TypeError(f"data must be a binary file object: its read returned {type(piece).__name__}")
+                if not piece:
+                    break
+                writer.write(bytes(piece))
+            writer.put_file(permission)
+
+        self._perform("writing a file", remote, timeout, body)
+
+    def download(
+        self,
+        remote: StrPath,
+        local: StrPath,
+        *,
+        progress: Optional[Progress] = None,
+        timeout: Optional[float] = None,
+    ) -> Path:
+        """Copies a file or a directory with all that is in it from the sandbox to this machine.
+
+        `local` is the path of the copy itself, never of a directory to put it in; missing directories above it are
+        made. A file that exists is replaced in one step. A directory appears in one step; if it exists, the tree is
+        merged into it: each file replaces the one of its name, in one step, and all others stay. Permissions are kept,
+        of a tree also symbolic links and the times of files. What the sandbox sends is not trusted: nothing is written
+        outside of `local`, and a link that leads out of it, or a device, is refused.
+
+        Args:
+            remote: The file or directory in the sandbox.
+            local: The path on this machine.
+            progress: Called with the bytes received so far, and all: of a tree, the bytes of its archive.
+            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+
+        Returns:
+            `local`, as a `Path`.
+
+        Raises:
+            FileNotFoundError: There is no such file or directory.
+            PermissionError: The runtime's user must not read it, or this process must not write the copy.
+            IsADirectoryError: `remote` is a file and `local` a directory, or so for something below them.
+            NotADirectoryError: It is the other way round, or a part of a path is not a directory.
+            FileChangedError: It changed each of the three times that it was read.
+            UnsafeArchiveError: The sandbox sent something that is refused.
+            FileError: Any other reason, such as a full disk.
+            RunTimeoutError: The operation did not end within `timeout`.
+            CancelledException: `abort` was called.
+            RuntimeUseError: The runtime could not be reached, or answered with an error.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
+        """
+        source = RemotePath("remote", remote)
+        target = local_path("local", local)
+        _check_progress(progress)
+
+        def body(operation: Operation) -> Path:
+            try:
+                self._download_file(operation, source, target, progress)
+            except FileIsADirectoryError as error:
+                if error.side == "local":
+                    raise
+                self._download_tree(operation, source, target, progress)
+            return target
+
+        return self._perform("downloading", source, timeout, body)
+
+    def upload(
+        self,
+        local: StrPath,
+        remote: StrPath,
+        *,
+        progress: Optional[Progress] = None,
+        timeout: Optional[float] = None,
+    ) -> None:
+        """Copies a file or a directory with all that is in it from this machine to the sandbox.
+
+        `remote` is the path of the copy itself, never of a directory to put it in; missing directories above it are
+        made. A file that exists is replaced in one step. A directory appears in one step; if it exists, the tree is
+        merged into it: each file replaces the one of its name, in one step, and all others stay. Permissions are kept,
+        of a tree also symbolic links and the times of files.
+
+        Args:
+            local: The file or directory on this machine.
+            remote: The path in the sandbox.
+            progress: Called with the bytes sent so far, and all: of a tree, the bytes of its archive.
+            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+
+        Raises:
+            FileNotFoundError: There is no such file or directory on this machine.
+            PermissionError: This process must not read it, or the runtime's user must not write the copy.
+            IsADirectoryError: `local` is a file and `remote` a directory, or so for something below them.
+            NotADirectoryError: It is the other way round, or a part of a path is not a directory.
+            FileChangedError: A file on this machine changed while it was read.
+            FileError: Any other reason, such as a full disk, or a socket in the tree.
+            RunTimeoutError: The operation did not end within `timeout`.
+            CancelledException: `abort` was called.
+            RuntimeUseError: The runtime could not be reached, or answered with an error.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
+        """
+        source = local_path("local", local)
+        target = RemotePath("remote", remote)
+        _check_progress(progress)
+        with local_errors(source):
+            status = os.stat(source)
+        if stat.S_ISDIR(status.st_mode):
+            tree = find_tree(source)
+            self._perform("uploading", target, timeout, lambda operation: _upload(operation, tree, target, progress))
+            return
+        if not stat.S_ISREG(status.st_mode):
+            raise file_error(errno.EINVAL, str(source), "Neither a file nor a directory", side="local")
+        target.must_name_a_file("remote")
+
+        def body(operation: Operation) -> None:
+            writer = Writer(operation, target, total=status.st_size, progress=progress)
+            for piece in unchanged(source, status):
+                writer.write(piece)
+            writer.put_file(f"{stat.S_IMODE(status.st_mode):o}")
+
+        self._perform("uploading", target, timeout, body)
+
+    def list(self, path: StrPath = ".", *, timeout: Optional[float] = None) -> List[FileInfo]:
+        """Returns what is in a directory, sorted by name.
+
+        Args:
+            path: The directory in the sandbox. Default: the runtime's working directory.
+            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+
+        Raises:
+            FileNotFoundError: There is no such directory.
+            NotADirectoryError: It is a file.
+            PermissionError: The runtime's user must not read it.
+            FileError: Any other reason.
+            RunTimeoutError: The operation did not end within `timeout`.
+            CancelledException: `abort` was called.
+            RuntimeUseError: The runtime could not be reached, or answered with an error.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
+        """
+        remote = RemotePath("path", path)
+
+        def body(operation: Operation) -> List[FileInfo]:
+            operation.clean_up = scripts.remove_temporary(operation.temporary)
+            where, _, text = (
+                operation.request(scripts.entries(remote.raw, operation.temporary)).stdout[0].partition(" ")
+            )
+            try:
+                if where == "there":
+                    place = binascii.a2b_base64(text)
+                    text = whole(Reader(operation, place, remote.shown, None)).decode("ascii")
+                    operation.request(operation.clean_up)
+                return parsed(binascii.a2b_base64(text))
+            except ValueError:
+                raise changed_error(remote.shown, "The sandbox sent something that is not a list of files") from None
+
+        return self._perform("listing a directory", remote, timeout, body)
+
+    def exists(self, path: StrPath, *, timeout: Optional[float] = None) -> bool:
+        """Returns whether there is a file or directory; as in `os.path`, not for a link that leads nowhere.
+
+        Args:
+            path: The path in the sandbox.
+            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+
+        Raises:
+            RunTimeoutError: The operation did not end within `timeout`.
+            CancelledException: `abort` was called.
+            RuntimeUseError: The runtime could not be reached, or answered with an error.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
+        """
+        remote = RemotePath("path", path)
+        script = scripts.exists(remote.raw + b"/" * (remote.ends_with_slash and remote.raw != b"/"))
+        return self._perform(
+            "looking for a file",
+            remote,
+            timeout,
+            lambda operation: operation.request(script).stdout[0].strip() == "yes",
+        )
+
+    def remove(
+        self,
+        path: StrPath,
+        *,
+        recursive: bool = False,
+        missing_ok: bool = False,
+        timeout: Optional[float] = None,
+    ) -> None:
+        """Removes a file, a symbolic link (not what it leads to), or an empty directory.
+
+        Args:
+            path: The path in the sandbox. The root and the runtime's working directory are refused.
+            recursive: Whether to remove a directory with all that is in it. Default: `False`.
+            missing_ok: Whether it is fine if there is nothing to remove. Default: `False`.
+            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+
+        Raises:
+            FileNotFoundError: There is no such file, and `missing_ok` is not set.
+            IsADirectoryError: It is a directory that is not empty, and `recursive` is not set.
+            PermissionError: The runtime's user must not remove it.
+            FileError: Any other reason.
+            RunTimeoutError: The operation did not end within `timeout`.
+            CancelledException: `abort` was called.
+            RuntimeUseError: The runtime could not be reached, or answered with an error.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
+        """
+        remote = RemotePath("path", path)
+        check.check_type("recursive", recursive, bool, "a bool")
+        check.check_type("missing_ok", missing_ok, bool, "a bool")
+
+        def body(operation: Operation) -> None:
+            with contextlib.ExitStack() as stack:
+                if missing_ok:
+                    stack.enter_context(contextlib.suppress(FileNotFoundError))
+                operation.request(scripts.remove(remote.raw, recursive=recursive))
+
+        self._perform("removing a file", remote, timeout, body)
+
+    # What they are made of.
+
+    def _perform(
+        self, kind: str, path: RemotePath, timeout: Optional[float], body: "Callable[[Operation], _Result]"
+    ) -> _Result:
+        operation = Operation(kind, path.shown, timeout, self._open_commands)
+
+        def perform() -> _Result:
+            self._operations.add(operation)
+            return operation.perform(body)
+
+        return cleaned_up(perform, lambda: self._operations.discard(operation))
+
+    def _download_file(
+        self, operation: Operation, source: RemotePath, target: Path, progress: Optional[Progress]
+    ) -> None:
+        reader = Reader(operation, source.raw, source.shown, progress)
+        filled: List[IO[bytes]] = []
+
+        def restart() -> None:
+            for file in filled:
+                file.seek(0)
+                file.truncate()
+
+        pieces = reader.pieces(restart)
+        # Before anything is done on this machine: whether it is a file at all.
+        first = next(pieces, b"")
+
+        def fill(file: "IO[bytes]") -> Optional[int]:
+            filled.append(file)
+            for piece in itertools.chain([first], pieces):
+                with local_errors(target):
+                    file.write(piece)
+            return permissions(reader.mode)
+
+        write_file(target, operation.temporary, fill)
+
+    def _download_tree(
+        self, operation: Operation, source: RemotePath, target: Path, progress: Optional[Progress]
+    ) -> None:
+        def restart() -> None:
+            raise changed_error(source.shown, "The archive of it changed while it was read")
+
+        def fill(staging: Path) -> None:
+            operation.clean_up = scripts.remove_temporary(operation.temporary)
+            mode, _, place = operation.request(scripts.pack(source.raw, operation.temporary)).stdout[0].partition("\n")
+            reader = Reader(operation, binascii.a2b_base64(place), source.shown, progress)
+            unpacker = Unpacker(staging, source.shown)
+            unpacker.unpack(reader.pieces(restart))
+            operation.request(operation.clean_up)
+            operation.check()
+            unpacker.put(place_of_tree, permissions(mode))
+
+        place_of_tree = resolved(target)
+        with_staging(place_of_tree, operation.temporary, fill)
+
+
+def _upload(operation: Operation, tree: Tree, target: RemotePath, progress: Optional[Progress]) -> None:
+    writer = Writer(operation, target, directory=True, total=tree.size, progress=progress)
+    for piece in pack(tree):
+        writer.write(piece)
+    writer.put_tree(tree.mode, tree.unwritable)
+
+
+def _checked_mode(mode: Any) -> str:
+    if mode is None:
+        return ""
+    check.check_type("mode", mode, int, "permissions as an int, such as 0o644, or None")
+    if not 0 <= mode <= 0o7777:
+        raise ValueError(f"mode must be permissions such as 0o644, not {mode}")
+    return f"{mode:o}"
+
+
+def _check_progress(progress: Any) -> None:
+    if progress is not None:
+        check.check_callback("progress", progress)
+
+
+def _size_of(file: Any) -> Optional[int]:
+    """Returns how many bytes a file object has left; `None` if it cannot tell."""
+    if not callable(getattr(file, "seekable", None)) or not file.seekable():
+        return None
+    at = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(at)
+    return end - at if isinstance(at, int) and isinstance(end, int) else None
