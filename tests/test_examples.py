@@ -96,6 +96,17 @@ PRINTS = {
           findings\[0\]\.line: Field required
           findings\[0\]\.severity: Input should be 'minor' or 'major'
         """,
+    "files": r"""
+        read back: \['\[run\]', 'level', '=', '3'\]
+        list: \[\('settings\.ini', 'file', 16\)\]
+        copied: \['empty', 'latest', 'out', 'out/count\.txt', 'words\.txt'\]
+        count: 6
+        sent 5,000,000 of 5,000,000 bytes
+        arrived: 5000000
+        not found: nothing\.txt
+        remove: 'job': Is a directory that is not empty; pass recursive=True to remove it
+        still there: False
+        """,
     "custom_agent": r"""
         assistant: reading 'to be or not to be'
         assistant: reading 'that is the question'

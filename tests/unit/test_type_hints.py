@@ -10,12 +10,14 @@ import pytest
 
 import runtimeuse_sync
 import runtimeuse_sync.artifacts
+import runtimeuse_sync.files
 import runtimeuse_sync.keywords
 import runtimeuse_sync.testing
 
 MODULES = (
     runtimeuse_sync,
     runtimeuse_sync.artifacts,
+    runtimeuse_sync.files,
     runtimeuse_sync.keywords,
     runtimeuse_sync.testing,
 )
