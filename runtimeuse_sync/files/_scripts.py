@@ -157,11 +157,13 @@ def append(path: bytes, temporary: str, variables: int, size: int, decode: str, 
 
     `decode` is the option with which `base64` decodes; if it is empty, the script tries which one that is.
     """
-    values = " ".join(f'"${DATA}{index}"' for index in range(variables))
+    names = [f"{DATA}{index}" for index in range(variables)]
+    values = " ".join(f'"${name}"' for name in names)
     into = "$t/a" if directory else "$t"
     append = f"""\
 [ -f "{into}" ] || exit {MISSING}
 printf %s {values} | base64 {decode or "$f"} >>"{into}" || {{ s=$?; rm -rf "$t"; exit $s; }}
+unset {" ".join(names)}
 set -- $(ls -ldn "{into}"); [ "$5" = {size} ] || {{ rm -rf "$t"; exit {DIFFERS}; }}
 """
     return _script(path, _BESIDE.format(temporary=temporary), "" if decode else _DECODER, append)
