@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from .files._operation import Operation
     from .futures import RunFuture
 else:
-    # `concurrent.futures` is imported by the first call of `submit`. With this stand-in, `typing.get_type_hints` works.
-    RunFuture = List
+    # These modules are imported by the first call that needs them. With stand-ins, `typing.get_type_hints` works.
+    RunFuture = Files = Operation = List
 
 _Output = TypeVar("_Output")
 

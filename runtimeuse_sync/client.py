@@ -193,12 +193,12 @@ class RuntimeUseClient(Calls):
             return
         session = self.session()
         opening = Call("opening the session", seconds)
-        try:
-            self._calls.add(opening)
-            session._open(opening)
-        finally:
-            self._calls.discard(opening)
         with session._ending_within(opening.deadline):
+            try:
+                self._calls.add(opening)
+                session._open(opening)
+            finally:
+                self._calls.discard(opening)
             yield session
 
     def _one_shot_connection(self) -> Connection:

@@ -6,13 +6,14 @@
     client.files.download("/work/out", "out")
 
 `Files` is what `client.files` and `session.files` return; `errors` draws the tree of its exceptions. `_operation` has
-the deadline, abort and requests of an operation, `_scripts` all that runs in the sandbox, `_reading` and `_writing` the
-transfer in pieces, `_packing`, `_unpacking` and `_local` what happens on this machine.
+the deadline, abort and requests of an operation, `_copying` what each does, `_scripts` all that runs in the sandbox,
+`_reading` and `_writing` the transfer in pieces, `_packing`, `_unpacking` and `_local` what happens on this machine.
 
 Threads: importing the package starts none.
 """
 
-from ._files import BinaryReader, Files
+from ._arguments import BinaryReader
+from ._files import Files
 from ._listing import FileInfo, FileKind
 from .errors import (
     FileAlreadyExistsError,

@@ -10,6 +10,7 @@ import re
 from typing import Dict, Iterator, Optional, Tuple
 
 from .._interrupts import raised_by_a_signal_handler
+from ._arguments import StrPath
 from .errors import FileError, changed_error, file_error
 
 #: The exit codes of our scripts. No utility uses them.
@@ -118,7 +119,7 @@ def _line_of(text: str, at: int) -> str:
 
 
 @contextlib.contextmanager
-def local_errors(path: "str | os.PathLike[str]") -> Iterator[None]:
+def local_errors(path: StrPath) -> Iterator[None]:
     """Raises errors of this machine's file system as a `FileError`, and all others unchanged.
 
     Args:

@@ -4,39 +4,30 @@ Threads: everything runs in the calling thread. Any number of threads may share 
 of their operations take turns.
 """
 
-import binascii
 import codecs
 import contextlib
-import errno
-import io
-import itertools
-import os
-import stat
 from pathlib import Path
-from typing import IO, Any, Callable, List, Optional, Protocol, Set, TypeVar, Union
+from typing import Callable, List, Optional, Set, TypeVar, Union
 
 from .._interrupts import cleaned_up
 from .._wire import validation as check
 from . import _scripts as scripts
-from ._failures import local_errors
-from ._listing import FileInfo, parsed
-from ._local import resolved, with_staging, write_file
+from ._arguments import (
+    BinaryReader,
+    Progress,
+    RemotePath,
+    StrPath,
+    check_progress,
+    checked_mode,
+    local_path,
+    source_of,
+)
+from ._copying import download, listed, uploader, write
+from ._listing import FileInfo
 from ._operation import OpenCommands, Operation
-from ._packing import CHUNK, Tree, find_tree, pack, unchanged
-from ._paths import RemotePath, StrPath, local_path
-from ._reading import Progress, Reader, permissions, whole
-from ._unpacking import Unpacker
-from ._writing import Writer
-from .errors import FileIsADirectoryError, changed_error, file_error
+from ._reading import Reader, whole
 
 _Result = TypeVar("_Result")
-
-
-class BinaryReader(Protocol):
-    """A binary file object, or anything else with a `read` that returns bytes."""
-
-    def read(self, size: int, /) -> bytes:
-        """Returns up to `size` bytes; `b""` at the end."""
 
 
 class Files:
@@ -90,7 +81,7 @@ class Files:
             ValueError: An argument has an invalid value.
         """
         remote = RemotePath("path", path)
-        _check_progress(progress)
+        check_progress(progress)
         return self._perform(
             "reading a file",
             remote,
@@ -163,33 +154,16 @@ class Files:
         """
         remote = RemotePath("path", path)
         remote.must_name_a_file("path")
-        permission = _checked_mode(mode)
-        _check_progress(progress)
+        permission = checked_mode(mode)
+        check_progress(progress)
         check.check_text("encoding", encoding)
-        if isinstance(data, str):
-            data = data.encode(encoding)
-        total: Optional[int]
-        if isinstance(data, (bytes, bytearray, memoryview)):
-            view = memoryview(data).cast("B")
-            total = len(view)
-            source: BinaryReader = io.BytesIO(view)
-        elif callable(getattr(data, "read", None)):
-            source, total = data, _size_of(data)
-        else:
-            raise TypeError(f"data must be bytes, a str or a binary file object, not {type(data).__name__}")
-
-        def body(operation: Operation) -> None:
-            writer = Writer(operation, remote, total=total, progress=progress)
-            while True:
-                piece = source.read(CHUNK)
-                if not isinstance(piece, (bytes, bytearray, memoryview)):
-                    raise TypeError(f"data must be a binary file object: its read returned {type(piece).__name__}")
-                if not piece:
-                    break
-                writer.write(bytes(piece))
-            writer.put_file(permission)
-
-        self._perform("writing a file", remote, timeout, body)
+        source, total = source_of(data, encoding)
+        self._perform(
+            "writing a file",
+            remote,
+            timeout,
+            lambda operation: write(operation, remote, source, permission, total, progress),
+        )
 
     def download(
         self,
@@ -232,18 +206,9 @@ class Files:
         """
         source = RemotePath("remote", remote)
         target = local_path("local", local)
-        _check_progress(progress)
-
-        def body(operation: Operation) -> Path:
-            try:
-                self._download_file(operation, source, target, progress)
-            except FileIsADirectoryError as error:
-                if error.side == "local":
-                    raise
-                self._download_tree(operation, source, target, progress)
-            return target
-
-        return self._perform("downloading", source, timeout, body)
+        check_progress(progress)
+        self._perform("downloading", source, timeout, lambda operation: download(operation, source, target, progress))
+        return target
 
     def upload(
         self,
@@ -281,24 +246,9 @@ class Files:
         """
         source = local_path("local", local)
         target = RemotePath("remote", remote)
-        _check_progress(progress)
-        with local_errors(source):
-            status = os.stat(source)
-        if stat.S_ISDIR(status.st_mode):
-            tree = find_tree(source)
-            self._perform("uploading", target, timeout, lambda operation: _upload(operation, tree, target, progress))
-            return
-        if not stat.S_ISREG(status.st_mode):
-            raise file_error(errno.EINVAL, str(source), "Neither a file nor a directory", side="local")
-        target.must_name_a_file("remote")
-
-        def body(operation: Operation) -> None:
-            writer = Writer(operation, target, total=status.st_size, progress=progress)
-            for piece in unchanged(source, status):
-                writer.write(piece)
-            writer.put_file(f"{stat.S_IMODE(status.st_mode):o}")
-
-        self._perform("uploading", target, timeout, body)
+        check_progress(progress)
+        send = uploader(source, target, progress)
+        self._perform("uploading", target, timeout, send)
 
     def list(self, path: StrPath = ".", *, timeout: Optional[float] = None) -> List[FileInfo]:
         """Returns what is in a directory, sorted by name.
@@ -319,22 +269,7 @@ class Files:
             ValueError: An argument has an invalid value.
         """
         remote = RemotePath("path", path)
-
-        def body(operation: Operation) -> List[FileInfo]:
-            operation.clean_up = scripts.remove_temporary(operation.temporary)
-            where, _, text = (
-                operation.request(scripts.entries(remote.raw, operation.temporary)).stdout[0].partition(" ")
-            )
-            try:
-                if where == "there":
-                    place = binascii.a2b_base64(text)
-                    text = whole(Reader(operation, place, remote.shown, None)).decode("ascii")
-                    operation.request(operation.clean_up)
-                return parsed(binascii.a2b_base64(text))
-            except ValueError:
-                raise changed_error(remote.shown, "The sandbox sent something that is not a list of files") from None
-
-        return self._perform("listing a directory", remote, timeout, body)
+        return self._perform("listing a directory", remote, timeout, lambda operation: listed(operation, remote))
 
     def exists(self, path: StrPath, *, timeout: Optional[float] = None) -> bool:
         """Returns whether there is a file or directory; as in `os.path`, not for a link that leads nowhere.
@@ -410,77 +345,3 @@ class Files:
             return operation.perform(body)
 
         return cleaned_up(perform, lambda: self._operations.discard(operation))
-
-    def _download_file(
-        self, operation: Operation, source: RemotePath, target: Path, progress: Optional[Progress]
-    ) -> None:
-        reader = Reader(operation, source.raw, source.shown, progress)
-        filled: List[IO[bytes]] = []
-
-        def restart() -> None:
-            for file in filled:
-                file.seek(0)
-                file.truncate()
-
-        pieces = reader.pieces(restart)
-        # Before anything is done on this machine: whether it is a file at all.
-        first = next(pieces, b"")
-
-        def fill(file: "IO[bytes]") -> Optional[int]:
-            filled.append(file)
-            for piece in itertools.chain([first], pieces):
-                with local_errors(target):
-                    file.write(piece)
-            return permissions(reader.mode)
-
-        write_file(target, operation.temporary, fill)
-
-    def _download_tree(
-        self, operation: Operation, source: RemotePath, target: Path, progress: Optional[Progress]
-    ) -> None:
-        def restart() -> None:
-            raise changed_error(source.shown, "The archive of it changed while it was read")
-
-        def fill(staging: Path) -> None:
-            operation.clean_up = scripts.remove_temporary(operation.temporary)
-            mode, _, place = operation.request(scripts.pack(source.raw, operation.temporary)).stdout[0].partition("\n")
-            reader = Reader(operation, binascii.a2b_base64(place), source.shown, progress)
-            unpacker = Unpacker(staging, source.shown)
-            unpacker.unpack(reader.pieces(restart))
-            operation.request(operation.clean_up)
-            operation.check()
-            unpacker.put(place_of_tree, permissions(mode))
-
-        place_of_tree = resolved(target)
-        with_staging(place_of_tree, operation.temporary, fill)
-
-
-def _upload(operation: Operation, tree: Tree, target: RemotePath, progress: Optional[Progress]) -> None:
-    writer = Writer(operation, target, directory=True, total=tree.size, progress=progress)
-    for piece in pack(tree):
-        writer.write(piece)
-    writer.put_tree(tree.mode, tree.unwritable)
-
-
-def _checked_mode(mode: Any) -> str:
-    if mode is None:
-        return ""
-    check.check_type("mode", mode, int, "permissions as an int, such as 0o644, or None")
-    if not 0 <= mode <= 0o7777:
-        raise ValueError(f"mode must be permissions such as 0o644, not {mode}")
-    return f"{mode:o}"
-
-
-def _check_progress(progress: Any) -> None:
-    if progress is not None:
-        check.check_callback("progress", progress)
-
-
-def _size_of(file: Any) -> Optional[int]:
-    """Returns how many bytes a file object has left; `None` if it cannot tell."""
-    if not callable(getattr(file, "seekable", None)) or not file.seekable():
-        return None
-    at = file.tell()
-    end = file.seek(0, io.SEEK_END)
-    file.seek(at)
-    return end - at if isinstance(at, int) and isinstance(end, int) else None

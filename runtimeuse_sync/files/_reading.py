@@ -11,6 +11,7 @@ import binascii
 from typing import Callable, Iterator, List, Optional
 
 from . import _scripts as scripts
+from ._arguments import Progress
 from ._checksum import Checksum
 from ._failures import reason
 from ._operation import Operation
@@ -21,8 +22,6 @@ _PIECES = 6
 
 #: How often a file is read that changes meanwhile.
 ATTEMPTS = 3
-
-Progress = Callable[[int, Optional[int]], None]
 
 
 class Reader:

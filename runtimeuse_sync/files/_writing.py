@@ -13,10 +13,9 @@ from typing import List, Optional, Sequence
 from ..errors import AgentRuntimeError
 from ..messages import CommandInterface
 from . import _scripts as scripts
+from ._arguments import Progress, RemotePath
 from ._checksum import Checksum
 from ._operation import Operation
-from ._paths import RemotePath
-from ._reading import Progress
 
 #: The most variables of a command: with Linux's usual limit of 2 MiB they leave half a MiB to the sandbox's own.
 _MOST_VARIABLES = 12

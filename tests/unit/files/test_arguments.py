@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient
-from runtimeuse_sync.files._paths import RemotePath, local_path
+from runtimeuse_sync.files._arguments import RemotePath, local_path
 
 from ...support.doubles import NeverOpened
 
