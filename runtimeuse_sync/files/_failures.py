@@ -49,6 +49,8 @@ _TEXTS: Dict[str, int] = {
     "file exists": errno.EEXIST,
     "no space left on device": errno.ENOSPC,
     "quota exceeded": errno.EDQUOT,
+    # GNU's `tar`, where a disk is full.
+    "wrote only": errno.ENOSPC,
     "read-only file system": errno.EROFS,
     "file too large": errno.EFBIG,
     "file size limit exceeded": errno.EFBIG,
@@ -100,9 +102,8 @@ def failure(path: str, exit_code: Optional[int], stderr: str) -> FileError:
         return file_error(number_or_none, path, text)
     if exit_code == -1:
         return file_error(None, path, "The sandbox killed the command that worked on it")
-    lines = stderr.strip().splitlines()
-    last = lines[-1][:_SHOWN] if lines else "it printed no reason"
-    return file_error(None, path, f"A command in the sandbox failed with exit code {exit_code}: {last}")
+    said_last = "; ".join(stderr.strip().splitlines()[-3:])[-_SHOWN:] or "it printed no reason"
+    return file_error(None, path, f"A command in the sandbox failed with exit code {exit_code}: {said_last}")
 
 
 def reason(stderr: str) -> Optional[Tuple[int, str]]:

@@ -82,6 +82,7 @@ def test_they_can_be_made_again(error: FileError) -> None:
         (1, "warning: locale\nmv: cannot move 'a' to 'b': Permission denied\n", FilePermissionError, errno.EACCES),
         (1, "base64: write error: No space left on device\n", FileError, errno.ENOSPC),
         (1, "sh: write error: Disk quota exceeded\n", FileError, errno.EDQUOT),
+        (2, "tar: ./a: Wrote only 512 of 10240 bytes\n", FileError, errno.ENOSPC),
         (153, "File size limit exceeded (core dumped)\n", FileError, errno.EFBIG),
         (153, "", FileError, errno.EFBIG),
         (1, "tar: ./x: file changed as we read it\n", FileChangedError, None),
