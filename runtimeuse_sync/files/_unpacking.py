@@ -220,9 +220,11 @@ class Unpacker:
                 self._merge(target)
                 return
             self._make_links(self._staging)
-            made = [(name, entry) for name, entry in self._entries.items() if entry.kind == _DIRECTORY]
-            self._set_attributes(self._staging, made)
+            self._set_attributes(self._staging, [])
             os.replace(self._staging, target)
+            # Only now: a directory without the permission to write could not be removed if this failed.
+            made = [(name, entry) for name, entry in self._entries.items() if entry.kind == _DIRECTORY]
+            self._set_attributes(target, made, files=False)
             os.chmod(target, 0o755 if mode is None else mode)
 
     def _merge(self, target: Path) -> None:
