@@ -11,7 +11,7 @@ import os
 import stat
 import tarfile
 from pathlib import Path
-from typing import IO, Dict, Iterator, List, NamedTuple
+from typing import IO, Dict, Iterator, List, NamedTuple, Tuple
 
 from ._failures import local_errors
 from .errors import changed_error, file_error
@@ -46,13 +46,13 @@ class Tree(NamedTuple):
         return -(-(size + 2 * _BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
     @property
-    def unwritable(self) -> List[bytes]:
-        """The directories without the permission to write, which unpacking needs: mode, path, …; inner ones first."""
-        changes: List[bytes] = []
-        for name, status in reversed(list(self.entries.items())):
-            if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o700 != 0o700:
-                changes += [b"%o" % stat.S_IMODE(status.st_mode), name.encode("utf-8", "surrogateescape")]
-        return changes
+    def unwritable(self) -> List[Tuple[int, bytes]]:
+        """The directories without the permissions that unpacking needs, inner ones first: permissions and path."""
+        return [
+            (stat.S_IMODE(status.st_mode), name.encode("utf-8", "surrogateescape"))
+            for name, status in reversed(list(self.entries.items()))
+            if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o700 != 0o700
+        ]
 
 
 def find_tree(root: Path) -> Tree:

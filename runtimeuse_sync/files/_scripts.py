@@ -12,7 +12,7 @@ BSD's). Each script is one command of a request and stands for itself: nothing i
 Threads: pure functions.
 """
 
-from typing import Sequence
+from typing import List, Sequence, Tuple
 
 from ._failures import (
     DIFFERS,
@@ -35,6 +35,9 @@ VARIABLE = 96_000
 
 #: The names of the variables begin with this.
 DATA = "RUNTIMEUSE_DATA_"
+
+#: How many characters a script may have before the next one begins; Linux allows 128 KiB.
+_LONG = 64 * 1024
 
 _BEGIN = "exec </dev/null;LC_ALL=C;export LC_ALL;unset CDPATH;set -f\n"
 
@@ -230,16 +233,19 @@ rm -rf "$t"
     return _script(path, _BESIDE.format(temporary=temporary), put)
 
 
-def change_modes(path: bytes, changes: Sequence[bytes]) -> str:
-    """Sets the permissions of directories below a path; `changes` are a mode and a path, a mode and a path, and so on.
+def change_modes(path: bytes, changes: Sequence[Tuple[int, bytes]]) -> List[str]:
+    """Sets the permissions of directories below a path, by as many scripts as that takes.
 
     Unpacking needs directories that can be written, so those that cannot get their permissions last.
     """
-    lines = [
-        f'{assigned("n", name)}chmod {mode.decode("ascii")} "$p/$n" || exit 1\n'
-        for mode, name in zip(changes[::2], changes[1::2])
-    ]
-    return _script(path, *lines)
+    made: List[str] = []
+    lines: List[str] = []
+    for mode, name in changes:
+        lines.append(f'{assigned("n", name)}chmod {mode:o} "$p/$n" || exit 1\n')
+        if sum(map(len, lines)) > _LONG:
+            made.append(_script(path, *lines))
+            lines = []
+    return [*made, _script(path, *lines)] if lines else made
 
 
 def remove_beside(path: bytes, temporary: str) -> str:

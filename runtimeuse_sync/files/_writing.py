@@ -8,7 +8,7 @@ Threads: everything runs in the calling thread.
 """
 
 import binascii
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 from ..errors import AgentRuntimeError
 from ..messages import CommandInterface
@@ -81,11 +81,10 @@ class Writer:
         """Sends the rest and moves the file to its place; `mode` is that of the script."""
         self._finish(scripts.put_file(self._path, self._operation.temporary, str(self._checksum), mode))
 
-    def put_tree(self, mode: int, changes: Sequence[bytes]) -> None:
+    def put_tree(self, mode: int, changes: Sequence[Tuple[int, bytes]]) -> None:
         """Sends the rest of the archive and puts the tree to its place; `changes` are those of `change_modes`."""
-        after = [scripts.change_modes(self._path, changes)] if changes else []
         put = scripts.put_tree(self._path, self._operation.temporary, str(self._checksum), mode)
-        self._finish(put, *after)
+        self._finish(put, *scripts.change_modes(self._path, changes))
 
     def _begin(self) -> None:
         """Makes the temporary file and asks for the limits."""

@@ -108,6 +108,15 @@ def test_a_file_goes_there_and_back(sandbox: Sandbox, tmp_path: Path, size: int,
     assert sorted(os.listdir(tmp_path)) == ["copy", "local", "sandbox"]
 
 
+def test_many_directories_that_cannot_be_written(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Their permissions take more than one command."""
+    for index in range(400):
+        (tmp_path / "local" / f"{index} {'n' * 200}").mkdir(parents=True)
+        (tmp_path / "local" / f"{index} {'n' * 200}").chmod(0o555)
+    sandbox.files.upload(tmp_path / "local", "remote")
+    assert tree(sandbox.root / "remote") == tree(tmp_path / "local")
+
+
 def test_hard_links_become_files(sandbox: Sandbox, tmp_path: Path) -> None:
     root = sandbox.root / "remote"
     root.mkdir()

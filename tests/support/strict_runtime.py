@@ -1,8 +1,8 @@
 """A runtime in memory that runs real commands, and is as strict as the real one about what they may do.
 
 It kills a command that prints over a MiB to stdout, leaves out the stdout of commands that fail, gives commands a stdin
-that never ends, takes no variable of 128 KiB or more, and masks secrets chunk by chunk. It shares no code with the
-package.
+that never ends, takes no command or variable of 128 KiB or more, and masks secrets chunk by chunk. It shares no code
+with the package.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class StrictConnection:
             runtime.before(command)
         env = {**runtime.env, **command.get("env", {})}
         size = sum(len(name) + len(value.encode()) + 2 for name, value in env.items())
-        longest = max(map(len, command.get("env", {}).values()), default=0)
+        longest = max(len(value.encode()) for value in (command["command"], *command.get("env", {}).values()))
         if longest >= LONGEST_VALUE or (runtime.most_env is not None and size > runtime.most_env):
             raise OSError(7, "E2BIG")
         shown = self._masked(command["command"], secrets)
