@@ -54,7 +54,7 @@ def test_two_hundred_clients_at_once(start: StartRuntime) -> None:
     runtime = start(heartbeat_interval=600)
 
     async def one(number: int, all_there: asyncio.Event, there: List[int]) -> None:
-        async with connect(runtime.ws_url, compression=None, open_timeout=None) as connection:
+        async with connect(runtime.ws_url, compression=None, open_timeout=None, ping_interval=None) as connection:
             there.append(number)
             if len(there) == count:
                 all_there.set()
@@ -103,7 +103,7 @@ def test_clients_that_are_killed_leave_nothing_behind(start: StartRuntime, stora
     ]
 
     async def one(number: int) -> None:
-        connection = await connect(runtime.ws_url, compression=None, open_timeout=None)
+        connection = await connect(runtime.ws_url, compression=None, open_timeout=None, ping_interval=None)
         try:
             await connection.send(requests[number % len(requests)])
             # Some are killed at once, others within their run, and some while they are pushed back on.
