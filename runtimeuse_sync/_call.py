@@ -1,4 +1,4 @@
-"""One call of the user: its deadline, its flags, and the wake-up of the thread that waits for it.
+"""One call of the user: its deadline, its flags, the wake-up of the thread that waits for it, and how it raises.
 
 `Call` is what threads share of a call. Each flag goes from False to True once, and is set before the wake-up that
 announces it; so no lock is needed. `Deadline` is the one deadline of a call. `Wakeup` is the one primitive that threads
@@ -22,6 +22,7 @@ may `abort`. The connection's thread reads the flags to tell the runtime, and no
 import math
 import threading
 import time
+from types import TracebackType
 from typing import Callable, List, Optional, Protocol, TypeVar
 
 from .errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
@@ -29,6 +30,11 @@ from .errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
 _Error = TypeVar("_Error", bound=BaseException)
 
 Clock = Callable[[], float]
+
+_PACKAGE = __name__.split(".", maxsplit=1)[0]
+
+#: Built-in exceptions that the client raises on purpose, or lets through.
+_MEANT = (TypeError, ValueError, ImportError, OSError, KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration)
 
 #: The longest slice of a wait, in seconds: an interrupt of a waiting thread goes unnoticed for so long at most.
 SLICE = 0.25
@@ -221,3 +227,47 @@ class Call:
     def now(self) -> float:
         """Returns the time on the call's clock."""
         return self._clock()
+
+
+def shortened(error: _Error) -> _Error:
+    """Removes this package's frames from an exception's traceback, and returns the exception.
+
+    A public method raises what this returns: so the traceback leads from the user's code to that method, and on into
+    the user's callback if that is where the exception comes from. The same goes for the exception's causes. If the
+    exception looks like a fault of this package, its traceback stays as it is.
+    """
+    seen = set()
+    link: Optional[BaseException] = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if not _looks_like_a_fault(link):
+            link.__traceback__ = _without_our_frames(link.__traceback__)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return error
+
+
+def _looks_like_a_fault(error: BaseException) -> bool:
+    """Returns whether a built-in exception that the client does not raise on purpose was raised by its own code."""
+    if isinstance(error, _MEANT) or type(error).__module__ != "builtins":
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and _is_ours(trace)
+
+
+def _without_our_frames(trace: Optional[TracebackType]) -> Optional[TracebackType]:
+    kept = []
+    while trace is not None:
+        if not _is_ours(trace):
+            kept.append(trace)
+        trace = trace.tb_next
+    rest: Optional[TracebackType] = None
+    for entry in reversed(kept):
+        rest = TracebackType(rest, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return rest
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    module = trace.tb_frame.f_globals.get("__name__")
+    return isinstance(module, str) and module.split(".", maxsplit=1)[0] == _PACKAGE

@@ -1,4 +1,4 @@
-"""The methods that clients and sessions share: `query`, `execute_commands`, and the other forms of each.
+"""The methods that clients and sessions share: `query`, `execute_commands` and `run`, and the other forms of each.
 
 Threads: everything here runs in the calling thread; what `submit` returns has a thread of its own (`futures.py`).
 """
@@ -9,6 +9,7 @@ from typing import (
     Any,
     ContextManager,
     List,
+    Mapping,
     Optional,
     Sequence,
     Set,
@@ -18,12 +19,15 @@ from typing import (
     overload,
 )
 
+from ._call import shortened
 from ._logs import PARTS_LOGGER
-from ._wire.request import Defaults, Request, commands_request, query_request
-from .keywords import CommandsKeywords, QueryKeywords, Unpack
+from ._wire.defaults import COMMANDS_OPTIONS, QUERY_OPTIONS, Defaults
+from ._wire.request import Commands, Request, command_request, commands_request, query_request
+from ._wire.validation import SandboxPath
+from .keywords import CommandsKeywords, QueryKeywords, Unpack, lists_keywords
 from .messages import CommandInterface
 from .options import ExecuteCommandsOptions, QueryOptions
-from .results import CommandExecutionResult, QueryResult, TypedQueryResult
+from .results import CommandExecutionResult, CommandResultItem, QueryResult, TypedQueryResult
 from .run import Run, complete
 
 if TYPE_CHECKING:
@@ -79,6 +83,7 @@ class Calls(abc.ABC):
         **keywords: "Unpack[QueryKeywords]",
     ) -> "TypedQueryResult[_Output]": ...
 
+    @lists_keywords(QueryKeywords, QUERY_OPTIONS)
     def query(
         self,
         prompt: str,
@@ -124,9 +129,10 @@ class Calls(abc.ABC):
         run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
         return complete(run)
 
+    @lists_keywords(CommandsKeywords, COMMANDS_OPTIONS)
     def execute_commands(
         self,
-        commands: Sequence[Union[str, CommandInterface]],
+        commands: Commands,
         options: Optional[ExecuteCommandsOptions] = None,
         **keywords: "Unpack[CommandsKeywords]",
     ) -> CommandExecutionResult:
@@ -136,7 +142,7 @@ class Calls(abc.ABC):
         turn.
 
         Args:
-            commands: The commands, as strings or `CommandInterface`; a single string is one command.
+            commands: The commands, as strings or `CommandInterface`, or a single one.
             options: The options; default: none set.
             **keywords: Single options by name; they override those of `options`.
 
@@ -160,6 +166,59 @@ class Calls(abc.ABC):
             Exception: Whatever a callback raised.
         """
         return complete(self.stream_commands(commands, options, **keywords))
+
+    @lists_keywords(CommandsKeywords, COMMANDS_OPTIONS)
+    def run(
+        self,
+        command: Union[str, CommandInterface],
+        options: Optional[ExecuteCommandsOptions] = None,
+        *,
+        cwd: Optional[SandboxPath] = None,
+        env: Optional[Mapping[str, str]] = None,
+        input: Union[str, bytes, None] = None,  # noqa: A002  # as `subprocess.run` names it
+        **keywords: "Unpack[CommandsKeywords]",
+    ) -> CommandResultItem:
+        """Runs one shell command in the sandbox and returns its result, much as `subprocess.run` does.
+
+        A client opens a connection for each call; on a session, calls share its connection, and each waits for its
+        turn.
+
+        Args:
+            command: The command, run by the sandbox's shell.
+            options: The options; default: none set.
+            cwd: The working directory, created if missing. Default: the runtime's own.
+            env: Environment variables for the command, added to the runtime's.
+            input: What the command reads from its stdin; text is sent as UTF-8. It passes through a file in the
+                sandbox, which is removed. Default: none; the stdin is the runtime's.
+            **keywords: Single options by name; they override those of `options`. With `check=False`, a command that
+                fails is returned like any other.
+
+        Returns:
+            The command's result: its `exit_code`, `stdout` and `stderr`.
+
+        Raises:
+            CommandFailedError: The command exited non-zero, unless `check=False`. This is an `AgentRuntimeError`, too.
+            AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
+            CancelledException: `abort` was called.
+            RunTimeoutError: The call did not end within `timeout`, or its session within `end_session_timeout`. This is
+                a `TimeoutError`, too.
+            RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
+                lost during the call.
+            ProtocolError: The runtime broke the protocol.
+            ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
+            SessionStateError: The session is not open, was opened in another process, or is called from inside one of
+                its own callbacks or runs.
+            TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
+            ValueError: An argument has an invalid value; nothing was sent.
+            Exception: Whatever a callback raised.
+        """
+        try:
+            request = command_request(command, cwd, env, input, options, dict(keywords), self._defaults)
+            run: Run[CommandExecutionResult] = self._run(request)
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
+        (item,) = complete(run).results
+        return item
 
     @overload
     def stream(
@@ -191,6 +250,7 @@ class Calls(abc.ABC):
         **keywords: "Unpack[QueryKeywords]",
     ) -> "Run[TypedQueryResult[_Output]]": ...
 
+    @lists_keywords(QueryKeywords, QUERY_OPTIONS)
     def stream(
         self,
         prompt: str,
@@ -215,11 +275,15 @@ class Calls(abc.ABC):
             TypeError: An argument has the wrong type.
             ValueError: An argument has an invalid value.
         """
-        return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()", output_type))
+        try:
+            return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()", output_type))
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
 
+    @lists_keywords(CommandsKeywords, COMMANDS_OPTIONS)
     def stream_commands(
         self,
-        commands: Sequence[Union[str, CommandInterface]],
+        commands: Commands,
         options: Optional[ExecuteCommandsOptions] = None,
         **keywords: "Unpack[CommandsKeywords]",
     ) -> "Run[CommandExecutionResult]":
@@ -229,7 +293,7 @@ class Calls(abc.ABC):
         run, as documented there.
 
         Args:
-            commands: The commands, as strings or `CommandInterface`; a single string is one command.
+            commands: The commands, as strings or `CommandInterface`, or a single one.
             options: The options; default: none set.
             **keywords: Single options by name; they override those of `options`.
 
@@ -237,7 +301,10 @@ class Calls(abc.ABC):
             TypeError: An argument has the wrong type.
             ValueError: An argument has an invalid value.
         """
-        return self._run(commands_request(commands, options, dict(keywords), "execute_commands()"))
+        try:
+            return self._run(commands_request(commands, options, dict(keywords), self._defaults, "execute_commands()"))
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
 
     @overload
     def submit(
@@ -269,6 +336,7 @@ class Calls(abc.ABC):
         **keywords: "Unpack[QueryKeywords]",
     ) -> "RunFuture[TypedQueryResult[_Output]]": ...
 
+    @lists_keywords(QueryKeywords, QUERY_OPTIONS)
     def submit(
         self,
         prompt: str,
@@ -303,9 +371,10 @@ class Calls(abc.ABC):
         run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
         return futures.RunFuture(run, complete).begin()
 
+    @lists_keywords(CommandsKeywords, COMMANDS_OPTIONS)
     def submit_commands(
         self,
-        commands: Sequence[Union[str, CommandInterface]],
+        commands: Commands,
         options: Optional[ExecuteCommandsOptions] = None,
         **keywords: "Unpack[CommandsKeywords]",
     ) -> "RunFuture[CommandExecutionResult]":
@@ -315,7 +384,7 @@ class Calls(abc.ABC):
         the order in which they were submitted, with the calls of other threads.
 
         Args:
-            commands: The commands, as strings or `CommandInterface`; a single string is one command.
+            commands: The commands, as strings or `CommandInterface`, or a single one.
             options: The options; default: none set.
             **keywords: Single options by name; they override those of `options`.
 
@@ -363,5 +432,5 @@ class Calls(abc.ABC):
         It takes none of the client's defaults, so that no secret is masked in the files, and keeps no output.
         """
         options = ExecuteCommandsOptions(timeout=timeout, check=False, logger=PARTS_LOGGER)
-        request = commands_request(commands, options, {}, "files")._replace(kind=kind)
+        request = commands_request(commands, options, {}, Defaults({}), "files")._replace(kind=kind)
         return self._run(request, keep_output=0)

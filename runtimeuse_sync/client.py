@@ -8,18 +8,21 @@ import contextlib
 import functools
 import logging
 import os
-from typing import Any, Iterator, List, Optional, Set, Union
+import weakref
+from types import TracebackType
+from typing import Any, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
 
-from ._call import Call, Deadline
+from ._call import Call, Deadline, shortened
 from ._call_methods import Calls
 from ._connection.base import Connection
 from ._connection.custom import CustomConnection, connector, is_persistent
-from ._connection.settings import DEFAULT_MAX_BUFFERED
+from ._connection.settings import DEFAULT_MAX_BUFFERED, WEBSOCKET_DEFAULTS
 from ._interrupts import cleaned_up
 from ._session.channel import Channel
 from ._wire import validation as check
-from ._wire.request import DEFAULT_KEEP_OUTPUT, Defaults, Request
-from .keywords import Unpack, WebSocketKeywords
+from ._wire.defaults import ALL_OPTIONS, DEFAULT_KEEP_OUTPUT, Defaults, unknown_name
+from ._wire.request import Request
+from .keywords import ClientKeywords, Unpack, lists_keywords
 from .options import END_SESSION_TIMEOUT
 from .run import Run
 from .session import RuntimeUseSession
@@ -31,6 +34,11 @@ _logger = logging.getLogger("runtimeuse_sync")
 #: The environment variable with the runtime's URL, for clients that are given none.
 URL_VARIABLE = "RUNTIMEUSE_WS_URL"
 
+#: The keywords of a client, with the values that they have by default.
+_KEYWORDS = {**ALL_OPTIONS, **WEBSOCKET_DEFAULTS}
+
+_Self = TypeVar("_Self", bound="RuntimeUseClient")
+
 
 class RuntimeUseClient(Calls):
     """Talks to a RuntimeUse agent runtime. Each call blocks until the runtime has answered.
@@ -41,52 +49,60 @@ class RuntimeUseClient(Calls):
         transport: A custom transport, instead of a WebSocket. A transport that is callable and has `connect` is called
             for one-shot calls, and connects for sessions. A subclass of `WebSocketTransport` works, too: the client
             uses the `connect` or `__call__` that it overrides.
-        model: The model for queries that name none.
-        system_prompt: The system prompt for queries that have none.
         keep_output: How many bytes to keep for results and exceptions, of each command's stdout, of its stderr, and of
             what the agent says (default 1 MiB; 0: nothing). The last bytes are kept; of all commands of a call
             together, 16 times as many.
-        **settings: Settings of the WebSocket: `headers`, `ssl_context`, `proxy`, `connect_timeout`,
-            `handshake_timeout`, `ping_interval`, `ping_timeout`, `max_message_size`, `max_buffered`, with the meanings
-            and defaults documented at `WebSocketTransport`.
+        **keywords: Settings of the WebSocket (`headers`, `ssl_context`, `proxy`, `connect_timeout`,
+            `handshake_timeout`, `ping_interval`, `ping_timeout`, `max_message_size`, `max_buffered`), which
+            `WebSocketTransport` documents; and defaults for the options of calls, such as `model`, `timeout` or
+            `agent_env`, which `QueryOptions` and `ExecuteCommandsOptions` document. What a call sets itself takes
+            precedence; environments are merged, and secrets to redact are added. An upload callback serves those calls
+            that name artifact directories.
+
+    As a context manager it cancels, on leaving the context, what is in flight: one-shot calls and the calls on its
+    sessions, of any thread. It can be used again afterwards.
 
     Raises:
         TypeError: An argument is unknown or has the wrong type; the message names it.
         ValueError: An argument has an invalid value, or neither a URL nor a transport is given.
     """
 
+    @lists_keywords(ClientKeywords, _KEYWORDS)
     def __init__(
         self,
         ws_url: Optional[str] = None,
         transport: Union[Transport, PersistentTransport, None] = None,
         *,
-        model: Optional[str] = None,
-        system_prompt: Optional[str] = None,
         keep_output: int = DEFAULT_KEEP_OUTPUT,
-        **settings: "Unpack[WebSocketKeywords]",
+        **keywords: "Unpack[ClientKeywords]",
     ) -> None:
-        self._defaults = Defaults(model, system_prompt, keep_output)
-        self._transport: Union[Transport, PersistentTransport]
-        for name in settings:
-            if name not in WebSocketKeywords.__annotations__:
-                raise TypeError(f"RuntimeUseClient got an unknown argument {name!r}")
-        if transport is not None:
-            if settings:
-                raise TypeError(
-                    f"{', '.join(settings)}: settings of the WebSocket cannot be combined with a custom transport"
-                )
-            connector(transport)
-            self._transport = transport
-        else:
-            url = ws_url
-            if url is None:
-                url = os.environ.get(URL_VARIABLE) or None
-                if url is None:
-                    raise ValueError(f"Either ws_url or transport must be provided (or {URL_VARIABLE} be set)")
-                check.check_ws_url(f"the environment's {URL_VARIABLE}", url)
-            self._transport = WebSocketTransport(url, **settings)
+        settings: Dict[str, Any] = {}
+        options: Dict[str, Any] = {}
+        for name, value in keywords.items():
+            if name in WEBSOCKET_DEFAULTS:
+                settings[name] = value
+            elif name in ALL_OPTIONS:
+                options[name] = value
+            else:
+                raise unknown_name("RuntimeUseClient", "argument", name, _KEYWORDS)
+        try:
+            self._defaults = Defaults(options, keep_output)
+            self._transport = _transport(ws_url, transport, settings)
+        except (TypeError, ValueError) as error:
+            raise shortened(error)  # noqa: B904  # the same exception
         self._calls: Set[Call] = set()
         self._operations = set()
+        self._sessions: weakref.WeakSet[RuntimeUseSession] = weakref.WeakSet()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.abort()
+        for session in list(self._sessions):
+            session.abort()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._origin!r})"
@@ -100,7 +116,7 @@ class RuntimeUseClient(Calls):
         return self._transport.secrets() if isinstance(self._transport, WebSocketTransport) else []
 
     def session(
-        self, *, end_session_timeout: Optional[float] = END_SESSION_TIMEOUT, reconnect: bool = False
+        self, *, end_session_timeout: Optional[check.Seconds] = END_SESSION_TIMEOUT, reconnect: bool = False
     ) -> RuntimeUseSession:
         """Returns a session: many calls over one connection. Use it as a context manager.
 
@@ -124,9 +140,11 @@ class RuntimeUseClient(Calls):
                 "The configured transport does not support persistent sessions: it has no connect method "
                 "(PersistentTransport)"
             )
-        return RuntimeUseSession(
+        session = RuntimeUseSession(
             self._connection, self._origin, self._secrets(), self._defaults, end_session_timeout, reconnect
         )
+        self._sessions.add(session)
+        return session
 
     def abort(self) -> None:
         """Cancels all one-shot calls and file operations of this client that are in progress.
@@ -141,7 +159,7 @@ class RuntimeUseClient(Calls):
         for operation in list(self._operations):
             operation.abort()
 
-    def wait_until_ready(self, timeout: Optional[float] = 60.0) -> None:
+    def wait_until_ready(self, timeout: Optional[check.Seconds] = 60.0) -> None:
         """Blocks until the runtime accepts connections, such as one in a sandbox that is still booting.
 
         Args:
@@ -157,12 +175,13 @@ class RuntimeUseClient(Calls):
             TypeError: `timeout` is not a number, or the transport did not return a connection.
             ValueError: `timeout` is not positive.
         """
-        check.check_seconds("timeout", timeout)
+        limit: Optional[float] = check.seconds(timeout)
+        check.check_seconds("timeout", limit)
         from ._connection.readiness import Readiness
 
         call = Call("waiting for the runtime", None)
         # The connection gets the deadline: it knows how the last attempt failed, and says so at the deadline.
-        deadline = Deadline(timeout)
+        deadline = Deadline(limit)
         connect = functools.partial(self._connection, deadline)
         repeat = self._websocket is None
         readiness = Readiness(call, connect, deadline, self._origin, self._secrets(), repeat=repeat)
@@ -175,7 +194,10 @@ class RuntimeUseClient(Calls):
             self._calls.discard(call)
             call.own_error = None  # Its traceback references the call: drop it to avoid a reference cycle.
 
-        cleaned_up(wait, forget)
+        try:
+            cleaned_up(wait, forget)
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
 
     def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":
         def acquire(call: Call) -> Channel:
@@ -219,3 +241,22 @@ class RuntimeUseClient(Calls):
         """The transport if it makes the connections; `None` for a custom one, or one with a `connect` of its own."""
         transport = self._transport
         return transport if isinstance(transport, WebSocketTransport) and not transport.overrides("connect") else None
+
+
+def _transport(
+    ws_url: Optional[str], transport: Union[Transport, PersistentTransport, None], settings: Dict[str, Any]
+) -> Union[Transport, PersistentTransport]:
+    """Returns the transport of a client, given the arguments of its constructor."""
+    if transport is not None:
+        if settings:
+            raise TypeError(
+                f"{', '.join(settings)}: settings of the WebSocket cannot be combined with a custom transport"
+            )
+        connector(transport)
+        return transport
+    if ws_url is None:
+        ws_url = os.environ.get(URL_VARIABLE) or None
+        if ws_url is None:
+            raise ValueError(f"Either ws_url or transport must be provided (or {URL_VARIABLE} be set)")
+        check.check_ws_url(f"the environment's {URL_VARIABLE}", ws_url)
+    return WebSocketTransport(ws_url, **settings)

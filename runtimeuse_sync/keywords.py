@@ -1,14 +1,16 @@
-"""The types of the keywords that calls accept, for type checkers and editors.
+"""The keywords that calls accept: their types, for type checkers and editors, and how signatures list them.
 
 A function that passes keywords on can use them, too: `**keywords: Unpack[QueryKeywords]` (PEP 692).
 
-Threads: types only; nothing runs here.
+Threads: nothing is shared; signatures are made on import.
 """
 
+import inspect
 import ssl
-from typing import TYPE_CHECKING, List, Mapping, Optional, TypedDict
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar
 
 from ._logs import LoggerLike
+from ._wire.validation import SandboxPath, Seconds
 from .messages import CommandInterface, RuntimeEnvironmentDownloadableInterface
 from .options import (
     OnArtifactUploadRequestCallback,
@@ -23,7 +25,17 @@ else:
     # Python before 3.11 has no `Unpack`. With this stand-in, `typing.get_type_hints` still works.
     Unpack = List
 
-__all__ = ["CallKeywords", "CommandsKeywords", "QueryKeywords", "Unpack", "WebSocketKeywords"]
+__all__ = [
+    "CallKeywords",
+    "ClientKeywords",
+    "CommandsKeywords",
+    "QueryKeywords",
+    "Unpack",
+    "WebSocketKeywords",
+    "lists_keywords",
+]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class CallKeywords(TypedDict, total=False):
@@ -31,19 +43,19 @@ class CallKeywords(TypedDict, total=False):
 
     source_id: Optional[str]
     secrets_to_redact: List[str]
-    artifacts_dirs: Optional[List[str]]
+    artifacts_dirs: Optional[Sequence[SandboxPath]]
     artifacts_ignore_content: Optional[str]
     on_assistant_message: Optional[OnAssistantMessageCallback]
     on_command_output: Optional[OnCommandOutputCallback]
     on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback]
-    timeout: Optional[float]
-    idle_timeout: Optional[float]
-    assistant_callback_timeout: Optional[float]
-    artifact_upload_callback_timeout: Optional[float]
+    timeout: Optional[Seconds]
+    idle_timeout: Optional[Seconds]
+    assistant_callback_timeout: Optional[Seconds]
+    artifact_upload_callback_timeout: Optional[Seconds]
     logger: Optional[LoggerLike]
-    artifacts_dir: Optional[str]
+    artifacts_dir: Optional[SandboxPath]
     on_heartbeat: Optional[OnHeartbeatCallback]
-    end_session_timeout: Optional[float]
+    end_session_timeout: Optional[Seconds]
 
 
 class QueryKeywords(CallKeywords, total=False):
@@ -74,9 +86,41 @@ class WebSocketKeywords(TypedDict, total=False):
     headers: Optional[Mapping[str, str]]
     ssl_context: Optional[ssl.SSLContext]
     proxy: Optional[str]
-    connect_timeout: Optional[float]
-    handshake_timeout: Optional[float]
+    connect_timeout: Optional[Seconds]
+    handshake_timeout: Optional[Seconds]
     max_message_size: int
     max_buffered: int
-    ping_interval: Optional[float]
-    ping_timeout: float
+    ping_interval: Optional[Seconds]
+    ping_timeout: Seconds
+
+
+class ClientKeywords(QueryKeywords, CommandsKeywords, WebSocketKeywords, total=False):
+    """The keywords of `RuntimeUseClient`: settings of its WebSocket, and defaults for the options of its calls.
+
+    `WebSocketTransport`, `QueryOptions` and `ExecuteCommandsOptions` document them.
+    """
+
+
+def lists_keywords(keywords: Type[Any], defaults: Mapping[str, Any]) -> Callable[[_Function], _Function]:
+    """Returns a decorator that makes a function's signature list the keywords that its `**keywords` accepts.
+
+    `help`, `inspect.signature`, completion in IPython and `mock.create_autospec` then know them.
+
+    Args:
+        keywords: The typed dictionary of the keywords.
+        defaults: The keywords in the order to list them in, with their default values.
+    """
+    types = keywords.__annotations__
+    listed = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[name])
+        for name, default in defaults.items()
+        if name in types
+    ]
+
+    def decorate(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        vars(function)["__signature__"] = signature.replace(parameters=own + listed)
+        return function
+
+    return decorate

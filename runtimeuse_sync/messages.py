@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Literal, Mapping, Optional, Tuple, Union
 from ._wire.artifact_paths import ArtifactDirectories, relative_path
 from ._wire.dataclass_json import JsonMixin, env_field, json_field
 from ._wire.safe_repr import SafeRepr
+from ._wire.validation import SandboxPath, path_text
 from .results import CommandResultItem, StructuredOutputResult, TextResult, data_from_json, data_to_json
 
 
@@ -192,7 +193,10 @@ class RuntimeEnvironmentDownloadableInterface(SafeRepr, JsonMixin):
     """
 
     download_url: str = field(metadata={"secret": "url"})
-    working_dir: str
+    working_dir: SandboxPath
+
+    def __post_init__(self) -> None:
+        self.working_dir = path_text(self.working_dir)
 
 
 @dataclass(repr=False)
@@ -207,8 +211,11 @@ class CommandInterface(SafeRepr, JsonMixin):
     """
 
     command: str
-    cwd: Optional[str] = None
+    cwd: Optional[SandboxPath] = None
     env: Optional[Mapping[str, str]] = field(default=None, metadata=env_field())
+
+    def __post_init__(self) -> None:
+        self.cwd = path_text(self.cwd)
 
 
 @dataclass(repr=False)

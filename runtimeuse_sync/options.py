@@ -1,20 +1,21 @@
 """The options of `query` and `execute_commands`: dataclasses that check themselves.
 
-Options are checked when created and, as they are mutable, again by each call that uses them. Their JSON leaves out the
-callbacks and the logger; their `repr` masks secrets.
+Options are checked when created and, as they are mutable, again by each call that uses them. A `timedelta` becomes a
+number of seconds, a path its text. The JSON of options leaves out the callbacks and the logger; their `repr` masks
+secrets. How a call's options come together is in `_wire/defaults.py`.
 
 Threads: nothing is shared; each function runs in its caller's thread. A call copies its options before it checks them.
 """
 
 import copy
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from ._logs import METHODS, LoggerLike
 from ._wire import validation as check
 from ._wire.dataclass_json import JsonMixin, env_field, instances_of, json_field
 from ._wire.safe_repr import SafeRepr
+from ._wire.validation import SandboxPath, Seconds
 from .messages import (
     ArtifactUploadRequestMessageInterface,
     AssistantMessageInterface,
@@ -61,7 +62,7 @@ class _OptionsBase(SafeRepr, JsonMixin):
         self.validate()
 
     def validate(self) -> None:
-        """Checks all fields.
+        """Checks all fields, and converts those that are a `timedelta` or a path.
 
         Raises:
             TypeError: A field has the wrong type. The message names the first such field.
@@ -154,7 +155,7 @@ class QueryOptions(_OptionsBase):
     source_id: Optional[str] = None
     agent_env: Optional[Mapping[str, str]] = field(default=None, metadata=env_field())
     secrets_to_redact: List[str] = field(default_factory=list, metadata=_SECRET)
-    artifacts_dirs: Optional[List[str]] = None
+    artifacts_dirs: Optional[Sequence[SandboxPath]] = None
     artifacts_ignore_content: Optional[str] = None
     pre_agent_invocation_commands: Optional[List[CommandInterface]] = None
     post_agent_invocation_commands: Optional[List[CommandInterface]] = None
@@ -162,14 +163,14 @@ class QueryOptions(_OptionsBase):
     on_assistant_message: Optional[OnAssistantMessageCallback] = field(default=None, metadata=_NOT_IN_JSON)
     on_command_output: Optional[OnCommandOutputCallback] = field(default=None, metadata=_NOT_IN_JSON)
     on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback] = field(default=None, metadata=_NOT_IN_JSON)
-    timeout: Optional[float] = None
-    idle_timeout: Optional[float] = None
-    assistant_callback_timeout: Optional[float] = None
-    artifact_upload_callback_timeout: Optional[float] = None
+    timeout: Optional[Seconds] = None
+    idle_timeout: Optional[Seconds] = None
+    assistant_callback_timeout: Optional[Seconds] = None
+    artifact_upload_callback_timeout: Optional[Seconds] = None
     logger: Optional[LoggerLike] = field(default=None, metadata=_NOT_IN_JSON)
-    artifacts_dir: Optional[str] = None
+    artifacts_dir: Optional[SandboxPath] = None
     on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_IN_JSON)
-    end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
+    end_session_timeout: Optional[Seconds] = END_SESSION_TIMEOUT
 
 
 @dataclass(repr=False)
@@ -218,75 +219,47 @@ class ExecuteCommandsOptions(_OptionsBase):
 
     secrets_to_redact: List[str] = field(default_factory=list, metadata=_SECRET)
     source_id: Optional[str] = None
-    artifacts_dirs: Optional[List[str]] = None
+    artifacts_dirs: Optional[Sequence[SandboxPath]] = None
     artifacts_ignore_content: Optional[str] = None
     pre_execution_downloadables: Optional[List[RuntimeEnvironmentDownloadableInterface]] = None
     on_assistant_message: Optional[OnAssistantMessageCallback] = field(default=None, metadata=_NOT_IN_JSON)
     on_command_output: Optional[OnCommandOutputCallback] = field(default=None, metadata=_NOT_IN_JSON)
     on_artifact_upload_request: Optional[OnArtifactUploadRequestCallback] = field(default=None, metadata=_NOT_IN_JSON)
-    timeout: Optional[float] = None
-    idle_timeout: Optional[float] = None
-    assistant_callback_timeout: Optional[float] = None
-    artifact_upload_callback_timeout: Optional[float] = None
+    timeout: Optional[Seconds] = None
+    idle_timeout: Optional[Seconds] = None
+    assistant_callback_timeout: Optional[Seconds] = None
+    artifact_upload_callback_timeout: Optional[Seconds] = None
     logger: Optional[LoggerLike] = field(default=None, metadata=_NOT_IN_JSON)
-    artifacts_dir: Optional[str] = None
+    artifacts_dir: Optional[SandboxPath] = None
     on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_IN_JSON)
-    end_session_timeout: Optional[float] = END_SESSION_TIMEOUT
+    end_session_timeout: Optional[Seconds] = END_SESSION_TIMEOUT
     check: bool = True
 
 
 Options = Union[QueryOptions, ExecuteCommandsOptions]
-_OptionsType = TypeVar("_OptionsType", QueryOptions, ExecuteCommandsOptions)
-
-
-def merge_options(
-    kind: Type[_OptionsType], options: Optional[_OptionsType], keywords: Dict[str, Any], call: str
-) -> _OptionsType:
-    """Returns the options of one call: those of the options object, overridden by the keywords.
-
-    Args:
-        kind: The class of the options.
-        options: The options object; `None` if the call has none.
-        keywords: The call's keywords.
-        call: The name of the called method, for error messages.
-
-    Raises:
-        TypeError: `options` is not a `kind`, a keyword is not an option, or an option has the wrong type.
-        ValueError: An option has an invalid value.
-    """
-    for keyword in keywords:
-        if keyword not in kind.__dataclass_fields__:
-            names = ", ".join(sorted(kind.__dataclass_fields__))
-            raise TypeError(f"{call} got an unknown option {keyword!r}; valid options are {names}")
-    if options is not None:
-        check.check_type("options", options, kind, f"a {kind.__name__}")
-    # Copy what the caller could change during the call, and check the copy.
-    for name in _COPIED:
-        if name in kind.__dataclass_fields__:
-            keywords[name] = _copied(keywords[name] if name in keywords else getattr(options, name, None))
-    return kind(**keywords) if options is None else dataclasses.replace(options, **keywords)
-
-
-def copied_command(command: CommandInterface) -> CommandInterface:
-    """Returns a copy of a command with its own copy of the environment."""
-    return dataclasses.replace(command, env=_copied(command.env))
-
-
-def _copied(value: Any) -> Any:
-    """Returns a copy of an environment or of a list of commands; any other value unchanged."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, (list, tuple)):
-        return [copied_command(item) if isinstance(item, CommandInterface) else item for item in value]
-    return value
 
 
 def _check_fields(options: Any, *, pairing: bool = True) -> None:
-    for name, value in vars(options).items():
+    fields = vars(options)
+    for name, value in fields.items():
         if (value is not None or name in _NEVER_NONE) and name in _CHECKS:
-            _CHECKS[name](name, value)
+            fields[name] = checked_option(name, value)
     if pairing:
         check.check_artifact_pairing(options.artifacts_dirs, options.artifacts_dir, options.on_artifact_upload_request)
+
+
+def checked_option(name: str, value: Any) -> Any:
+    """Returns the value of an option, which is not `None`, in the form that options store.
+
+    Raises:
+        TypeError: The value has the wrong type. The message names the option.
+        ValueError: The value is invalid. The message names the option.
+    """
+    convert = _CONVERSIONS.get(name)
+    if convert is not None:
+        value = convert(value)
+    _CHECKS[name](name, value)
+    return value
 
 
 def _check_json(kvs: Mapping[str, Any], kind: Type[Any]) -> None:
@@ -361,6 +334,17 @@ _CHECKS: Dict[str, Callable[[str, Any], None]] = {
     "check": _check_bool,
 }
 
+#: How values become what options store; other values stay as they are.
+_CONVERSIONS: Dict[str, Callable[[Any], Any]] = {
+    "timeout": check.seconds,
+    "idle_timeout": check.seconds,
+    "assistant_callback_timeout": check.seconds,
+    "artifact_upload_callback_timeout": check.seconds,
+    "end_session_timeout": check.seconds,
+    "artifacts_dirs": check.path_texts,
+    "artifacts_dir": check.path_text,
+}
+
 #: The options that are lists of dataclasses.
 _ITEMS: Dict[str, Type[Any]] = {
     "pre_agent_invocation_commands": CommandInterface,
@@ -368,9 +352,6 @@ _ITEMS: Dict[str, Type[Any]] = {
     "pre_agent_downloadables": RuntimeEnvironmentDownloadableInterface,
     "pre_execution_downloadables": RuntimeEnvironmentDownloadableInterface,
 }
-
-#: The options that contain environments, which each call copies.
-_COPIED = ("agent_env", "pre_agent_invocation_commands", "post_agent_invocation_commands")
 
 #: The options that must not be `None`.
 _NEVER_NONE = frozenset({"secrets_to_redact", "check"})

@@ -20,7 +20,7 @@ import weakref
 from types import TracebackType
 from typing import Any, Callable, Generic, Iterator, Optional, Type, TypeVar, Union
 
-from ._call import Call
+from ._call import Call, shortened
 from ._interrupts import cleaned_up, surely, undone_on_failure
 from ._logs import CallLog, Records, logger_for
 from ._session.callbacks import Callbacks
@@ -30,8 +30,11 @@ from ._session.outcome import add_output, idle_error, outcome
 from ._session.output import Output
 from ._session.protocol import Event
 from ._session.turns import Ticket
+from ._wire import validation as check
+from ._wire.command_input import hide_first_lines
+from ._wire.defaults import DEFAULT_KEEP_OUTPUT
 from ._wire.redaction import scrub
-from ._wire.request import DEFAULT_KEEP_OUTPUT, Request
+from ._wire.request import Request
 from .errors import AgentRuntimeError, CancelledException, ConnectionLostError, SessionStateError, without_traceback
 from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
@@ -63,7 +66,7 @@ class Run(Generic[ResultType_co]):
         # release: called when the run is over; may be called repeatedly, and without `acquire`.
         self._request = request
         self._acquire = acquire
-        self._call = Call(request.kind, request.options.timeout)
+        self._call = Call(request.kind, check.seconds(request.options.timeout))
         self._call.secrets = request.secrets
         if request.options.source_id is not None:
             self._call.source_id = scrub(request.options.source_id, request.secrets)
@@ -106,7 +109,10 @@ class Run(Generic[ResultType_co]):
         """
         if self._started:
             raise self._call.prepared(SessionStateError("a run can be entered only once"))
-        return undone_on_failure(self._enter, self.close)
+        try:
+            return undone_on_failure(self._enter, self.close)
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
 
     def _enter(self) -> "Run[ResultType_co]":
         self._start(until_open=True)
@@ -164,6 +170,8 @@ class Run(Generic[ResultType_co]):
         except StopIteration as error:
             # It would end the loop as if the run had ended well (as in generators, PEP 479).
             raise RuntimeError("a callback raised StopIteration") from error
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
         if message is None:
             raise StopIteration
         return message
@@ -185,7 +193,10 @@ class Run(Generic[ResultType_co]):
             SessionStateError: The run has not been entered, or another thread is reading it.
             Exception: Whatever a callback raised.
         """
-        self._next(to_the_end=True)
+        try:
+            self._next(to_the_end=True)
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
         assert self._result is not None
         return self._result
 
@@ -308,7 +319,7 @@ class Run(Generic[ResultType_co]):
 
     def _read(self, channel: Channel, to_the_end: bool) -> Optional[StreamedMessage]:
         call, deadline = self._call, self._call.deadline
-        idle = self._request.options.idle_timeout
+        idle = check.seconds(self._request.options.idle_timeout)
         output = self._output
         keep = output.add if output.keep else None
         while True:
@@ -325,6 +336,8 @@ class Run(Generic[ResultType_co]):
                     continue
                 self._message_count += 1
                 message = received.message
+                if self._request.first_line_hidden:
+                    hide_first_lines(message)
                 if received.event is Event.STREAM:
                     self._last_message_type = message.message_type
                     if keep is not None:
@@ -361,7 +374,7 @@ class Run(Generic[ResultType_co]):
         options = self._request.options
         try:
             if not channel.persistent and options.on_artifact_upload_request is not None:
-                seconds = options.end_session_timeout
+                seconds = check.seconds(options.end_session_timeout)
                 end_one_shot(channel, self._call, self._callbacks, seconds, result, error, self._logger)
             if error is not None:
                 raise error
@@ -387,6 +400,8 @@ def complete(run: "Run[ResultType_co]") -> ResultType_co:
 
     try:
         return cleaned_up(start_and_wait, run.close)
+    except BaseException as error:
+        raise shortened(error)  # noqa: B904  # the same exception
     finally:
         # Nobody will ask this run again. The error's traceback references the run: drop it to avoid a reference cycle.
         run._error = None

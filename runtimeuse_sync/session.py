@@ -16,7 +16,7 @@ import weakref
 from types import TracebackType
 from typing import Any, Callable, ContextManager, Iterator, List, Optional, Type
 
-from ._call import Call, Deadline
+from ._call import Call, Deadline, shortened
 from ._call_methods import Calls
 from ._connection.base import Connection
 from ._interrupts import cleaned_up, surely, undone_on_failure
@@ -26,7 +26,8 @@ from ._session.ending import end_session, listed, not_waited_for
 from ._session.reconnecting import ReconnectingChannel
 from ._session.turns import Ticket
 from ._wire import validation as check
-from ._wire.request import Defaults, Request
+from ._wire.defaults import Defaults
+from ._wire.request import Request
 from .errors import ArtifactUploadError, RuntimeUseError, SessionStateError
 from .options import END_SESSION_TIMEOUT, QueryOptions
 from .run import Run
@@ -54,16 +55,17 @@ class RuntimeUseSession(Calls):
         origin: str,
         secrets: List[str],
         defaults: Defaults,
-        end_session_timeout: Optional[float] = END_SESSION_TIMEOUT,
+        end_session_timeout: Optional[check.Seconds] = END_SESSION_TIMEOUT,
         reconnect: bool = False,
     ) -> None:
-        check.check_seconds("end_session_timeout", end_session_timeout)
+        limit: Optional[float] = check.seconds(end_session_timeout)
+        check.check_seconds("end_session_timeout", limit)
         check.check_type("reconnect", reconnect, bool, "a bool")
         self._make_connection = make_connection
         self._origin = origin
         self._secrets = secrets
         self._defaults = defaults
-        self._end_session_timeout = end_session_timeout
+        self._end_session_timeout = limit
         self._reconnect = reconnect
         self._channel: Optional[Channel] = None
         self._opening: Optional[Call] = None
@@ -102,7 +104,10 @@ class RuntimeUseSession(Calls):
             self._opening = None
             return self
 
-        return undone_on_failure(connect, lambda: self._give_up(call, ticket))
+        try:
+            return undone_on_failure(connect, lambda: self._give_up(call, ticket))
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
 
     def _make_channel(self, connection: Connection) -> Channel:
         if self._reconnect:
@@ -128,14 +133,17 @@ class RuntimeUseSession(Calls):
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         # A failure to end is returned: only an interrupt is raised here, and must not be held back.
-        failure = cleaned_up(self._leave_run_and_end, self._surely_closed)
+        try:
+            failure = cleaned_up(self._leave_run_and_end, self._surely_closed)
+        except BaseException as interrupt:
+            raise shortened(interrupt)  # noqa: B904  # the same exception
         if failure is None:
             return
         if error is not None:
             _logger.warning("the session did not end well after %s: %s", type(error).__name__, type(failure).__name__)
             return
         try:
-            raise failure
+            raise shortened(failure)
         finally:
             del failure
 
@@ -264,10 +272,13 @@ class RuntimeUseSession(Calls):
             CancelledException: Artifacts were asked for, and `abort` was called meanwhile.
             SessionStateError: This thread is inside a callback or run of the session.
         """
-        failure = self._end()
+        try:
+            failure = self._end()
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
         if failure is not None:
             try:
-                raise failure
+                raise shortened(failure)
             finally:
                 del failure
 

@@ -5,7 +5,7 @@ Threads: none run here. A transport makes the settings once, and all of its conn
 
 import dataclasses
 import ssl
-from typing import Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 from urllib.parse import urlsplit
 
 from .._call import Deadline
@@ -26,6 +26,19 @@ DEFAULT_MAX_MESSAGE_SIZE = 256 * 1024 * 1024
 DEFAULT_MAX_BUFFERED = 16 * 1024 * 1024
 DEFAULT_PING_INTERVAL = 20.0
 DEFAULT_PING_TIMEOUT = 20.0
+
+#: The settings that users choose, beside the URL, with the values that they have by default.
+WEBSOCKET_DEFAULTS: Mapping[str, Any] = {
+    "headers": None,
+    "ssl_context": None,
+    "proxy": None,
+    "connect_timeout": DEFAULT_CONNECT_TIMEOUT,
+    "handshake_timeout": DEFAULT_HANDSHAKE_TIMEOUT,
+    "max_message_size": DEFAULT_MAX_MESSAGE_SIZE,
+    "max_buffered": DEFAULT_MAX_BUFFERED,
+    "ping_interval": DEFAULT_PING_INTERVAL,
+    "ping_timeout": DEFAULT_PING_TIMEOUT,
+}
 
 
 @dataclasses.dataclass(eq=False)

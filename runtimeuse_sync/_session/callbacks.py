@@ -17,6 +17,7 @@ from .._call import Call
 from .._interrupts import raised_by_a_signal_handler
 from .._threads import Start, new_thread
 from .._wire import codec
+from .._wire import validation as check
 from .._wire.redaction import scrub_value
 from .._wire.urls import url_secrets
 from ..errors import AgentRuntimeError, ArtifactUploadError
@@ -68,7 +69,7 @@ class Callbacks:
             returned = self._within(
                 "on_assistant_message",
                 "assistant_callback_timeout",
-                options.assistant_callback_timeout,
+                check.seconds(options.assistant_callback_timeout),
                 lambda: callback(message),
                 {
                     "last_message_type": message.message_type,
@@ -112,7 +113,7 @@ class Callbacks:
         url, content_type = self._within(
             "on_artifact_upload_request",
             "artifact_upload_callback_timeout",
-            options.artifact_upload_callback_timeout,
+            check.seconds(options.artifact_upload_callback_timeout),
             ask,
             {"filename": request.filename, "filepath": request.filepath},
         )

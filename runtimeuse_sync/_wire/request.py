@@ -1,14 +1,18 @@
-"""Turns the arguments of a call into a request ready to be sent: checks them, merges options, fills in defaults.
+"""Turns the arguments of a call into a request ready to be sent: checks them, and encodes the message.
 
 Threads: pure functions; each runs in its caller's thread.
 """
 
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Union
+import dataclasses
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from ..messages import CommandInterface
-from ..options import ExecuteCommandsOptions, Options, QueryOptions, check_command, copied_command, merge_options
+from ..options import ExecuteCommandsOptions, Options, QueryOptions, check_command
 from . import codec
 from . import validation as check
+from .command_input import inline_input
+from .defaults import Defaults, copied_command
+from .validation import SandboxPath
 
 if TYPE_CHECKING:
     # Imported by the first query that has an output type.
@@ -17,8 +21,9 @@ if TYPE_CHECKING:
 #: The largest message that runtimes accept, in bytes (PROTOCOL.md, "Frame level").
 MAX_REQUEST_SIZE = 100 * 1024 * 1024
 
-#: How many bytes of output the client keeps of each command and stream, and of the agent's messages, by default.
-DEFAULT_KEEP_OUTPUT = 1024 * 1024
+
+#: Commands as an argument: a list of them, or a single one.
+Commands = Union[str, CommandInterface, Sequence[Union[str, CommandInterface]]]
 
 
 class RequestedCommands(NamedTuple):
@@ -49,6 +54,7 @@ class Request(NamedTuple):
         secrets: Strings that must not appear in an exception's text.
         commands: The commands to run.
         output_type: What a query's answer is made into; `None` if it stays as it is.
+        first_line_hidden: Whether the first line of the command is the client's own, which users do not see.
     """
 
     kind: str
@@ -58,35 +64,10 @@ class Request(NamedTuple):
     secrets: List[str]
     commands: RequestedCommands = RequestedCommands()
     output_type: "Optional[OutputType]" = None
+    first_line_hidden: bool = False
 
     def __repr__(self) -> str:
         return f"Request({self.kind!r}, {len(self.payload)} bytes)"
-
-
-class Defaults:
-    """The client's defaults, for what a call does not set. Checked when created.
-
-    Args:
-        model: The model for queries that set none.
-        system_prompt: The system prompt for queries that set none.
-        keep_output: How many bytes of output to keep of each command and stream, and of the agent's messages.
-
-    Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: An argument has an invalid value.
-    """
-
-    def __init__(
-        self, model: Optional[str], system_prompt: Optional[str], keep_output: int = DEFAULT_KEEP_OUTPUT
-    ) -> None:
-        if model is not None:
-            check.check_text("model", model)
-        if system_prompt is not None:
-            check.check_str("system_prompt", system_prompt)
-        check.check_size("keep_output", keep_output, allow_zero=True)
-        self.keep_output = keep_output
-        self.model = model
-        self.system_prompt = system_prompt
 
 
 def query_request(
@@ -115,14 +96,12 @@ def query_request(
     """
     check.check_text("prompt", prompt)
     typed = None if output_type is None else _output_type(output_type, options, keywords)
-    merged = merge_options(QueryOptions, options, keywords, call)
+    merged = defaults.merged(QueryOptions, options, keywords, call)
     if typed is not None:
         merged.output_format_json_schema_str = typed.schema_text
-    model = merged.model if merged.model is not None else defaults.model
-    if model is None:
+    if merged.model is None:
         raise ValueError("model is not set: pass model=… to the call, or to RuntimeUseClient")
-    system_prompt = merged.system_prompt if merged.system_prompt is not None else defaults.system_prompt
-    message = codec.encode_query(prompt, system_prompt or "", model, merged)
+    message = codec.encode_query(prompt, merged.system_prompt or "", merged.model, merged)
     before, after = merged.pre_agent_invocation_commands or [], merged.post_agent_invocation_commands or []
     texts = [command.command for command in (*before, *after)]
     requested = RequestedCommands(texts, len(before), list(merged.secrets_to_redact))
@@ -141,17 +120,19 @@ def _output_type(kind: Any, options: Optional[QueryOptions], keywords: Dict[str,
 
 
 def commands_request(
-    commands: Sequence[Union[str, CommandInterface]],
+    commands: Commands,
     options: Optional[ExecuteCommandsOptions],
     keywords: Dict[str, Any],
+    defaults: Defaults,
     call: str,
 ) -> Request:
     """Returns the request to execute commands.
 
     Args:
-        commands: The commands; a str is a command without working directory and environment.
+        commands: The commands, or a single one; a str is a command without working directory and environment.
         options: The options object; `None` if the call has none.
         keywords: The call's keywords, which take precedence over `options`.
+        defaults: The client's defaults.
         call: The name of the called method, for error messages.
 
     Raises:
@@ -159,7 +140,7 @@ def commands_request(
         ValueError: An argument has an invalid value, there are no commands, or the request is too large.
     """
     checked = _checked_commands(commands)
-    merged = merge_options(ExecuteCommandsOptions, options, keywords, call)
+    merged = defaults.merged(ExecuteCommandsOptions, options, keywords, call)
     secrets = merged.secret_values()
     for command in checked:
         secrets += command.secret_values()
@@ -170,9 +151,64 @@ def commands_request(
     )
 
 
-def _checked_commands(commands: Sequence[Union[str, CommandInterface]]) -> List[CommandInterface]:
+def command_request(
+    command: Union[str, CommandInterface],
+    cwd: Optional[SandboxPath],
+    env: Optional[Mapping[str, str]],
+    data: Union[str, bytes, None],
+    options: Optional[ExecuteCommandsOptions],
+    keywords: Dict[str, Any],
+    defaults: Defaults,
+) -> Request:
+    """Returns the request of `run`: one command, which may have an input.
+
+    Args:
+        command: The command.
+        cwd: Its working directory, instead of the one in `command`.
+        env: Environment variables, added to those in `command`.
+        data: What the command reads from its stdin.
+        options: The options object; `None` if the call has none.
+        keywords: The call's keywords, which take precedence over `options`.
+        defaults: The client's defaults.
+
+    Raises:
+        TypeError: An argument has the wrong type, or a keyword is not an option.
+        ValueError: An argument has an invalid value, or the request is too large.
+    """
+    if isinstance(command, str):
+        command = CommandInterface(command)
+    check.check_type("command", command, CommandInterface, "one command, a str or a CommandInterface")
+    check.check_env("env", env)
+    if cwd is not None:
+        check.check_text("cwd", check.path_text(cwd))
+        command = dataclasses.replace(command, cwd=cwd)
+    if env is not None:
+        command = dataclasses.replace(command, env={**(command.env or {}), **env})
+    check_command("command", command)
+    if data is None:
+        return commands_request(command, options, keywords, defaults, "run()")
+    line, variables = inline_input(_input_bytes(data))
+    text = command.command
+    command = dataclasses.replace(command, command=f"{line}\n{text}", env={**(command.env or {}), **variables})
+    request = commands_request(command, options, keywords, defaults, "run()")
+    return request._replace(commands=request.commands._replace(commands=[text]), first_line_hidden=True)
+
+
+def _input_bytes(data: Union[str, bytes]) -> bytes:
+    check.check_type("input", data, (str, bytes, bytearray, memoryview), "a str or bytes")
+    if not isinstance(data, str):
+        return bytes(data)
+    try:
+        return data.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("input contains a lone surrogate, which is half a character") from None
+
+
+def _checked_commands(
+    commands: Commands,
+) -> List[CommandInterface]:
     if isinstance(commands, (str, CommandInterface)):
-        raise TypeError('commands must be a list of commands, such as ["ls", "pwd"]')
+        commands = [commands]
     check.check_type("commands", commands, (list, tuple), "a list of str or CommandInterface")
     if not commands:
         raise ValueError("commands must not be empty")

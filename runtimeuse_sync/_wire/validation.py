@@ -11,10 +11,18 @@ import inspect
 import json
 import math
 import re
+from datetime import timedelta
+from pathlib import PurePath
 from typing import Any, Mapping, Optional, Sequence, Tuple, Type, Union
 from urllib.parse import urlsplit
 
 from .urls import PROXY_SCHEMES
+
+#: A time as an argument: a number of seconds, or a `timedelta`.
+Seconds = Union[float, timedelta]
+
+#: A path in the sandbox as an argument: its text, or a path object.
+SandboxPath = Union[str, PurePath]
 
 _HEADER_NAME = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
@@ -37,16 +45,31 @@ def check_text(name: str, value: Any) -> None:
         raise ValueError(f"{name} must not be empty")
 
 
+def seconds(value: Any) -> Any:
+    """Returns a `timedelta` as its number of seconds; any other value unchanged."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def path_text(value: Any) -> Any:
+    """Returns a path object as text, with slashes, as paths in a sandbox have; any other value unchanged."""
+    return value.as_posix() if isinstance(value, PurePath) else value
+
+
+def path_texts(value: Any) -> Any:
+    """Returns a list or tuple of paths with each path object as text; any other value unchanged."""
+    return [path_text(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def check_seconds(name: str, value: Any) -> None:
     """Raises unless `value` is a positive number of seconds, or `None` (no limit)."""
     if value is None:
         return
     check_type(name, value, (int, float), "a number of seconds or None")
     try:
-        seconds = float(value)
+        number = float(value)
     except OverflowError:
         raise ValueError(f"{name} is more seconds than a float can hold") from None
-    if math.isnan(seconds) or seconds <= 0:
+    if math.isnan(number) or number <= 0:
         raise ValueError(f"{name} must be more than 0 seconds (None is no limit), not {value!r}")
 
 

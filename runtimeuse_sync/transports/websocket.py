@@ -31,6 +31,7 @@ from .._connection.websocket import WebSocketConnection
 from .._interrupts import surely, undone_on_failure
 from .._threads import join_thread, new_thread, start_thread
 from .._wire import codec
+from .._wire.validation import Seconds, seconds
 from .base import Message
 
 
@@ -67,16 +68,22 @@ class WebSocketTransport:
         headers: Optional[Mapping[str, str]] = None,
         ssl_context: Optional[ssl.SSLContext] = None,
         proxy: Optional[str] = None,
-        connect_timeout: Optional[float] = DEFAULT_CONNECT_TIMEOUT,
-        handshake_timeout: Optional[float] = DEFAULT_HANDSHAKE_TIMEOUT,
+        connect_timeout: Optional[Seconds] = DEFAULT_CONNECT_TIMEOUT,
+        handshake_timeout: Optional[Seconds] = DEFAULT_HANDSHAKE_TIMEOUT,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         max_buffered: int = DEFAULT_MAX_BUFFERED,
-        ping_interval: Optional[float] = DEFAULT_PING_INTERVAL,
-        ping_timeout: float = DEFAULT_PING_TIMEOUT,
+        ping_interval: Optional[Seconds] = DEFAULT_PING_INTERVAL,
+        ping_timeout: Seconds = DEFAULT_PING_TIMEOUT,
     ) -> None:
         target = checked_target(ws_url, headers, ssl_context, proxy)
         self._settings = WebSocketSettings(
-            target, connect_timeout, handshake_timeout, max_message_size, max_buffered, ping_interval, ping_timeout
+            target,
+            seconds(connect_timeout),
+            seconds(handshake_timeout),
+            max_message_size,
+            max_buffered,
+            seconds(ping_interval),
+            seconds(ping_timeout),
         )
         self._secrets = target.secrets()
 

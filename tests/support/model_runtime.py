@@ -22,8 +22,9 @@ from runtimeuse_sync._call import Call
 from runtimeuse_sync._connection import inbox
 from runtimeuse_sync._session.channel import Channel
 from runtimeuse_sync._session.protocol import State
+from runtimeuse_sync._wire.defaults import Defaults
 from runtimeuse_sync._wire.fixed_texts import BUSY_ERROR
-from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
+from runtimeuse_sync._wire.request import commands_request, query_request
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult, CommandExecutionResult, QueryResult
@@ -378,9 +379,9 @@ class World:
         if callback:
             options.update(artifacts_dirs=["/out"], on_artifact_upload_request=on_artifact)
         if is_query:
-            request = query_request(number, None, options, Defaults("m", ""), "query()")
+            request = query_request(number, None, options, Defaults({"model": "m"}), "query()")
         else:
-            request = commands_request([number], None, options, "execute_commands()")
+            request = commands_request([number], None, options, Defaults({}), "execute_commands()")
         InterruptedBatch.world = self
         self._in_caller = True
         self._quiet_steps = 0

@@ -15,15 +15,15 @@ from runtimeuse_sync import (
     RuntimeEnvironmentDownloadableInterface,
     RuntimeUseClient,
 )
-from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
-from runtimeuse_sync.options import merge_options
+from runtimeuse_sync._wire.defaults import Defaults
+from runtimeuse_sync._wire.request import commands_request, query_request
 
 from ..support.doubles import MemoryTransports
 
 
 def test_keywords_win_over_the_object() -> None:
     options = QueryOptions(model="from object", timeout=1, secrets_to_redact=["a"], source_id="kept")
-    merged = merge_options(QueryOptions, options, {"model": "from keyword", "timeout": None}, "query()")
+    merged = Defaults({}).merged(QueryOptions, options, {"model": "from keyword", "timeout": None}, "query()")
     assert (merged.model, merged.timeout, merged.secrets_to_redact, merged.source_id) == (
         "from keyword",
         None,
@@ -36,9 +36,9 @@ def test_keywords_win_over_the_object() -> None:
 
 def test_object_only_and_keywords_only() -> None:
     options = ExecuteCommandsOptions(check=False)
-    assert merge_options(ExecuteCommandsOptions, options, {}, "x") == options
-    assert merge_options(ExecuteCommandsOptions, None, {"check": False}, "x") == options
-    assert merge_options(QueryOptions, None, {}, "x") == QueryOptions()
+    assert Defaults({}).merged(ExecuteCommandsOptions, options, {}, "x") == options
+    assert Defaults({}).merged(ExecuteCommandsOptions, None, {"check": False}, "x") == options
+    assert Defaults({}).merged(QueryOptions, None, {}, "x") == QueryOptions()
 
 
 def _sent(request: Any) -> Dict[str, Any]:
@@ -47,7 +47,7 @@ def _sent(request: Any) -> Dict[str, Any]:
 
 
 def test_the_clients_defaults_come_last() -> None:
-    defaults = Defaults("default model", "default prompt")
+    defaults = Defaults({"model": "default model", "system_prompt": "default prompt"})
     message = _sent(query_request("p", None, {}, defaults, "query()"))
     assert (message["model"], message["system_prompt"]) == ("default model", "default prompt")
     message = _sent(query_request("p", QueryOptions(model="m", system_prompt=""), {}, defaults, "query()"))
@@ -57,7 +57,7 @@ def test_the_clients_defaults_come_last() -> None:
     # `None` in a keyword also means "not set".
     message = _sent(query_request("p", QueryOptions(model="m"), {"model": None}, defaults, "query()"))
     assert message["model"] == "default model"
-    assert _sent(query_request("p", None, {}, Defaults("m", None), "query()"))["system_prompt"] == ""
+    assert _sent(query_request("p", None, {}, Defaults({"model": "m"}), "query()"))["system_prompt"] == ""
 
 
 @pytest.mark.parametrize("kind", [QueryOptions, ExecuteCommandsOptions])
@@ -68,7 +68,7 @@ def test_every_option_is_checked(kind: Any) -> None:
 
 
 def test_commands_may_be_strings() -> None:
-    message = _sent(commands_request(["ls", CommandInterface("pwd", cwd="/x")], None, {}, "x"))
+    message = _sent(commands_request(["ls", CommandInterface("pwd", cwd="/x")], None, {}, Defaults({}), "x"))
     assert message["commands"] == [{"command": "ls"}, {"command": "pwd", "cwd": "/x"}]
 
 
@@ -78,9 +78,10 @@ def test_the_secrets_of_a_request() -> None:
         "secrets_to_redact": ["listed"],
         "pre_execution_downloadables": [RuntimeEnvironmentDownloadableInterface("https://x.test/a?signature", "/d")],
     }
-    secrets = commands_request([command], None, options, "x").secrets
+    secrets = commands_request([command], None, options, Defaults({}), "x").secrets
     assert {"listed", "env-of-command", "signature"} <= set(secrets)
 
 
 def test_a_client_with_a_transport_keeps_its_defaults() -> None:
-    assert RuntimeUseClient(transport=MemoryTransports(), model="m", system_prompt="s")._defaults.model == "m"
+    client = RuntimeUseClient(transport=MemoryTransports(), model="m", system_prompt="s")
+    assert client._defaults.merged(QueryOptions, None, {}, "x").model == "m"

@@ -23,7 +23,7 @@ from runtimeuse_sync import (
     StructuredOutputResult,
     TextResult,
 )
-from runtimeuse_sync.options import merge_options
+from runtimeuse_sync._wire.defaults import Defaults
 
 from ...support.duplicates import duplicates
 
@@ -108,7 +108,7 @@ def test_options_with_artifacts_can_be_read_back(kind: Any) -> None:
     options = kind(artifacts_dirs=["/out"], on_artifact_upload_request=upload)
     again = kind.from_json(options.to_json())
     assert again.artifacts_dirs == ["/out"]
-    merged = merge_options(kind, again, {"on_artifact_upload_request": upload}, "x")
+    merged = Defaults({}).merged(kind, again, {"on_artifact_upload_request": upload}, "x")
     assert merged == options
 
 

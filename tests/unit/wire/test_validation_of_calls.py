@@ -30,8 +30,8 @@ def test_prompts(client: RuntimeUseClient, prompt: Any) -> None:
     [
         ([], ValueError, "commands"),
         ((), ValueError, "commands"),
-        ("ls", TypeError, "commands"),
-        (CommandInterface("ls"), TypeError, "commands"),
+        ("", ValueError, "commands"),
+        (CommandInterface(" "), ValueError, "commands"),
         (None, TypeError, "commands"),
         ({"ls"}, TypeError, "commands"),
         ({"ls": 1}, TypeError, "commands"),
