@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .support.processes import CHILD_LIMIT
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 #: A pattern for all that each example prints.
@@ -134,7 +136,7 @@ def test_an_example(name: str, tmp_path: Path) -> None:
     # Nothing that would be imported, or left, because of where it is run; and as plain a terminal as there is.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "ascii"}
     ran = subprocess.run(
-        command, cwd=str(tmp_path), env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=50
+        command, cwd=str(tmp_path), env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHILD_LIMIT
     )
     assert (ran.returncode, ran.stderr.decode()) == (0, "")
     pattern = "\n".join(line[8:] for line in PRINTS[name].strip("\n").split("\n"))
@@ -162,5 +164,5 @@ def test_the_web_view_closes_the_errors_that_it_reads() -> None:
         """
     )
     command = [sys.executable, "-c", script, str(EXAMPLES / "wsgi_view.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_LIMIT, check=True)
     assert done.stdout.splitlines()[-1] == "[True, True]"

@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from .support.processes import CHILD_LIMIT
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 CONFTEST = """
@@ -133,7 +135,7 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=50,
+        timeout=CHILD_LIMIT,
         check=False,
     )
     assert report.exists(), run.stdout

@@ -58,7 +58,7 @@ class Uploads:
             options: The call's options.
             secrets: What must not appear in the text of an exception.
         """
-        named = [*(options.artifacts_dirs or ()), *filter(None, [options.artifacts_dir])]
+        named = [str(each) for each in (*(options.artifacts_dirs or ()), options.artifacts_dir) if each]
         if named or self.directories:
             self.directories = self.directories.and_also(named, options.secrets_to_redact, secrets)
         if options.on_artifact_upload_request is not None:

@@ -9,6 +9,7 @@ import textwrap
 import pytest
 
 from ..support.builders import Serve, answer_all, echo
+from ..support.processes import CHILD_LIMIT
 from ..support.servers import Peer
 
 
@@ -32,7 +33,11 @@ s = c.session().open()
 last = Last()
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, serve(script).url], capture_output=True, text=True, timeout=40, check=False
+        [sys.executable, "-c", program, serve(script).url],
+        capture_output=True,
+        text=True,
+        timeout=CHILD_LIMIT,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -40,7 +45,7 @@ last = Last()
 def python(script: str, *arguments: str) -> str:
     """Runs a script in an interpreter of its own, which must say nothing on stderr; returns what it printed."""
     command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_LIMIT, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
 

@@ -14,6 +14,7 @@ from runtimeuse_sync import AgentRuntimeError, CancelledException, RunTimeoutErr
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import Start, client_of, interrupt_when, recorder, wait
+from ..support.processes import CHILD_LIMIT
 from ..support.servers import PATIENCE
 from ..support.threads import InThread
 
@@ -110,7 +111,7 @@ def test_interrupts_at_any_moment(runtime: LocalRuntime, kind: str) -> None:
         [sys.executable, "-c", INTERRUPTED, runtime.ws_url, kind],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=CHILD_LIMIT,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

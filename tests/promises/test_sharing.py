@@ -16,6 +16,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import Serve, Start, client_of, echo
 from ..support.packages import needs
+from ..support.processes import CHILD_LIMIT
 from ..support.servers import PATIENCE, FaultServer, free_port
 from ..support.threads import InThread
 
@@ -83,7 +84,7 @@ def child(script: str, url: str) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=CHILD_LIMIT,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr

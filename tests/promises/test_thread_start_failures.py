@@ -23,6 +23,7 @@ from runtimeuse_sync import (
 from runtimeuse_sync.artifacts import UploadDirectory
 
 from ..support.builders import BOTH, Serve, answer, assistant, caller_of, client_of, echo
+from ..support.processes import CHILD_LIMIT
 from ..support.servers import PATIENCE, Peer
 
 NO_MORE = "can't start new thread"
@@ -216,7 +217,7 @@ def run(script: str, *arguments: str, environment: Optional[Dict[str, str]] = No
         [sys.executable, "-c", textwrap.dedent(script), *arguments],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=CHILD_LIMIT,
         check=False,
         env={**os.environ, **(environment or {})},
         cwd=str(Path(__file__).resolve().parents[2]),

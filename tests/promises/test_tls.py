@@ -14,6 +14,7 @@ import trustme
 from runtimeuse_sync import ArtifactUploadResult, RuntimeConnectionError, RuntimeUseClient
 
 from ..support.builders import CONFIRM, Serve, Stopwatch, assistant, client_of, echo, text, upload
+from ..support.processes import CHILD_LIMIT
 from ..support.servers import TEXT, Peer, frame
 from ..support.threads import InThread
 from ..support.tls import client_context, server_context
@@ -96,7 +97,7 @@ def test_large_data_both_ways_at_once(
             artifacts_dir="/out",
             on_artifact_upload_request=lambda _: ArtifactUploadResult("http://s/" + "z" * 200_000, "text/plain"),
             on_assistant_message=lambda message: seen[number].append(message.text_blocks[0] == block),
-            timeout=50,
+            timeout=CHILD_LIMIT,
         )
         assert result.text == "done"
 

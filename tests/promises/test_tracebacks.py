@@ -100,7 +100,7 @@ CALLS: Dict[str, Callable[[Any, Any], Any]] = {
     "an invalid option": lambda client, dead: client.query("p", timeout=-3),
     "an invalid option of a stream": lambda client, dead: client.stream_commands(["ls"], timeout=-3),
     "an invalid command": lambda client, dead: client.run(3),
-    "an unknown argument": lambda client, dead: RuntimeUseClient("ws://a.test", timout=3),
+    "an unknown argument": lambda client, dead: type(client)("ws://a.test", timout=3),
     "an invalid URL": lambda client, dead: RuntimeUseClient("http://a.test"),
     "an invalid setting": lambda client, dead: RuntimeUseClient("ws://a.test", connect_timeout=-1),
     "an invalid default": lambda client, dead: RuntimeUseClient("ws://a.test", timeout=-1),

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from runtimeuse_sync.runtime.commands import process_groups
 from runtimeuse_sync.runtime.commands.termination import MARK
 
-from ..support.processes import Pipe, wait_until_ended
+from ..support.processes import CHILD_LIMIT, Pipe, wait_until_ended
 from ..support.servers import PATIENCE
 from .conftest import Connect, StartRuntime
 from .test_main import COMMAND, running, url_of
@@ -155,5 +155,7 @@ connection.send(json.dumps({"message_type": "command_execution_message", "comman
 print(json.loads(connection.recv())["text"], flush=True)
 os._exit(0)
 """
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=CHILD_LIMIT
+    ).stdout
     wait_until_ended(int(said))

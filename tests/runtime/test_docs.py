@@ -13,6 +13,7 @@ import pytest
 
 from runtimeuse_sync.runtime.settings import RuntimeSettings
 
+from ..support.processes import CHILD_LIMIT
 from .test_main import run as run_runtime
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -35,7 +36,11 @@ def test_the_snippets_of_a_guide(name: str, tmp_path: Path) -> None:
     # One program, since the later ones use what the earlier ones define.
     program = f"\nprint({_END!r}, end='')\n".join(code for code, _ in found)
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], cwd=str(tmp_path), capture_output=True, text=True, timeout=50
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=str(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=CHILD_LIMIT,
     )
     # The runtime logs a refused connection, and one example is about that.
     unexpected = ran.stderr.replace("Refused a connection without the right token\n", "")

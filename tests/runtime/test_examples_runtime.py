@@ -12,6 +12,7 @@ from typing import Optional
 import pytest
 
 from ..support.packages import needs
+from ..support.processes import CHILD_LIMIT
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -54,7 +55,7 @@ def run(name: str, directory: Path, without: Optional[str] = None) -> subprocess
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=CHILD_LIMIT,
     )
 
 

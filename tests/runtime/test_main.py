@@ -11,7 +11,7 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from ..support.processes import Pipe, killed_in_the_end, wait_until_ended
+from ..support.processes import CHILD_LIMIT, Pipe, killed_in_the_end, wait_until_ended
 from ..support.servers import PATIENCE
 from .wire import CANCELLED, Wire, assert_closed
 
@@ -34,7 +34,7 @@ def url_of(process: subprocess.Popen[str]) -> str:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=CHILD_LIMIT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from ..support.processes import Pipe, wait_until_ended
+from ..support.processes import CHILD_LIMIT, Pipe, wait_until_ended
 from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .model_server import ModelServer, Stalls, Turn, breaks_off, fails, runs, says
@@ -27,7 +27,7 @@ def test_a_missing_sdk_is_named() -> None:
         "try: LocalRuntime('openai').start()\n"
         "except ImportError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=CHILD_LIMIT)
     assert 'pip install "runtimeuse_sync[runtime,openai]"' in done.stdout
 
 

@@ -18,7 +18,7 @@ from runtimeuse_sync.artifacts import UploadDirectory
 from runtimeuse_sync.runtime import Invocation, LocalRuntime, Sender
 from tests.support.network import has_ipv6
 
-from ..support.processes import wait_until_ended
+from ..support.processes import CHILD_LIMIT, wait_until_ended
 from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .wire import CANCELLED, assert_closed, wire_to
@@ -242,7 +242,9 @@ def test_settings_that_make_no_sense(settings: Dict[str, Any]) -> None:
 
 
 def in_a_new_interpreter(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=CHILD_LIMIT
+    ).stdout
 
 
 def test_nothing_heavy_is_imported_before_a_start() -> None:

@@ -12,7 +12,7 @@ from typing import List
 import pytest
 from websockets.sync.client import connect
 
-from ..support.processes import wait_until_ended
+from ..support.processes import CHILD_LIMIT, wait_until_ended
 from ..support.servers import PATIENCE
 from .test_main import COMMAND, running, url_of
 from .wire import CANCELLED, Wire, output
@@ -70,7 +70,7 @@ def test_without_anybody_to_tell_where_it_listens_it_does_not_start(options: Lis
             stdout=writing,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=CHILD_LIMIT,
         )
     finally:
         os.close(writing)

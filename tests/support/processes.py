@@ -19,6 +19,10 @@ from .servers import PATIENCE
 _PIDFD_OPEN = 434
 
 
+#: Seconds for a child interpreter that starts, does its work and ends. Only one that hangs takes longer.
+CHILD_LIMIT = 150.0
+
+
 class Pipe:
     """A named pipe that a command writes to when it has come so far."""
 
