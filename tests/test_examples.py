@@ -39,6 +39,13 @@ PRINTS = {
 
         Done\. .+
         """,
+    "run_commands": r"""
+        largest: 100
+        in a directory: reports
+        failed: 2 disk is full
+        asked not to raise: 2
+        in time: so far
+        """,
     "streaming": r"""
         with_callbacks:
           stdout of 'echo getting ready': getting ready

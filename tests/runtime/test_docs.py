@@ -17,7 +17,16 @@ from ..support.processes import CHILD_LIMIT
 from .test_main import run as run_runtime
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-GUIDES = ("artifacts.md", "custom-agents.md", "files.md", "runtime.md", "sessions.md", "typed-output.md")
+GUIDES = (
+    "artifacts.md",
+    "commands.md",
+    "custom-agents.md",
+    "files.md",
+    "options.md",
+    "runtime.md",
+    "sessions.md",
+    "typed-output.md",
+)
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 _END = "---- end of a snippet ----\n"
