@@ -123,6 +123,17 @@ PRINTS = {
         metadata: \{'model': 'counter-1'\}
         error: there is nothing to count
         """,
+    "many_runs": r"""
+        as completed: \['1', '4'\]
+        aborted: Query was cancelled
+        attempt 1: small\.txt: 4
+        attempt 1: large\.txt: 5000
+        attempt 1: missing\.txt: AgentRuntimeError
+        attempt 2: small\.txt: 4 \(from the journal\)
+        attempt 2: large\.txt: 5000 \(from the journal\)
+        attempt 2: missing\.txt: AgentRuntimeError
+        in processes: \[True, True, True, True\]
+        """,
     "wsgi_view": r"""
         'echo hello': 200 hello
         'exit 3': 500 the agent failed: the script failed with exit code: 3

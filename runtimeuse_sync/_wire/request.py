@@ -139,7 +139,7 @@ def commands_request(
         TypeError: An argument has the wrong type, or a keyword is not an option.
         ValueError: An argument has an invalid value, there are no commands, or the request is too large.
     """
-    checked = _checked_commands(commands)
+    checked = checked_commands(commands)
     merged = defaults.merged(ExecuteCommandsOptions, options, keywords, call)
     secrets = merged.secret_values()
     for command in checked:
@@ -204,9 +204,13 @@ def _input_bytes(data: Union[str, bytes]) -> bytes:
         raise ValueError("input contains a lone surrogate, which is half a character") from None
 
 
-def _checked_commands(
-    commands: Commands,
-) -> List[CommandInterface]:
+def checked_commands(commands: Commands) -> List[CommandInterface]:
+    """Returns copies of the commands, the strings as `CommandInterface`.
+
+    Raises:
+        TypeError: `commands` is no list, or a command has the wrong type.
+        ValueError: There are no commands, or one has an invalid value.
+    """
     if isinstance(commands, (str, CommandInterface)):
         commands = [commands]
     check.check_type("commands", commands, (list, tuple), "a list of str or CommandInterface")

@@ -22,6 +22,7 @@ GUIDES = (
     "commands.md",
     "custom-agents.md",
     "files.md",
+    "many-runs.md",
     "options.md",
     "runtime.md",
     "sessions.md",

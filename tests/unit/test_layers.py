@@ -25,6 +25,7 @@ MAY_IMPORT: Mapping[str, FrozenSet[str]] = {
     "surface": frozenset({"files", "futures", "transports", "_session", "_connection", "_websocket", "shared"}),
     "files": frozenset({"shared"}),
     "futures": frozenset({"shared"}),
+    "batch": frozenset({"surface", "futures", "shared"}),
     "transports": frozenset({"_connection", "_websocket", "shared"}),
     "_session": frozenset({"_connection", "_websocket", "shared"}),
     "_connection": frozenset({"_websocket", "shared"}),
