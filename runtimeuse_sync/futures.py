@@ -67,14 +67,13 @@ class _Run(Protocol):
     """What a future needs of its run."""
 
     _call: Call
+    _channel: Any
 
     def abort(self) -> None: ...
 
     def close(self) -> None: ...
 
     def _reserve(self) -> None: ...
-
-    def _used_by_this_thread(self) -> bool: ...
 
 
 class RunFuture(_Future[ResultType]):
@@ -199,7 +198,8 @@ class RunFuture(_Future[ResultType]):
             return
         if self._process != os.getpid():
             raise SessionStateError("the run was submitted in another process; a fork does not copy its thread")
-        if run._used_by_this_thread():
+        channel = run._channel
+        if channel is not None and channel.turn.used_by_this_thread():
             raise SessionStateError(
                 "this thread is in a callback or run of the same session: a wait for a later run would never end"
             )

@@ -250,10 +250,6 @@ class Run(Generic[ResultType_co]):
         channel = self._channel = self._acquire(self._call)
         channel.turn.join(self._ticket)
 
-    def _used_by_this_thread(self) -> bool:
-        """Returns whether this thread is in a callback or run of the same session, and so must not wait for this."""
-        return self._channel is not None and self._channel.turn.used_by_this_thread()
-
     def _begin(self, channel: Channel) -> None:
         request = self._request
         # First: once the request is sent, the session's end must wait for files, whatever interrupts this.
