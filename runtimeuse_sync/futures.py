@@ -8,7 +8,8 @@ for a free worker. An aborted run ends with a `CancelledException`.
 
 The interpreter's end: threads of runs are daemons, so they cannot keep the interpreter alive. `_at_exit` waits for
 them instead, within limits, then aborts what is left and warns. It runs before the interpreter waits for threads
-that are no daemons. On Python 3.8 it runs after that, and not in processes of `multiprocessing`.
+that are no daemons. On Python 3.8 it runs after that, and not in processes of `multiprocessing`. Python 3.12.0 and
+3.12.1 start no thread any more at that time: a run that was submitted just before may fail, which is a warning, too.
 
 Threads: one for each run, named `runtimeuse-submit-…`. It runs the callbacks of the call, in a copy of the submitting
 thread's context, and those of `add_done_callback`. Any thread may wait for a future, and abort it. The main thread
@@ -21,6 +22,7 @@ import contextvars
 import itertools
 import math
 import os
+import sys
 import threading
 import time
 import warnings
@@ -88,8 +90,8 @@ class RunFuture(_Future[ResultType]):
     adds them if the future is done). An exception of one of the latter is logged by `concurrent.futures`, and dropped.
 
     If the interpreter ends while runs are in flight, it waits for them: for a run with a `timeout`, until that has
-    passed; for one without, 60 s. Then it aborts them, with a `RuntimeWarning`; Ctrl-C aborts them at once. A run that
-    fails meanwhile is reported by a `RuntimeWarning`, too.
+    passed; for one without, 60 s. Then it aborts them, with a `RuntimeWarning`. Ctrl-C aborts them at once, as well if
+    it has ended the program before. A run that fails meanwhile is reported by a `RuntimeWarning`, too.
 
     A forked process has the future but not its thread: there, `result` and `exception` raise `SessionStateError`.
     """
@@ -247,6 +249,10 @@ def _register_exit() -> None:
 def _at_exit() -> None:
     """Waits for the runs that are in flight when the interpreter ends; aborts those that take too long, and warns."""
     patience = time.monotonic() + EXIT_PATIENCE
+    ended_by = getattr(sys, "last_type", None)
+    if isinstance(ended_by, type) and issubclass(ended_by, KeyboardInterrupt) and not hasattr(sys, "ps1"):
+        # Ctrl-C has ended the program: whoever pressed it does not want to wait.
+        _abort_all()
     limits: Dict[RunFuture[Any], float] = {}
     seen: Dict[RunFuture[Any], None] = {}
     late: List[RunFuture[Any]] = []

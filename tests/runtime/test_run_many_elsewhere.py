@@ -164,7 +164,7 @@ def test_pickled_clients_have_no_calls(runtime: LocalRuntime) -> None:
 # On a cluster.
 
 needs_dask = pytest.mark.skipif(
-    importlib.util.find_spec("distributed") is None, reason="distributed is installed for Python 3.12 and later"
+    importlib.util.find_spec("distributed") is None, reason="distributed, which needs a newer Python, is not installed"
 )
 
 
