@@ -6,7 +6,7 @@ Threads: plain data; nothing is shared.
 import dataclasses
 import hashlib
 import json
-from typing import Any, Dict, List, Mapping, Optional, Set, Union
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Set, Union
 
 from .._wire import validation as check
 from .._wire.error_format import beginning_of
@@ -75,7 +75,8 @@ class Job:
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if isinstance(other, Job) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # as of all that can be changed
+    #: None, as of everything that can be changed.
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         secrets = self.secret_values()

@@ -21,7 +21,7 @@ import logging
 import math
 import os
 import time
-from typing import Collection, Deque, Dict, Generator, Iterable, Iterator, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Collection, Deque, Dict, Generator, Iterable, Iterator, Optional, Tuple, Union
 
 from .._call import Wakeup
 from .._interrupts import raised_by_a_signal_handler, surely
@@ -43,7 +43,10 @@ _SLICE = 0.25
 
 _logger = logging.getLogger("runtimeuse_sync")
 
-JournalPath = Union[str, "os.PathLike[str]"]
+if TYPE_CHECKING:
+    JournalPath = Union[str, os.PathLike[str]]
+else:
+    JournalPath = Union[str, os.PathLike]  # Not subscriptable on Python 3.8.
 
 
 def run_many(

@@ -10,7 +10,9 @@ import pytest
 
 import runtimeuse_sync
 import runtimeuse_sync.artifacts
+import runtimeuse_sync.batch
 import runtimeuse_sync.files
+import runtimeuse_sync.futures
 import runtimeuse_sync.keywords
 import runtimeuse_sync.testing
 
@@ -18,6 +20,8 @@ MODULES = (
     runtimeuse_sync,
     runtimeuse_sync.artifacts,
     runtimeuse_sync.files,
+    runtimeuse_sync.batch,
+    runtimeuse_sync.futures,
     runtimeuse_sync.keywords,
     runtimeuse_sync.testing,
 )

@@ -32,6 +32,7 @@ from typing import Any, Dict, List, Literal, Optional, Tuple, Type, TypedDict, T
 from pydantic import BaseModel, RootModel
 
 from runtimeuse_sync import QueryOptions, RuntimeUseClient
+from runtimeuse_sync.batch import Job, run_many
 
 Kind = TypeVar("Kind")
 
@@ -84,6 +85,11 @@ reveal_type(client.submit("p", output_type=Stats).result().parsed)  # Stats
 reveal_type(session.submit("p", output_type=List[Note]).result().parsed)  # list[Note]
 with client.stream_commands(["ls"]) as commands:
     reveal_type(commands.result)  # CommandExecutionResult
+reveal_type(client.submit("p"))  # RunFuture[QueryResult]
+reveal_type(client.submit_commands(["ls"]).result())  # CommandExecutionResult
+for outcome in run_many([Job("p"), "q"], client=client):
+    reveal_type(outcome)  # Outcome
+    reveal_type(outcome.result)  # QueryResult | CommandExecutionResult | None
 
 def ask(kind: Type[Kind], known_at_run_time: Any) -> Kind:
     reveal_type(client.query("p", output_type=known_at_run_time).parsed)  # Any or Unknown
