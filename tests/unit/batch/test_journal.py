@@ -165,12 +165,15 @@ from runtimeuse_sync.batch._journal import Journal
 
 journal = Journal(sys.argv[1])
 reader, writer = os.pipe()
+begun, begins = os.pipe()
 pid = os.fork()
 if pid == 0:
     # A worker of a pool, say, which outlives the process that forked it.
     os.close(writer)
+    os.write(begins, b"!")
     os.read(reader, 1)
     os._exit(0)
+os.read(begun, 1)
 """
 
 
