@@ -4,23 +4,9 @@ Threads: everything here runs in the calling thread; what `submit` returns has a
 """
 
 import abc
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ContextManager,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Set,
-    Type,
-    TypeVar,
-    Union,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Type, TypeVar, Union, overload
 
 from ._call import shortened
-from ._logs import PARTS_LOGGER
 from ._wire.defaults import COMMANDS_OPTIONS, QUERY_OPTIONS, Defaults
 from ._wire.request import Commands, Request, command_request, commands_request, query_request
 from ._wire.validation import SandboxPath
@@ -33,12 +19,10 @@ from .run import Run, complete
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
-    from .files import Files
-    from .files._operation import Operation
     from .futures import RunFuture
 else:
-    # These modules are imported by the first call that needs them. With stand-ins, `typing.get_type_hints` works.
-    RunFuture = Files = Operation = List
+    # `concurrent.futures` is imported by the first call of `submit`. With this stand-in, `typing.get_type_hints` works.
+    RunFuture = List
 
 _Output = TypeVar("_Output")
 
@@ -47,9 +31,6 @@ class Calls(abc.ABC):
     """Queries and commands; each is one run."""
 
     _defaults: Defaults
-
-    #: The operations on files that are in progress.
-    _operations: "Set[Operation]"
 
     # A class comes first, as checkers take the first overload for an argument that they do not know. `TypeForm`, which
     # older checkers do not know, is for unions and literals.
@@ -401,16 +382,6 @@ class Calls(abc.ABC):
 
         return futures.RunFuture(self.stream_commands(commands, options, **keywords), complete).begin()
 
-    @property
-    def files(self) -> "Files":
-        """Reads and writes files in the sandbox, over nothing but commands: `client.files.read("report.txt")`.
-
-        Each operation of a client opens a session of its own; those of a session use its connection.
-        """
-        from .files import Files
-
-        return Files(self._open_file_commands, self._operations)
-
     @abc.abstractmethod
     def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":
         """Returns the run of a request, not yet started.
@@ -419,18 +390,3 @@ class Calls(abc.ABC):
             request: The request.
             keep_output: How many bytes of output to keep; `None` is the client's default.
         """
-
-    @abc.abstractmethod
-    def _open_file_commands(self, seconds: Optional[float]) -> "ContextManager[Calls]":
-        """Opens what runs the commands of an operation on files, within a number of seconds (`None`: no limit)."""
-
-    def _file_run(
-        self, commands: Sequence[CommandInterface], timeout: Optional[float], kind: str
-    ) -> "Run[CommandExecutionResult]":
-        """Returns the run of commands of an operation on files.
-
-        It takes none of the client's defaults, so that no secret is masked in the files, and keeps no output.
-        """
-        options = ExecuteCommandsOptions(timeout=timeout, check=False, logger=PARTS_LOGGER)
-        request = commands_request(commands, options, {}, Defaults({}), "files")._replace(kind=kind)
-        return self._run(request, keep_output=0)

@@ -10,7 +10,7 @@ import logging
 import os
 import weakref
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
 
 from ._call import Call, Deadline, shortened
 from ._call_methods import Calls
@@ -28,6 +28,10 @@ from .run import Run
 from .session import RuntimeUseSession
 from .transports.base import PersistentTransport, Transport
 from .transports.websocket import WebSocketTransport
+
+if TYPE_CHECKING:
+    from .files import Files
+    from .files._operation import Operation
 
 _logger = logging.getLogger("runtimeuse_sync")
 
@@ -91,7 +95,7 @@ class RuntimeUseClient(Calls):
         except (TypeError, ValueError) as error:
             raise shortened(error)  # noqa: B904  # the same exception
         self._calls: Set[Call] = set()
-        self._operations = set()
+        self._operations: Set[Operation] = set()
         self._sessions: weakref.WeakSet[RuntimeUseSession] = weakref.WeakSet()
 
     def __enter__(self: _Self) -> _Self:
@@ -145,6 +149,17 @@ class RuntimeUseClient(Calls):
         )
         self._sessions.add(session)
         return session
+
+    @property
+    def files(self) -> "Files":
+        """Reads and writes files in the sandbox, over nothing but commands: `client.files.read("report.txt")`.
+
+        Each operation opens a session of its own.
+        """
+        from .files import Files
+
+        default = self._defaults.of_commands
+        return Files(self._open_file_commands, self._operations, default("timeout"), default("logger"))
 
     def abort(self) -> None:
         """Cancels all one-shot calls and file operations of this client that are in progress.

@@ -14,7 +14,7 @@ import threading
 import warnings
 import weakref
 from types import TracebackType
-from typing import Any, Callable, ContextManager, Iterator, List, Optional, Type
+from typing import TYPE_CHECKING, Any, Callable, ContextManager, Iterator, List, Optional, Set, Type
 
 from ._call import Call, Deadline, shortened
 from ._call_methods import Calls
@@ -31,6 +31,10 @@ from ._wire.request import Request
 from .errors import ArtifactUploadError, RuntimeUseError, SessionStateError
 from .options import END_SESSION_TIMEOUT, QueryOptions
 from .run import Run
+
+if TYPE_CHECKING:
+    from .files import Files
+    from .files._operation import Operation
 
 #: For how many seconds to wait for the end to be confirmed if no artifacts were asked for: no file can be lost then.
 _QUIET_END = 5.0
@@ -70,7 +74,7 @@ class RuntimeUseSession(Calls):
         self._channel: Optional[Channel] = None
         self._opening: Optional[Call] = None
         self._closed = False
-        self._operations = set()
+        self._operations: Set[Operation] = set()
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
 
     def open(self) -> "RuntimeUseSession":
@@ -201,6 +205,17 @@ class RuntimeUseSession(Calls):
         check.check_seconds("timeout", timeout)
         channel = self._channel
         return channel is not None and not self._closed and channel.connection.is_alive(timeout)
+
+    @property
+    def files(self) -> "Files":
+        """Reads and writes files in the sandbox, over nothing but commands: `session.files.read("report.txt")`.
+
+        The operations use the session's connection, and take turns with its other calls.
+        """
+        from .files import Files
+
+        default = self._defaults.of_commands
+        return Files(self._open_file_commands, self._operations, default("timeout"), default("logger"))
 
     def abort(self) -> None:
         """Cancels the call in progress, which raises `CancelledException`; calls that wait for their turn continue.

@@ -71,6 +71,10 @@ class Defaults:
                 if name in fields:
                     self._options[kind][name] = value
 
+    def of_commands(self, name: str) -> Any:
+        """Returns the default of one option of commands; `None` if the client has none."""
+        return self._options[ExecuteCommandsOptions].get(name)
+
     def merged(
         self, kind: Type[_OptionsType], options: Optional[_OptionsType], keywords: Dict[str, Any], call: str
     ) -> _OptionsType:

@@ -9,7 +9,9 @@ import contextlib
 from pathlib import Path
 from typing import Callable, List, Optional, Set, TypeVar, Union
 
+from .._call import shortened
 from .._interrupts import cleaned_up
+from .._logs import LoggerLike
 from .._wire import validation as check
 from . import _scripts as scripts
 from ._arguments import (
@@ -49,24 +51,36 @@ class Files:
     An operation that fails, is aborted, or is interrupted leaves its target as it was, and removes its temporary file
     from the sandbox, for which it may wait up to five seconds.
 
-    `timeout` is the number of seconds for the whole operation; `None`, the default, is no limit.
+    `timeout` is the number of seconds for the whole operation, or a `timedelta`; by default the client's `timeout` for
+    all calls, or else no limit. Of the client's other defaults, only `logger` applies.
     `progress(done, total)` is called in the calling thread with numbers of bytes; `total` is `None` where it cannot be
     known. Whatever it raises ends the operation.
     """
 
-    def __init__(self, open_commands: OpenCommands, operations: Set[Operation]) -> None:
+    def __init__(
+        self,
+        open_commands: OpenCommands,
+        operations: Set[Operation],
+        timeout: Optional[float] = None,
+        logger: Optional[LoggerLike] = None,
+    ) -> None:
         # open_commands: opens what runs the commands of one operation.
         # operations: the operations in progress, for whoever aborts them.
+        # timeout, logger: those of operations that are given none.
         self._open_commands = open_commands
         self._operations = operations
+        self._timeout = timeout
+        self._logger = logger
 
-    def read(self, path: StrPath, *, progress: Optional[Progress] = None, timeout: Optional[float] = None) -> bytes:
+    def read(
+        self, path: StrPath, *, progress: Optional[Progress] = None, timeout: Optional[check.Seconds] = None
+    ) -> bytes:
         """Returns the contents of a file.
 
         Args:
             path: The file in the sandbox.
             progress: Called with the bytes read so far, and all. Default: `None`.
-            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+            timeout: Seconds for the whole operation. Default: the client's `timeout`; if it has none, no limit.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -96,7 +110,7 @@ class Files:
         encoding: str = "utf-8",
         errors: str = "strict",
         progress: Optional[Progress] = None,
-        timeout: Optional[float] = None,
+        timeout: Optional[check.Seconds] = None,
     ) -> str:
         """Returns the contents of a text file. Line breaks stay as they are.
 
@@ -126,7 +140,7 @@ class Files:
         encoding: str = "utf-8",
         mode: Optional[int] = None,
         progress: Optional[Progress] = None,
-        timeout: Optional[float] = None,
+        timeout: Optional[check.Seconds] = None,
     ) -> None:
         """Writes a file, replacing one that exists in one step: readers see the old or the new one, and never a part.
 
@@ -139,7 +153,7 @@ class Files:
             mode: The file's permissions, such as `0o600`. `None`, the default, keeps those of the file that is
                 replaced; a new one gets what the umask of the runtime allows.
             progress: Called with the bytes written so far, and all; for a file object whose size is not known, `None`.
-            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+            timeout: Seconds for the whole operation. Default: the client's `timeout`; if it has none, no limit.
 
         Raises:
             IsADirectoryError: `path` is a directory.
@@ -171,7 +185,7 @@ class Files:
         local: StrPath,
         *,
         progress: Optional[Progress] = None,
-        timeout: Optional[float] = None,
+        timeout: Optional[check.Seconds] = None,
     ) -> Path:
         """Copies a file or a directory with all that is in it from the sandbox to this machine.
 
@@ -185,7 +199,7 @@ class Files:
             remote: The file or directory in the sandbox.
             local: The path on this machine.
             progress: Called with the bytes received so far, and all: of a tree, the bytes of its archive.
-            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+            timeout: Seconds for the whole operation. Default: the client's `timeout`; if it has none, no limit.
 
         Returns:
             `local`, as a `Path`.
@@ -216,7 +230,7 @@ class Files:
         remote: StrPath,
         *,
         progress: Optional[Progress] = None,
-        timeout: Optional[float] = None,
+        timeout: Optional[check.Seconds] = None,
     ) -> None:
         """Copies a file or a directory with all that is in it from this machine to the sandbox.
 
@@ -229,7 +243,7 @@ class Files:
             local: The file or directory on this machine.
             remote: The path in the sandbox.
             progress: Called with the bytes sent so far, and all: of a tree, the bytes of its archive.
-            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+            timeout: Seconds for the whole operation. Default: the client's `timeout`; if it has none, no limit.
 
         Raises:
             FileNotFoundError: There is no such file or directory on this machine.
@@ -250,12 +264,12 @@ class Files:
         send = uploader(source, target, progress)
         self._perform("uploading", target, timeout, send)
 
-    def list(self, path: StrPath = ".", *, timeout: Optional[float] = None) -> List[FileInfo]:
+    def list(self, path: StrPath = ".", *, timeout: Optional[check.Seconds] = None) -> List[FileInfo]:
         """Returns what is in a directory, sorted by name.
 
         Args:
             path: The directory in the sandbox. Default: the runtime's working directory.
-            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+            timeout: Seconds for the whole operation. Default: the client's `timeout`; if it has none, no limit.
 
         Raises:
             FileNotFoundError: There is no such directory.
@@ -271,12 +285,12 @@ class Files:
         remote = RemotePath("path", path)
         return self._perform("listing a directory", remote, timeout, lambda operation: listed(operation, remote))
 
-    def exists(self, path: StrPath, *, timeout: Optional[float] = None) -> bool:
+    def exists(self, path: StrPath, *, timeout: Optional[check.Seconds] = None) -> bool:
         """Returns whether there is a file or directory; as in `os.path`, not for a link that leads nowhere.
 
         Args:
             path: The path in the sandbox.
-            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+            timeout: Seconds for the whole operation. Default: the client's `timeout`; if it has none, no limit.
 
         Raises:
             RunTimeoutError: The operation did not end within `timeout`.
@@ -300,7 +314,7 @@ class Files:
         *,
         recursive: bool = False,
         missing_ok: bool = False,
-        timeout: Optional[float] = None,
+        timeout: Optional[check.Seconds] = None,
     ) -> None:
         """Removes a file, a symbolic link (not what it leads to), or an empty directory.
 
@@ -308,7 +322,7 @@ class Files:
             path: The path in the sandbox. The root and the runtime's working directory are refused.
             recursive: Whether to remove a directory with all that is in it. Default: `False`.
             missing_ok: Whether it is fine if there is nothing to remove. Default: `False`.
-            timeout: Seconds for the whole operation. `None`, the default, is no limit.
+            timeout: Seconds for the whole operation. Default: the client's `timeout`; if it has none, no limit.
 
         Raises:
             FileNotFoundError: There is no such file, and `missing_ok` is not set.
@@ -336,12 +350,16 @@ class Files:
     # What they are made of.
 
     def _perform(
-        self, kind: str, path: RemotePath, timeout: Optional[float], body: "Callable[[Operation], _Result]"
+        self, kind: str, path: RemotePath, timeout: Optional[check.Seconds], body: "Callable[[Operation], _Result]"
     ) -> _Result:
-        operation = Operation(kind, path.shown, timeout, self._open_commands)
+        limit = self._timeout if timeout is None else check.seconds(timeout)
+        operation = Operation(kind, path.shown, limit, self._open_commands, self._logger)
 
         def perform() -> _Result:
             self._operations.add(operation)
             return operation.perform(body)
 
-        return cleaned_up(perform, lambda: self._operations.discard(operation))
+        try:
+            return cleaned_up(perform, lambda: self._operations.discard(operation))
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception

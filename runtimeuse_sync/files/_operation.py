@@ -18,10 +18,13 @@ from typing import Any, Callable, ContextManager, Iterator, List, NamedTuple, Op
 
 from .._call import Call
 from .._interrupts import cleaned_up, raised_by_a_signal_handler
-from .._logs import PACKAGE_LOGGER, CallLog, Records, logger_for
+from .._logs import PACKAGE_LOGGER, PARTS_LOGGER, CallLog, LoggerLike, Records, logger_for
 from .._wire import validation as check
+from .._wire.defaults import Defaults
+from .._wire.request import Request, commands_request
 from ..errors import AgentRuntimeError, CancelledException, RunTimeoutError, RuntimeUseError, carry
 from ..messages import CommandInterface, CommandOutputMessageInterface
+from ..options import ExecuteCommandsOptions
 from ..results import CommandExecutionResult
 from ._failures import failure
 from .errors import FileError
@@ -55,8 +58,8 @@ class FileRun(Protocol):
 class Commands(Protocol):
     """What runs an operation's commands: a client, by one-shot calls, or a session."""
 
-    def _file_run(self, commands: Sequence[CommandInterface], timeout: Optional[float], kind: str) -> FileRun:
-        """Returns the run of commands, not yet started."""
+    def _run(self, request: Request, keep_output: Optional[int] = None) -> FileRun:
+        """Returns the run of a request, not yet started."""
 
 
 #: Opens what runs an operation's commands, within a number of seconds (`None`: no limit).
@@ -83,6 +86,7 @@ class Operation:
         path: The path in the sandbox, for messages.
         timeout: The time limit in seconds; `None` for no limit.
         open_commands: Opens what runs the commands.
+        logger: Where it logs its begin and its end; `None` is the package's logger.
 
     Attributes:
         temporary: The name of its temporary file.
@@ -93,13 +97,21 @@ class Operation:
         ValueError: `timeout` is not positive.
     """
 
-    def __init__(self, kind: str, path: str, timeout: Optional[float], open_commands: OpenCommands) -> None:
+    def __init__(
+        self,
+        kind: str,
+        path: str,
+        timeout: Optional[float],
+        open_commands: OpenCommands,
+        logger: Optional[LoggerLike] = None,
+    ) -> None:
         check.check_seconds("timeout", timeout)
         self.temporary = f".runtimeuse-{uuid.uuid4().hex[:16]}.tmp"
         self.clean_up: Optional[str] = None
         self._kind = kind
         self._path = path
         self._open_commands = open_commands
+        self._logger = logger
         self._call = Call(kind, timeout)
         self._commands: Optional[Commands] = None
         self._run: Optional[FileRun] = None
@@ -135,7 +147,7 @@ class Operation:
             RuntimeUseError: Its requests failed otherwise.
             Exception: Whatever `body` raises.
         """
-        logger = logger_for(None)
+        logger = logger_for(self._logger)
         log = CallLog(Records(logger), self._kind, "None") if logger.isEnabledFor(logging.INFO) else None
         self._call.start()
         error: Optional[BaseException] = None
@@ -184,7 +196,7 @@ class Operation:
         self._call.check()
         assert self._commands is not None
         timeout = None if self._call.deadline.seconds is None else self._call.deadline.remaining() or 1e-3
-        run = self._commands._file_run(commands, timeout, self._kind)
+        run = self._run_of(self._commands, commands, timeout)
         self._run = run
         try:
             # After the run is published: `abort` sets the flag before it looks for a run.
@@ -198,6 +210,12 @@ class Operation:
         if len(results.results) != len(commands):
             raise failure(self._path, None, f"{len(results.results)} of {len(commands)} commands ran")
         return Reply([item.stdout or "" for item in results.results], stderr)
+
+    def _run_of(self, runner: Commands, commands: Sequence[CommandInterface], timeout: Optional[float]) -> FileRun:
+        """Returns a run that takes none of the client's defaults, keeps no output, and logs warnings only."""
+        options = ExecuteCommandsOptions(timeout=timeout, check=False, logger=PARTS_LOGGER)
+        request = commands_request(commands, options, {}, Defaults({}), "files")._replace(kind=self._kind)
+        return runner._run(request, keep_output=0)
 
     def _run_to_its_end(self, run: FileRun) -> Any:
         kept = ""
@@ -257,7 +275,7 @@ class Operation:
         if left <= 0:
             return True
         try:
-            with commands._file_run([CommandInterface(script)], left, self._kind) as run:
+            with self._run_of(commands, [CommandInterface(script)], left) as run:
                 _ = run.result
         except (ConnectionError, AgentRuntimeError) as error:
             if raised_by_a_signal_handler(error):

@@ -5,6 +5,7 @@ No half-written target and no temporary file is left, on either side, and the se
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import threading
@@ -153,6 +154,18 @@ def test_the_deadline_is_for_the_whole_operation(strict: StrictRuntime, strict_c
     strict.stop()
     assert (strict.root / "target").read_text() == "as it was"
     assert os.listdir(strict.root) == ["target"]
+
+
+def test_the_clients_timeout_is_the_default(strict: StrictRuntime) -> None:
+    client = RuntimeUseClient(transport=strict, timeout=0.5)
+    held = threading.Event()
+    strict.before = lambda command: wait(held)
+    with pytest.raises(RunTimeoutError, match=r"^Reading a file did not end within 0.5 s$"):
+        client.files.read("file")
+    with client.session() as session:
+        with pytest.raises(RunTimeoutError, match=r"within 0.25 s$"):
+            session.files.read("file", timeout=datetime.timedelta(seconds=0.25))
+        held.set()
 
 
 @pytest.mark.parametrize("in_session", [False, True])

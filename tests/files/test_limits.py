@@ -171,6 +171,33 @@ def test_the_clients_secrets_are_not_masked_in_files(strict: StrictRuntime, stri
     assert [request["secrets_to_redact"] for request in strict.requests[1:]] == [[]] * (len(strict.requests) - 1)
 
 
+def test_the_clients_defaults_do_not_apply(strict: StrictRuntime) -> None:
+    seen: List[Any] = []
+    client = RuntimeUseClient(
+        transport=strict,
+        secrets_to_redact=["sk-live", "c2st", "a"],
+        on_command_output=seen.append,
+        artifacts_dirs=["out"],
+        on_artifact_upload_request=lambda request: seen.append(request),  # type: ignore[arg-type,return-value]
+        source_id="job",
+    )
+    client.files.write("file", "the key is sk-live")
+    assert client.files.read_text("file") == "the key is sk-live"
+    assert seen == []
+    for request in strict.requests:
+        assert set(request) == {"message_type", "commands", "secrets_to_redact"}
+        assert request["secrets_to_redact"] == []
+
+
+def test_an_errors_traceback_is_short(strict_client: RuntimeUseClient) -> None:
+    with pytest.raises(FileNotFoundError) as raised:
+        strict_client.files.read("none")
+    ours = [
+        entry for entry in raised.traceback if "runtimeuse_sync" in str(entry.path) and "tests" not in str(entry.path)
+    ]
+    assert len(ours) <= 3
+
+
 def test_what_is_altered_on_the_way_is_noticed(strict: StrictRuntime, strict_client: RuntimeUseClient) -> None:
     """By a runtime that masks on its own account."""
     (strict.root / "file").write_bytes(b"x" * 1000)
