@@ -17,9 +17,10 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Callable, Optional, Protocol, Union
+from typing import Any, Callable, List, Optional, Protocol, Union
 
 from ._threads import join_thread, new_thread, start_directly, start_thread
+from ._wire.redaction import scrub
 from .errors import ConnectionLostError, RuntimeUseError
 
 #: The package's own logger.
@@ -179,25 +180,42 @@ class CallLog:
     Args:
         records: Writes the records.
         kind: What the call does, such as "query".
-        source_id: The user's name for the call, secrets masked.
+        source_id: The user's name for the call; `None` if it has none.
     """
 
-    def __init__(self, records: Records, kind: str, source_id: str) -> None:
+    def __init__(self, records: Records, kind: str, source_id: Optional[str]) -> None:
         self._records = records
         self._logger = records.logger
         self._kind = kind
-        self._source_id = source_id
-        self._began = time.monotonic()
+        self._source_id = str(source_id)
+        self._secrets: Optional[List[str]] = None
+        self._began: Optional[float] = None
         self._ending: Optional[threading.Thread] = None
         self._until = 0.0
 
-    def begin(self) -> None:
-        """Logs that the call begins."""
+    def begin(self, secrets: List[str]) -> Optional[Callable[[], None]]:
+        """Logs that the call begins.
+
+        Args:
+            secrets: What to mask in the user's name for the call.
+
+        Returns:
+            What to call when the request has been sent; `None` if that is not logged.
+        """
+        self._secrets = secrets
+        if not self._logger.isEnabledFor(logging.INFO):
+            return None
+        self._note_begin(secrets)
         _start(
             self._records.thread(
                 lambda: self._logger.info("%s begins (source_id=%s)", self._kind, self._source_id),
             )
         )
+        return self.sent if self._logger.isEnabledFor(logging.DEBUG) else None
+
+    def _note_begin(self, secrets: List[str]) -> None:
+        self._source_id = scrub(self._source_id, secrets)
+        self._began = time.monotonic()
 
     def sent(self) -> None:
         """Logs that the request has been sent; for the connection's thread."""
@@ -206,13 +224,21 @@ class CallLog:
     def end(self, error: Optional[BaseException], messages: int) -> None:
         """Logs once how the call ended, and waits a moment until that is written; may be repeated.
 
+        Logs nothing for a call whose begin was not logged, unless the connection was lost.
+
         Args:
             error: The exception that the call raised; `None` if it returned a result.
             messages: How many messages the call received.
         """
+        if self._began is None:
+            is_lost = isinstance(error, ConnectionLostError) and self._logger.isEnabledFor(logging.WARNING)
+            if not is_lost or self._secrets is None:
+                return
+            # A lost connection is logged even where the level leaves out a call's begin and end.
+            self._note_begin(self._secrets)
         if self._ending is None:
             now = time.monotonic()
-            seconds = now - self._began
+            seconds = now - (self._began or now)
             outcome = "a result" if error is None else type(error).__name__
             lost = error.error[:_SHOWN] if isinstance(error, ConnectionLostError) else ""
 

@@ -13,7 +13,6 @@ be repeated.
 """
 
 import functools
-import logging
 import math
 import threading
 import weakref
@@ -35,7 +34,7 @@ from ._wire.command_input import hide_first_lines
 from ._wire.defaults import DEFAULT_KEEP_OUTPUT
 from ._wire.redaction import scrub
 from ._wire.request import Request
-from .errors import AgentRuntimeError, CancelledException, ConnectionLostError, SessionStateError, without_traceback
+from .errors import AgentRuntimeError, CancelledException, SessionStateError, without_traceback
 from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
 
@@ -80,7 +79,7 @@ class Run(Generic[ResultType_co]):
         self._channel: Optional[Channel] = None
         self._started = False
         self._joined = False
-        self._log: Optional[CallLog] = None
+        self._log = CallLog(self._records, request.kind, request.options.source_id)
         self._concluded = False
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
         self._result: Optional[ResultType_co] = None
@@ -213,7 +212,7 @@ class Run(Generic[ResultType_co]):
         try:
             self._send(until_open=until_open)
         except BaseException as error:
-            self._log_end(error)
+            self._log.end(error, self._message_count)
             raise
 
     def _send(self, *, until_open: bool) -> None:
@@ -223,14 +222,11 @@ class Run(Generic[ResultType_co]):
         call.check()
         channel = self._channel
         if channel is None:
-            channel = self._channel = self._acquire(call)
+            channel = self._acquire(call)
+            self._channel = channel
             if channel.turn.used_by_this_thread():
                 raise call.prepared(SessionStateError(_IN_USE))
-        if self._logger.isEnabledFor(logging.INFO):
-            log = self._log = self._make_log(channel)
-            log.begin()
-            if self._logger.isEnabledFor(logging.DEBUG):
-                call.on_sent = log.sent
+        call.on_sent = self._log.begin([*self._request.secrets, *channel.secrets])
         if channel.persistent:
             channel.enter(call, ticket)
             self._begin(channel)
@@ -272,20 +268,7 @@ class Run(Generic[ResultType_co]):
             channel.connection.join(self._call.deadline.remaining() if has_time else 0.0)
         if self._finalizer is not None:
             self._finalizer.detach()
-        self._log_end(self._error)
-
-    def _make_log(self, channel: Channel) -> CallLog:
-        source_id = scrub(str(self._request.options.source_id), [*self._request.secrets, *channel.secrets])
-        return CallLog(self._records, self._request.kind, source_id)
-
-    def _log_end(self, error: Optional[BaseException]) -> None:
-        channel = self._channel
-        lost = isinstance(error, ConnectionLostError) and self._logger.isEnabledFor(logging.WARNING)
-        if lost and self._log is None and channel is not None:
-            # A lost connection is logged even where the level leaves out a call's begin and end.
-            self._log = self._make_log(channel)
-        if self._log is not None:
-            self._log.end(error, self._message_count)
+        self._log.end(self._error, self._message_count)
 
     # Messages.
 

@@ -278,6 +278,7 @@ def test_an_end_that_is_repeated_waits_once(monkeypatch: pytest.MonkeyPatch) -> 
     logger = logger_with(Handler(lambda: go_on.wait(10 * PATIENCE)), logging.INFO)
     log = _logs.CallLog(_logs.Records(logger), "query", "mine")
     monkeypatch.setattr(_logs, "_PATIENCE", 0.01)
+    log.begin([])
     log.end(None, 0)
     waits: List[float] = []
     monkeypatch.setattr(_logs, "join_thread", lambda _, seconds: waits.append(seconds))
