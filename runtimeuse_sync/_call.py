@@ -15,15 +15,17 @@ another thread has set (`PyThreadState_SetAsyncExc`, which dramatiq and others u
 that arrived just before the wait for the lock. So a user's thread waits in slices: here, and for the end of a thread in
 `_threads.join_thread`; it waits nowhere else. The client's own threads, which nobody interrupts, wait without slices.
 
-Threads: the calling thread waits, and checks the flags whenever it has control. Any thread, signal handler or finalizer
-may `abort`. The connection's thread reads the flags to tell the runtime, and notes what it has sent.
+Threads: the calling thread waits, and checks the flags whenever it has control. It alone asks the user's `cancel_when`:
+before it waits, and while it reads messages. Any thread, signal handler or finalizer may `abort`. The connection's
+thread reads the flags to tell the runtime, and notes what it has sent.
 """
 
+import inspect
 import math
 import threading
 import time
 from types import TracebackType
-from typing import Callable, List, Optional, Protocol, TypeVar
+from typing import Any, Callable, List, Optional, Protocol, TypeVar
 
 from .errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
 
@@ -114,6 +116,9 @@ class Call:
         deadline: When the call must have ended.
         wakeup: Wakes the calling thread, whatever it waits for.
         aborted: Whether `abort` was called.
+        ask_at: When to ask `cancel_when` next, on the call's clock; `math.inf` if there is none.
+        asking: Whether `cancel_when` is being asked. An interrupt of that, which ends the call, may leave it `True`.
+        given_back: Whether the call's turn and connection have been given back, so that it must not continue.
         cancel_wanted: Whether to send a cancel message, if the request has been sent.
         sent: Whether the request has been passed to the socket (written only by the connection's thread).
         cancel_sent: Whether the cancel message has been passed to the socket (written only by the connection's thread).
@@ -126,13 +131,18 @@ class Call:
     """
 
     __slots__ = (
+        "_ask_interval",
+        "_cancel_when",
         "_clock",
         "aborted",
         "add_output",
+        "ask_at",
+        "asking",
         "cancel_sent",
         "cancel_wanted",
         "connection",
         "deadline",
+        "given_back",
         "kind",
         "on_sent",
         "own_error",
@@ -147,6 +157,9 @@ class Call:
         self.deadline: Deadline = Deadline(timeout, clock)
         self.wakeup: Wakeup = Wakeup()
         self.aborted: bool = False
+        self.ask_at: float = math.inf
+        self.asking: bool = False
+        self.given_back: bool = False
         self.cancel_wanted: bool = False
         self.sent: bool = False
         self.cancel_sent: bool = False
@@ -157,6 +170,14 @@ class Call:
         self.on_sent: Optional[Callable[[], None]] = None
         self.own_error: Optional[BaseException] = None
         self._clock = clock
+        self._cancel_when: Optional[Callable[[], Any]] = None
+        self._ask_interval: float = math.inf
+
+    def ask_every(self, seconds: float, cancel_when: Callable[[], Any]) -> None:
+        """Has `cancel_when` asked, at once and then every so many seconds, by `ask` and `wait`."""
+        self._cancel_when = cancel_when
+        self._ask_interval = seconds
+        self.ask_at = -math.inf
 
     def start(self) -> None:
         """Starts the clock of the deadline. The call exists before, so that it can be aborted before it starts."""
@@ -200,15 +221,46 @@ class Call:
             text = f"{self.kind.capitalize()} did not end within {self.deadline.seconds:g} s"
             raise self.prepared(RunTimeoutError(text))
 
-    def wait(self, until: float = math.inf) -> None:
-        """Waits for a wake-up, no longer than until `until` (on the call's clock) or the deadline.
+    def ask(self) -> None:
+        """Asks `cancel_when` if it is time to; aborts the call if the answer is true.
+
+        What `cancel_when` raises is not noted as the call's own, so nothing holds it back. The next time is counted
+        from the answer: however slow the answers are, the call goes on between them.
 
         Raises:
-            CancelledException: The call was aborted.
+            CancelledException: The answer is true, or the call was aborted or left meanwhile.
+            RunTimeoutError: The call's deadline passed meanwhile.
+            TypeError: The answer is something to await.
+            Exception: Whatever `cancel_when` raises.
+        """
+        if self._cancel_when is None or self._clock() < self.ask_at:
+            return
+        self.asking = True
+        try:
+            wanted = _truth(self._cancel_when())
+        finally:
+            self.asking = False
+        self.ask_at = self._clock() + self._ask_interval
+        self.check()
+        if self.given_back:
+            raise self.prepared(CancelledException(f"{self.kind.capitalize()} was left before it ended"))
+        if wanted:
+            self.abort()
+            raise self.prepared(CancelledException(f"{self.kind.capitalize()} was cancelled by cancel_when"))
+
+    def wait(self, until: float = math.inf) -> None:
+        """Waits for a wake-up, no longer than until `until` (on the call's clock), the deadline or the next `ask`.
+
+        Asks only before it blocks: what has arrived meanwhile, such as the result, comes first.
+
+        Raises:
+            CancelledException: The call was aborted, or the answer of `cancel_when` is true.
             RunTimeoutError: The call's deadline passed.
+            Exception: Whatever `cancel_when` raises.
         """
         self.check()
-        self.wakeup.wait(min(until, self.deadline.at) - self._clock())
+        self.ask()
+        self.wakeup.wait(min(until, self.deadline.at, self.ask_at) - self._clock())
         self.check()
 
     def noted(self, error: _Error) -> _Error:
@@ -227,6 +279,17 @@ class Call:
     def now(self) -> float:
         """Returns the time on the call's clock."""
         return self._clock()
+
+
+def _truth(answer: Any) -> bool:
+    """Returns whether an answer of `cancel_when` is true. Something to await always would be."""
+    if answer is False or answer is True:
+        return answer
+    if inspect.iscoroutine(answer):
+        answer.close()
+    elif not inspect.isawaitable(answer):
+        return bool(answer)
+    raise TypeError(f"cancel_when returned something to await ({type(answer).__name__}); it must be a plain function")
 
 
 def shortened(error: _Error) -> _Error:

@@ -310,7 +310,7 @@ class ProtocolError(AgentRuntimeError):
 
 
 class CancelledException(RuntimeUseError):
-    """The call was ended by `abort()`.
+    """The call was ended by `abort()`, or because its `cancel_when` returned a true value.
 
     Attributes:
         results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the

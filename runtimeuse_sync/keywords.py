@@ -13,6 +13,7 @@ from ._logs import LoggerLike
 from ._wire.validation import SandboxPath, Seconds
 from .messages import CommandInterface, RuntimeEnvironmentDownloadableInterface
 from .options import (
+    CancelWhen,
     OnArtifactUploadRequestCallback,
     OnAssistantMessageCallback,
     OnCommandOutputCallback,
@@ -56,6 +57,8 @@ class CallKeywords(TypedDict, total=False):
     artifacts_dir: Optional[SandboxPath]
     on_heartbeat: Optional[OnHeartbeatCallback]
     end_session_timeout: Optional[Seconds]
+    cancel_when: Optional[CancelWhen]
+    cancel_poll_interval: Seconds
 
 
 class QueryKeywords(CallKeywords, total=False):

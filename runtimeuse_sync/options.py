@@ -31,8 +31,14 @@ OnCommandOutputCallback = Callable[[CommandOutputMessageInterface], None]
 OnArtifactUploadRequestCallback = Callable[[ArtifactUploadRequestMessageInterface], ArtifactUploadResult]
 OnHeartbeatCallback = Callable[[HeartbeatMessageInterface], None]
 
+#: What the option `cancel_when` takes.
+CancelWhen = Callable[[], bool]
+
 #: The default time limit, in seconds, for the end of a session: late uploads and the runtime's confirmation.
 END_SESSION_TIMEOUT = 60.0
+
+#: The default time, in seconds, between two calls of `cancel_when`.
+CANCEL_POLL_INTERVAL = 0.5
 
 _NOT_IN_JSON = json_field(exclude=True)
 _SECRET = {"secret": "values"}
@@ -44,6 +50,7 @@ _CALLBACKS_AND_LOGGER = (
     "on_artifact_upload_request",
     "on_heartbeat",
     "logger",
+    "cancel_when",
 )
 
 _ARTIFACT_FIELDS = ("artifacts_dirs", "artifacts_dir")
@@ -142,6 +149,10 @@ class QueryOptions(_OptionsBase):
         end_session_timeout: Seconds for which a one-shot call with artifacts waits for late uploads, after which it
             raises `RunTimeoutError`. Default: 60. `None` is no limit but that of `timeout`. Calls on a session ignore
             it: the session has a limit of its own.
+        cancel_when: Called without arguments, such as `event.is_set`, before anything is sent and then from time to
+            time, in the calling thread: not while that is in a callback, or in a loop's body. A true value cancels the
+            call as `abort` does. An exception cancels the request, too, and is raised by the call.
+        cancel_poll_interval: Seconds between two calls of `cancel_when`. Default: 0.5.
 
     Raises:
         TypeError: A field has the wrong type, or a callback is a coroutine function. The message names the field.
@@ -171,6 +182,8 @@ class QueryOptions(_OptionsBase):
     artifacts_dir: Optional[SandboxPath] = None
     on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_IN_JSON)
     end_session_timeout: Optional[Seconds] = END_SESSION_TIMEOUT
+    cancel_when: Optional[CancelWhen] = field(default=None, metadata=_NOT_IN_JSON)
+    cancel_poll_interval: Seconds = CANCEL_POLL_INTERVAL
 
 
 @dataclass(repr=False)
@@ -210,6 +223,10 @@ class ExecuteCommandsOptions(_OptionsBase):
             it: the session has a limit of its own.
         check: Whether a command that exits non-zero makes the call raise `CommandFailedError`. Default: `True`.
             `False` returns the result instead.
+        cancel_when: Called without arguments, such as `event.is_set`, before anything is sent and then from time to
+            time, in the calling thread: not while that is in a callback, or in a loop's body. A true value cancels the
+            call as `abort` does. An exception cancels the request, too, and is raised by the call.
+        cancel_poll_interval: Seconds between two calls of `cancel_when`. Default: 0.5.
 
     Raises:
         TypeError: A field has the wrong type, or a callback is a coroutine function. The message names the field.
@@ -234,6 +251,8 @@ class ExecuteCommandsOptions(_OptionsBase):
     on_heartbeat: Optional[OnHeartbeatCallback] = field(default=None, metadata=_NOT_IN_JSON)
     end_session_timeout: Optional[Seconds] = END_SESSION_TIMEOUT
     check: bool = True
+    cancel_when: Optional[CancelWhen] = field(default=None, metadata=_NOT_IN_JSON)
+    cancel_poll_interval: Seconds = CANCEL_POLL_INTERVAL
 
 
 Options = Union[QueryOptions, ExecuteCommandsOptions]
@@ -329,6 +348,8 @@ _CHECKS: Dict[str, Callable[[str, Any], None]] = {
     "assistant_callback_timeout": check.check_seconds,
     "artifact_upload_callback_timeout": check.check_seconds,
     "end_session_timeout": check.check_seconds,
+    "cancel_when": check.check_callback,
+    "cancel_poll_interval": check.check_interval,
     "logger": _check_logger,
     "artifacts_dir": check.check_text,
     "check": _check_bool,
@@ -341,6 +362,7 @@ _CONVERSIONS: Dict[str, Callable[[Any], Any]] = {
     "assistant_callback_timeout": check.seconds,
     "artifact_upload_callback_timeout": check.seconds,
     "end_session_timeout": check.seconds,
+    "cancel_poll_interval": check.seconds,
     "artifacts_dirs": check.path_texts,
     "artifacts_dir": check.path_text,
 }
@@ -354,4 +376,4 @@ _ITEMS: Dict[str, Type[Any]] = {
 }
 
 #: The options that must not be `None`.
-_NEVER_NONE = frozenset({"secrets_to_redact", "check"})
+_NEVER_NONE = frozenset({"secrets_to_redact", "check", "cancel_poll_interval"})

@@ -67,6 +67,8 @@ class Run(Generic[ResultType_co]):
         self._acquire = acquire
         self._call = Call(request.kind, check.seconds(request.options.timeout))
         self._call.secrets = request.secrets
+        if request.options.cancel_when is not None:
+            self._call.ask_every(check.seconds(request.options.cancel_poll_interval), request.options.cancel_when)
         if request.options.source_id is not None:
             self._call.source_id = scrub(request.options.source_id, request.secrets)
         self._output = Output(request.commands, keep_output, request.secrets)
@@ -280,6 +282,9 @@ class Run(Generic[ResultType_co]):
             return None
         if self._channel is None:
             raise self._call.prepared(SessionStateError("a run must be entered first: with client.stream(…) as run: …"))
+        if self._call.asking:
+            text = "a run cannot be read from inside its own cancel_when"
+            raise SessionStateError(text, self._call.source_id)
         readers = self._ticket.readers
         reading = (threading.get_ident(), object())
         try:
@@ -308,10 +313,12 @@ class Run(Generic[ResultType_co]):
             if batch.end > output.due:
                 output.settle(batch.end)
             while batch.position < len(batch.items):
-                if call.cancel_wanted or deadline.passed():
+                now = call.now()
+                if call.cancel_wanted or now >= deadline.at:
                     call.check()
                 received = channel.use_next(batch)
                 if received is None:
+                    call.ask()
                     continue
                 self._message_count += 1
                 message = received.message
@@ -321,6 +328,9 @@ class Run(Generic[ResultType_co]):
                     self._last_message_type = message.message_type
                     if keep is not None:
                         keep(message)
+                    if now >= call.ask_at:
+                        # Not before a terminal message: a result that comes next has arrived.
+                        call.ask()
                     self._callbacks.deliver(message, self._message_count)
                     if not to_the_end:
                         streamed: StreamedMessage = message
@@ -366,6 +376,7 @@ class Run(Generic[ResultType_co]):
     def _answer_uploads(self, channel: Channel) -> None:
         while channel.uploads.can_be_served and self._error is None:
             self._call.check()
+            self._call.ask()
             channel.wait_until_answers_are_taken(self._call)
             channel.uploads.serve_next(self._call, self._callbacks)
 
@@ -391,6 +402,7 @@ def _give_back(channel: Optional[Channel], call: Call, ticket: Ticket, release: 
 
     A function, because a run's finalizer calls it, and must not reference the run.
     """
+    call.given_back = True
     if channel is not None:
         channel.leave(call, ticket)
         if not channel.persistent:

@@ -118,6 +118,7 @@ class Channel:
         self.connection.check_process(call)
         call.connection = self.connection
         self.turn.join(ticket)
+        call.ask()  # Not before: in the queue, a call of the same session by `cancel_when` is refused.
         while not self.turn.has(ticket):
             call.wait()
         self.active = call

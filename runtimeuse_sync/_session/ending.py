@@ -116,6 +116,7 @@ def _until_confirmed(
 def _waits_for_answers(channel: Channel, call: Call) -> bool:
     """Returns whether the runtime has not confirmed the end yet; raises if the call or the connection has ended."""
     call.check()
+    call.ask()
     channel.use_all_queued(as_far_as_there_is_room=True)
     if channel.protocol.state is State.ENDED:
         return False

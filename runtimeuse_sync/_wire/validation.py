@@ -73,6 +73,14 @@ def check_seconds(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be more than 0 seconds (None is no limit), not {value!r}")
 
 
+def check_interval(name: str, value: Any) -> None:
+    """Raises unless `value` is a positive, finite number of seconds."""
+    check_type(name, value, (int, float), "a number of seconds")
+    check_seconds(name, value)
+    if math.isinf(value):
+        raise ValueError(f"{name} must be a finite number of seconds")
+
+
 def check_size(name: str, value: Any, *, allow_zero: bool = False) -> None:
     """Raises unless `value` is a positive number of bytes, or 0 with `allow_zero`."""
     check_type(name, value, int, "a number of bytes")

@@ -1,4 +1,4 @@
-"""The wake-up of one thread, and deadlines."""
+"""The wake-up of one thread, deadlines, and when `cancel_when` is asked."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import Any, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import pytest
 
-from runtimeuse_sync import _call
-from runtimeuse_sync._call import SLICE, Deadline, Wakeup
+from runtimeuse_sync import CancelledException, RunTimeoutError, _call
+from runtimeuse_sync._call import SLICE, Call, Deadline, Wakeup
 
 from ..support.doubles import FakeClock
 from ..support.servers import PATIENCE
@@ -196,3 +196,160 @@ def test_no_limit(seconds: Optional[float]) -> None:
     deadline = Deadline(seconds, clock)
     clock.advance(1e18)
     assert (deadline.at, deadline.remaining(), deadline.passed()) == (math.inf, math.inf, False)
+
+
+# --- `cancel_when`.
+
+
+class Asked:
+    """A `cancel_when` that counts its calls and returns what the test sets."""
+
+    def __init__(self, answer: Any = False) -> None:
+        self.answer = answer
+        self.count = 0
+
+    def __call__(self) -> Any:
+        self.count += 1
+        return self.answer
+
+
+def asking_call(cancel_when: Callable[[], Any], timeout: Optional[float] = None) -> Tuple[Call, FakeClock]:
+    """Returns a call that asks every 2 seconds of its clock."""
+    clock = FakeClock()
+    call = Call("query", timeout, clock)
+    call.ask_every(2.0, cancel_when)
+    return call, clock
+
+
+def test_it_is_asked_at_once_and_then_not_more_often_than_the_interval() -> None:
+    asked = Asked()
+    call, clock = asking_call(asked)
+    for _ in range(100):
+        call.ask()
+    assert asked.count == 1
+    for number in range(2, 6):
+        clock.advance(1.99)
+        call.ask()
+        assert asked.count == number - 1
+        clock.advance(0.01)
+        call.ask()
+        call.ask()
+        assert asked.count == number
+
+
+def test_the_interval_begins_with_the_answer() -> None:
+    def slow() -> bool:
+        clock.advance(100.0)
+        return False
+
+    call, clock = asking_call(slow)
+    call.ask()
+    assert call.ask_at == clock.now + 2.0
+
+
+def test_a_call_without_one_asks_nothing() -> None:
+    call = Call("query", None, FakeClock())
+    call.ask()
+    assert call.ask_at == math.inf
+
+
+@pytest.mark.parametrize("answer", [True, 1, "yes", [0]])
+def test_a_true_answer_aborts(answer: Any) -> None:
+    call, _ = asking_call(Asked(answer))
+    with pytest.raises(CancelledException, match=r"^Query was cancelled by cancel_when$") as caught:
+        call.ask()
+    assert (call.aborted, call.cancel_wanted, call.is_own(caught.value)) == (True, True, True)
+
+
+@pytest.mark.parametrize("answer", [False, None, 0, "", []])
+def test_a_false_answer_does_not(answer: Any) -> None:
+    call, _ = asking_call(Asked(answer))
+    call.ask()
+    assert not call.aborted
+
+
+def test_something_to_await_is_no_answer() -> None:
+    async def coroutine() -> bool:
+        return False
+
+    class Future:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    for answer, name in ((coroutine(), "coroutine"), (Future(), "Future")):
+        call, _ = asking_call(Asked(answer))
+        with pytest.raises(TypeError, match=rf"cancel_when returned something to await \({name}\)"):
+            call.ask()
+        assert not call.aborted
+
+
+def test_what_it_raises_is_not_the_calls_own() -> None:
+    failure = RunTimeoutError("its own")
+
+    def fail() -> bool:
+        raise failure
+
+    call, _ = asking_call(fail)
+    with pytest.raises(RunTimeoutError) as caught:
+        call.wait()
+    assert caught.value is failure
+    assert (call.is_own(failure), call.aborted, call.asking) == (False, False, False)
+
+
+def test_a_deadline_that_passes_meanwhile_is_noticed() -> None:
+    def slow() -> bool:
+        clock.advance(10.0)
+        return True
+
+    call, clock = asking_call(slow, timeout=5.0)
+    with pytest.raises(RunTimeoutError):
+        call.ask()
+
+
+def test_a_wait_asks_before_it_blocks_and_ends_when_it_is_time_to_ask_again() -> None:
+    asked = Asked()
+    call, clock = asking_call(asked)
+    waits: List[float] = []
+
+    class Waiting:
+        def wait(self, seconds: float) -> None:
+            waits.append(seconds)
+            clock.advance(seconds)
+            asked.answer = True
+
+        def wake(self) -> None:
+            pass
+
+    call.wakeup = Waiting()  # type: ignore[assignment]
+    # What has arrived when it returns comes first.
+    call.wait(clock.now + 5.0)
+    assert (waits, asked.count) == ([2.0], 1)
+    with pytest.raises(CancelledException):
+        call.wait(clock.now + 3.0)
+    assert (waits, asked.count) == ([2.0], 2)
+
+
+def test_a_wait_does_not_outlast_its_end() -> None:
+    call, clock = asking_call(Asked())
+    waits: List[float] = []
+    call.wakeup = type("Waiting", (), {"wait": lambda _, seconds: waits.append(seconds)})()
+    call.wait(clock.now + 0.5)
+    assert waits == [0.5]
+
+
+def test_one_that_ends_its_own_call_does_not_let_it_go_on() -> None:
+    def leave() -> bool:
+        call.given_back = True
+        return False
+
+    call, _ = asking_call(leave)
+    with pytest.raises(CancelledException, match="left before it ended"):
+        call.ask()
+
+    def abort() -> bool:
+        aborted.abort()
+        return False
+
+    aborted, _ = asking_call(abort)
+    with pytest.raises(CancelledException, match=r"was cancelled$"):
+        aborted.ask()

@@ -97,9 +97,10 @@ def test_pickle_and_copy(value: Any) -> None:
 @pytest.mark.parametrize("kind", [QueryOptions, ExecuteCommandsOptions])
 def test_callbacks_and_loggers_stay_out_of_json(kind: Any) -> None:
     options = kind(on_assistant_message=print, on_heartbeat=print, logger=logging.getLogger("x"), timeout=3)
+    options.cancel_when, options.cancel_poll_interval = threading.Event().is_set, 2
     as_dict = options.to_dict()
-    assert not {"on_assistant_message", "on_heartbeat", "on_command_output", "logger"} & set(as_dict)
-    assert kind.from_json(options.to_json()) == kind(timeout=3)
+    assert not {"on_assistant_message", "on_heartbeat", "on_command_output", "logger", "cancel_when"} & set(as_dict)
+    assert kind.from_json(options.to_json()) == kind(timeout=3, cancel_poll_interval=2)
 
 
 @pytest.mark.parametrize("kind", [QueryOptions, ExecuteCommandsOptions])

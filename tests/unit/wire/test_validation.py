@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from typing import Any, AsyncIterator, Callable, Dict, List, Optional, Tuple
 
 import pytest
@@ -61,7 +62,7 @@ CALLBACK_KINDS = [
     "False",
 ]
 
-CALLBACKS = ["on_assistant_message", "on_command_output", "on_artifact_upload_request", "on_heartbeat"]
+CALLBACKS = ["on_assistant_message", "on_command_output", "on_artifact_upload_request", "on_heartbeat", "cancel_when"]
 
 TIMES = ["timeout", "idle_timeout", "assistant_callback_timeout", "artifact_upload_callback_timeout"]
 TIMES += ["end_session_timeout"]
@@ -82,6 +83,7 @@ WRONG_TYPES: List[Any] = [
     *(("secrets_to_redact", value) for value in values(None, "abc", [1], [None], {"a"}, {"a": "b"}, [b"x"])),
     *(("artifacts_dirs", value) for value in values("/out", [1], 1, {"/out"})),
     *(("logger", value) for value in values("runtimeuse", 1, print)),
+    *(("cancel_poll_interval", value) for value in values(None, "1", True, [1], 1j, object())),
 ]
 
 WRONG_QUERY_TYPES: List[Any] = [
@@ -101,6 +103,7 @@ WRONG_QUERY_TYPES: List[Any] = [
 
 WRONG_VALUES: List[Any] = [
     *((name, value) for name in TIMES for value in values(0, 0.0, -1, -0.5, float("nan"), float("-inf"))),
+    *(("cancel_poll_interval", value) for value in values(0, -1, float("nan"), float("inf"), 10**400)),
     ("secrets_to_redact", [""]),
     ("artifacts_dir", ""),
     ("artifacts_dir", "  "),
@@ -216,6 +219,8 @@ def test_valid_options() -> None:
         on_heartbeat=print,
         logger=logging.getLogger("x"),
         system_prompt="",
+        cancel_when=threading.Event().is_set,
+        cancel_poll_interval=1,
     )
     # An adapter has all methods of a logger.
     ExecuteCommandsOptions(logger=logging.LoggerAdapter(logging.getLogger("x"), {}))
