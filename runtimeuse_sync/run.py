@@ -23,18 +23,17 @@ from ._call import Call, shortened
 from ._interrupts import cleaned_up, surely, undone_on_failure
 from ._logs import CallLog, Records, logger_for
 from ._session.callbacks import Callbacks
-from ._session.channel import Channel, Received
-from ._session.ending import end_one_shot
-from ._session.outcome import add_output, idle_error, outcome
+from ._session.channel import Channel
+from ._session.outcome import add_output
 from ._session.output import Output
-from ._session.protocol import Event
+from ._session.reader import Paused, Reader
 from ._session.turns import Ticket
 from ._wire import validation as check
-from ._wire.command_input import hide_first_lines
 from ._wire.defaults import DEFAULT_KEEP_OUTPUT
 from ._wire.redaction import scrub
 from ._wire.request import Request
-from .errors import AgentRuntimeError, CancelledException, SessionStateError, without_traceback
+from ._wire.validation import Seconds
+from .errors import CancelledException, SessionStateError, without_traceback
 from .messages import StreamedMessage
 from .results import CommandExecutionResult, QueryResult
 
@@ -71,23 +70,19 @@ class Run(Generic[ResultType_co]):
             self._call.ask_every(check.seconds(request.options.cancel_poll_interval), request.options.cancel_when)
         if request.options.source_id is not None:
             self._call.source_id = scrub(request.options.source_id, request.secrets)
-        self._output = Output(request.commands, keep_output, request.secrets)
-        self._call.add_output = functools.partial(add_output, self._output)
+        output = Output(request.commands, keep_output, request.secrets)
+        self._call.add_output = functools.partial(add_output, output)
         self._ticket = Ticket(self._call.wakeup)
-        self._callbacks = Callbacks(request.options, self._call, self._ticket)
         self._release_call = release
         self._logger = logger_for(request.options.logger)
         self._records = Records(self._logger)
         self._channel: Optional[Channel] = None
         self._started = False
         self._joined = False
+        callbacks = Callbacks(request.options, self._call, self._ticket)
+        self._reader = Reader(request, self._call, callbacks, output, self._logger)
         self._log = CallLog(self._records, request.kind, request.options.source_id)
-        self._concluded = False
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
-        self._result: Optional[ResultType_co] = None
-        self._error: Optional[BaseException] = None
-        self._message_count = 0
-        self._last_message_type: Optional[str] = None
 
     def abort(self) -> None:
         """Cancels the run: the thread that waits for it gets a `CancelledException`.
@@ -144,7 +139,8 @@ class Run(Generic[ResultType_co]):
         surely(self._release)
         self._call.own_error = None
         # The traceback references this run: drop it to avoid a reference cycle.
-        self._error = without_traceback(self._error)
+        self._reader.error = without_traceback(self._reader.error)
+        self._reader.forget_conclusion()
 
     def __iter__(self) -> Iterator[StreamedMessage]:
         return self
@@ -177,6 +173,30 @@ class Run(Generic[ResultType_co]):
             raise StopIteration
         return message
 
+    def next(self, timeout: Optional[Seconds] = None) -> Optional[StreamedMessage]:
+        """Returns the next message, after its callback; `None` once the run has ended with a result.
+
+        Unlike a loop over the run, this returns in time: to do something else meanwhile, and to go on reading later.
+
+        Args:
+            timeout: The most seconds, or a `timedelta`, to wait for the message or for the run's end; 0 only takes what
+                has arrived. `None`, the default, is no limit. Callbacks may take longer.
+
+        Raises:
+            TimeoutError: There is no message yet, and the run goes on: its own time limit is a `RunTimeoutError`.
+            TypeError: `timeout` is neither a number nor a `timedelta`.
+            ValueError: `timeout` is negative or NaN.
+            Exception: Whatever ended the run, as iterating over it raises it.
+        """
+        seconds = check.seconds(timeout)
+        check.check_wait("timeout", seconds)
+        try:
+            return self._next(pause_at=math.inf if seconds is None else self._call.now() + seconds)
+        except Paused:
+            raise TimeoutError(f"no message has come within {seconds:g} s; the run goes on") from None
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
+
     @property
     def result(self) -> ResultType_co:
         """The run's result. Waits until the run has ended; messages not yet read go only to their callbacks.
@@ -198,8 +218,8 @@ class Run(Generic[ResultType_co]):
             self._next(to_the_end=True)
         except BaseException as error:
             raise shortened(error)  # noqa: B904  # the same exception
-        assert self._result is not None
-        return self._result
+        result: ResultType_co = self._reader.result
+        return result
 
     # Start and end.
 
@@ -214,7 +234,7 @@ class Run(Generic[ResultType_co]):
         try:
             self._send(until_open=until_open)
         except BaseException as error:
-            self._log.end(error, self._message_count)
+            self._log.end(error, self._reader.message_count)
             raise
 
     def _send(self, *, until_open: bool) -> None:
@@ -241,7 +261,7 @@ class Run(Generic[ResultType_co]):
             channel.connection.start(call.wakeup, wake_on_open=waits, records=self._records)
             if waits:
                 channel.wait_until_open(call)
-        self._answer_uploads(channel)
+        self._reader.answer_uploads(channel)
 
     def _reserve(self) -> None:
         """Takes a place in the session's queue, or makes the connection, for another thread that starts the run."""
@@ -257,28 +277,32 @@ class Run(Generic[ResultType_co]):
 
     def _release(self) -> None:
         """Gives back everything that the run has taken; may be repeated."""
-        if self._result is None and self._error is None:
+        if self._reader.result is None and self._reader.error is None:
             left = CancelledException(f"{self._request.kind.capitalize()} was left before it ended")
-            self._error = self._call.prepared(left)
+            self._reader.error = self._call.prepared(left)
         channel = self._channel
         _give_back(channel, self._call, self._ticket, self._release_call)
         if channel is not None and not channel.persistent and not self._joined:
             self._joined = True
             # With a result there is time left to wait for a custom transport to end; otherwise the caller has waited
             # long enough.
-            has_time = self._concluded and not self._call.aborted
+            has_time = self._reader.has_concluded and not self._call.aborted
             channel.connection.join(self._call.deadline.remaining() if has_time else 0.0)
         if self._finalizer is not None:
             self._finalizer.detach()
-        self._log.end(self._error, self._message_count)
+        self._log.end(self._reader.error, self._reader.message_count)
 
     # Messages.
 
-    def _next(self, *, to_the_end: bool = False) -> Optional[StreamedMessage]:
-        """Returns the next message, or `None` once the run has ended well; with `to_the_end` only returns then."""
-        if self._error is not None:
-            raise self._error
-        if self._result is not None:
+    def _next(self, *, to_the_end: bool = False, pause_at: float = math.inf) -> Optional[StreamedMessage]:
+        """Returns the next message, or `None` once the run has ended well; with `to_the_end` only returns then.
+
+        Raises `Paused` if neither has come by `pause_at`, on the call's clock.
+        """
+        reader = self._reader
+        if reader.error is not None:
+            raise reader.error
+        if reader.result is not None:
             return None
         if self._channel is None:
             raise self._call.prepared(SessionStateError("a run must be entered first: with client.stream(…) as run: …"))
@@ -293,92 +317,15 @@ class Run(Generic[ResultType_co]):
                     SessionStateError("another thread is reading this run; it may be waiting for its callback")
                 )
             try:
-                return self._read(self._channel, to_the_end)
+                return reader.read(self._channel, to_the_end, pause_at)
+            except Paused:
+                raise
             except BaseException as error:
-                self._error = error
+                reader.error = error
                 raise
         finally:
             if readers.exit(reading):
                 self.close()
-
-    def _read(self, channel: Channel, to_the_end: bool) -> Optional[StreamedMessage]:
-        call, deadline = self._call, self._call.deadline
-        idle = check.seconds(self._request.options.idle_timeout)
-        output = self._output
-        keep = output.add if output.keep else None
-        while True:
-            batch = channel.next_batch(call, math.inf if idle is None else call.now() + idle)
-            if batch is None:
-                raise call.prepared(idle_error(idle, self._message_count, self._last_message_type))
-            if batch.end > output.due:
-                output.settle(batch.end)
-            while batch.position < len(batch.items):
-                now = call.now()
-                if call.cancel_wanted or now >= deadline.at:
-                    call.check()
-                received = channel.use_next(batch)
-                if received is None:
-                    call.ask()
-                    continue
-                self._message_count += 1
-                message = received.message
-                if self._request.first_line_hidden:
-                    hide_first_lines(message)
-                if received.event is Event.STREAM:
-                    self._last_message_type = message.message_type
-                    if keep is not None:
-                        keep(message)
-                    if now >= call.ask_at:
-                        # Not before a terminal message: a result that comes next has arrived.
-                        call.ask()
-                    self._callbacks.deliver(message, self._message_count)
-                    if not to_the_end:
-                        streamed: StreamedMessage = message
-                        return streamed
-                elif received.event is Event.ARTIFACT:
-                    self._last_message_type = message.message_type
-                    self._answer_uploads(channel)
-                else:
-                    if batch.position == len(batch.items):
-                        # Empties the inbox, so that the connection's thread need not look after it.
-                        channel.connection.used_up(batch)
-                    self._conclude(channel, received)
-                    return None
-                # A callback may have left the run, which gives up the turn, or read it to its end.
-                if self._error is not None:
-                    raise self._error
-                if self._result is not None:
-                    return None
-
-    def _conclude(self, channel: Channel, received: Received) -> None:
-        """Sets the result of the terminal message, or raises its error; ends the session of a one-shot before."""
-        self._call.check()
-        self._concluded = True
-        result: Any = None
-        error: Optional[AgentRuntimeError] = None
-        try:
-            result = outcome(self._request, received.message, self._call.secrets, self._output)
-        except AgentRuntimeError as raised:
-            error = self._call.prepared(raised)
-        options = self._request.options
-        try:
-            if not channel.persistent and options.on_artifact_upload_request is not None:
-                seconds = check.seconds(options.end_session_timeout)
-                end_one_shot(channel, self._call, self._callbacks, seconds, result, error, self._logger)
-            if error is not None:
-                raise error
-        finally:
-            error = None  # Its traceback references this frame: drop it to avoid a reference cycle.
-        self._result = result
-
-    # Artifacts.
-
-    def _answer_uploads(self, channel: Channel) -> None:
-        while channel.uploads.can_be_served and self._error is None:
-            self._call.check()
-            self._call.ask()
-            channel.wait_until_answers_are_taken(self._call)
-            channel.uploads.serve_next(self._call, self._callbacks)
 
 
 def complete(run: "Run[ResultType_co]") -> ResultType_co:
@@ -394,7 +341,7 @@ def complete(run: "Run[ResultType_co]") -> ResultType_co:
         raise shortened(error)  # noqa: B904  # the same exception
     finally:
         # Nobody will ask this run again. The error's traceback references the run: drop it to avoid a reference cycle.
-        run._error = None
+        run._reader.error = None
 
 
 def _give_back(channel: Optional[Channel], call: Call, ticket: Ticket, release: Callable[[Call], None]) -> None:

@@ -169,16 +169,16 @@ class Channel:
             else:
                 self.connection.used_up(batch)
 
-    def wait_until_answers_are_taken(self, call: Call, until: float = math.inf) -> None:
-        """Waits until at most `max_buffered` bytes are still to be sent, until the connection is closed, or `until`.
+    def wait_until_answers_are_taken(self, call: Call, until: float = math.inf) -> bool:
+        """Waits until at most `max_buffered` bytes are still to be sent, or it is closed; returns `False` at `until`.
 
         Otherwise a runtime that announces files and does not read the answers would fill the memory.
         """
         inbox, request = self.connection.inbox, self._request
-        # The request itself may be larger than that.
-        limit = inbox.max_bytes + (0 if request is None else len(request.payload))
+        limit = inbox.max_bytes + (0 if request is None else len(request.payload))  # It may be larger by itself.
         while self.connection.unsent > limit and inbox.closed is None and call.now() < until:
             call.wait(min(until, call.now() + _CHECK_INTERVAL))
+        return self.connection.unsent <= limit or inbox.closed is not None
 
     def leave(self, call: Call, ticket: Ticket) -> None:
         """Gives up the turn; cancels a request that has not ended. Never blocks; may be repeated."""

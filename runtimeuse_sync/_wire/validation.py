@@ -73,6 +73,12 @@ def check_seconds(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be more than 0 seconds (None is no limit), not {value!r}")
 
 
+def check_wait(name: str, value: Any) -> None:
+    """Raises unless `value` is a number of seconds to wait, which may be 0, or `None` (no limit)."""
+    if value != 0 or isinstance(value, bool):
+        check_seconds(name, value)
+
+
 def check_interval(name: str, value: Any) -> None:
     """Raises unless `value` is a positive, finite number of seconds."""
     check_type(name, value, (int, float), "a number of seconds")

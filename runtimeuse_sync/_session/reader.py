@@ -1,0 +1,171 @@
+"""Reads the messages of one run, up to its end: calls the callbacks, answers upload requests, and concludes the run.
+
+A caller may read in several goes: for the next message, for that within a time (`Paused`), or to the end. Callbacks may
+read on, so each step looks again at what has become of the run. Whatever a pause leaves undone, the next go does first:
+answers to upload requests, or the end of the session.
+
+Threads: only the thread that reads the run.
+"""
+
+import math
+from typing import Any, Optional
+
+from .._call import Call
+from .._logs import Logger
+from .._wire import validation as check
+from .._wire.command_input import hide_first_lines
+from .._wire.request import Request
+from ..messages import StreamedMessage
+from .callbacks import Callbacks
+from .channel import Channel
+from .conclusion import Conclusion
+from .outcome import idle_error
+from .output import Output
+from .protocol import Event
+
+#: For how many seconds longer than it may a go be busy with messages that it drops.
+_SLACK = 0.1
+
+
+class Paused(Exception):
+    """There is no message in time; the run goes on."""
+
+
+class Reader:
+    """Reads the messages of one run.
+
+    Args:
+        request: What the run asks for.
+        call: Its call.
+        callbacks: Its callbacks.
+        output: Keeps what it receives.
+        logger: Where to log.
+
+    Attributes:
+        result: The run's result; `None` before its end.
+        error: What ended the run instead, for whoever asks again; `None` if nothing has.
+        message_count: How many messages it has received.
+    """
+
+    def __init__(self, request: Request, call: Call, callbacks: Callbacks, output: Output, logger: Logger) -> None:
+        self._request = request
+        self._call = call
+        self._callbacks = callbacks
+        self._output = output
+        self._logger = logger
+        self.result: Any = None
+        self.error: Optional[BaseException] = None
+        self.message_count = 0
+        self._last_message_type: Optional[str] = None
+        self._conclusion: Optional[Conclusion] = None
+        self._idle_until: Optional[float] = None
+        self._answers_due = False
+
+    @property
+    def has_concluded(self) -> bool:
+        """Whether the terminal message has come."""
+        return self._conclusion is not None
+
+    def read(self, channel: Channel, to_the_end: bool, pause_at: float) -> Optional[StreamedMessage]:
+        """Returns the next message, after its callback; `None` once there is a `result`.
+
+        Args:
+            channel: The run's channel.
+            to_the_end: Whether to return only at the end.
+            pause_at: When to give up for this time, on the call's clock.
+
+        Raises:
+            Paused: Neither a message nor the end has come by `pause_at`.
+            Exception: What ends the run.
+        """
+        call, deadline = self._call, self._call.deadline
+        idle = check.seconds(self._request.options.idle_timeout)
+        hides_first_line = self._request.first_line_hidden
+        output = self._output
+        keep = output.add if output.keep else None
+        if self._answers_due:
+            self.answer_uploads(channel, pause_at)
+        while self._conclusion is None:
+            batch = channel.next_batch(call, pause_at if idle is None else min(pause_at, self._silent_until(idle)))
+            if batch is None:
+                if idle is not None and call.now() >= self._silent_until(idle):
+                    raise call.prepared(idle_error(idle, self.message_count, self._last_message_type))
+                call.ask()
+                raise Paused
+            self._idle_until = None
+            if batch.end > output.due:
+                output.settle(batch.end)
+            while batch.position < len(batch.items):
+                now = call.now()
+                if call.cancel_wanted or now >= deadline.at:
+                    call.check()
+                received = channel.use_next(batch)
+                if received is None:
+                    call.ask()
+                    if now >= pause_at + _SLACK:
+                        raise Paused
+                    continue
+                self.message_count += 1
+                message = received.message
+                if hides_first_line:
+                    hide_first_lines(message)
+                if received.event is Event.STREAM:
+                    self._last_message_type = message.message_type
+                    if keep is not None:
+                        keep(message)
+                    if now >= call.ask_at:
+                        # Not before a terminal message: a result that comes next has arrived.
+                        call.ask()
+                    self._callbacks.deliver(message, self.message_count)
+                    if not to_the_end:
+                        streamed: StreamedMessage = message
+                        return streamed
+                elif received.event is Event.ARTIFACT:
+                    self._last_message_type = message.message_type
+                    self.answer_uploads(channel, pause_at)
+                else:
+                    if batch.position == len(batch.items):
+                        # Empties the inbox, so that the connection's thread need not look after it.
+                        channel.connection.used_up(batch)
+                    call.check()
+                    self._conclusion = Conclusion(
+                        self._request, message, channel, call, self._callbacks, output, self._logger
+                    )
+                # A callback may have left the run, which gives up the turn, or read on to its terminal message.
+                if self.error is not None:
+                    raise self.error
+                if self._conclusion is not None:
+                    break
+        if self.result is None:
+            self.result = self._conclusion.result(pause_at)
+            if self.result is None:
+                raise Paused
+        return None
+
+    def forget_conclusion(self) -> None:
+        """Drops the conclusion of a run that will not be read on: its error's traceback may reference it."""
+        self._conclusion = None
+
+    def _silent_until(self, idle: float) -> float:
+        """Returns until when the runtime may be silent: always the same until something has come."""
+        if self._idle_until is None:
+            self._idle_until = self._call.now() + idle
+        return self._idle_until
+
+    def answer_uploads(self, channel: Channel, pause_at: float = math.inf) -> None:
+        """Answers the upload requests that have come.
+
+        Raises:
+            Paused: Some are left at `pause_at`, on the call's clock.
+            Exception: What ends the run.
+        """
+        call, self._answers_due = self._call, False
+        while channel.uploads.can_be_served and self.error is None:
+            call.check()
+            call.ask()
+            are_taken = channel.wait_until_answers_are_taken(call, pause_at)
+            if are_taken:
+                channel.uploads.serve_next(call, self._callbacks)
+            if not are_taken or call.now() >= pause_at:
+                self._answers_due = True
+                raise Paused
