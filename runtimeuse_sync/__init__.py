@@ -48,6 +48,7 @@ from .messages import (
     ErrorMessageInterface,
     HeartbeatMessageInterface,
     InvocationMessage,
+    OutputLine,
     ResultMessageInterface,
     RuntimeEnvironmentDownloadableInterface,
 )
@@ -123,6 +124,7 @@ __all__ = [
     "OnAssistantMessageCallback",
     "OnCommandOutputCallback",
     "OnHeartbeatCallback",
+    "OutputLine",
     "OutputProblem",
     "OutputValidationError",
     "PersistentTransport",

@@ -8,7 +8,7 @@ Threads: plain data; nothing is shared.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Literal, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple, Union
 
 from ._wire.artifact_paths import ArtifactDirectories, relative_path
 from ._wire.dataclass_json import JsonMixin, env_field, json_field
@@ -39,6 +39,11 @@ class AssistantMessageInterface(AgentRuntimeMessageInterface):
 
     message_type: Literal["assistant_message"]
     text_blocks: List[str]
+
+    @property
+    def text(self) -> str:
+        """The blocks as one text, with a line break between every two of them."""
+        return "\n".join(self.text_blocks)
 
 
 @dataclass
@@ -319,6 +324,20 @@ class EndSessionMessage(JsonMixin):
     """
 
     message_type: Literal["end_session_message"] = "end_session_message"
+
+
+class OutputLine(NamedTuple):
+    """A whole line; `Run.lines` yields them.
+
+    Attributes:
+        stream: `"stdout"` or `"stderr"` of a command, or `"assistant"` for a line of the agent's messages.
+        text: The line, without its line ending.
+        command: The command that printed it; empty for the agent's.
+    """
+
+    stream: Literal["stdout", "stderr", "assistant"]
+    text: str
+    command: str
 
 
 #: What iterating over a run yields.

@@ -24,6 +24,7 @@ from ._interrupts import cleaned_up, surely, undone_on_failure
 from ._logs import CallLog, Records, logger_for
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel
+from ._session.lines import LineIterator, Lines
 from ._session.outcome import add_output
 from ._session.output import Output
 from ._session.reader import Paused, Reader
@@ -34,7 +35,7 @@ from ._wire.redaction import scrub
 from ._wire.request import Request
 from ._wire.validation import Seconds
 from .errors import CancelledException, SessionStateError, without_traceback
-from .messages import StreamedMessage
+from .messages import OutputLine, StreamedMessage
 from .results import CommandExecutionResult, QueryResult
 
 ResultType_co = TypeVar("ResultType_co", bound=Union[QueryResult, CommandExecutionResult], covariant=True)
@@ -81,6 +82,7 @@ class Run(Generic[ResultType_co]):
         self._joined = False
         callbacks = Callbacks(request.options, self._call, self._ticket)
         self._reader = Reader(request, self._call, callbacks, output, self._logger)
+        self._lines = Lines()
         self._log = CallLog(self._records, request.kind, request.options.source_id)
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
 
@@ -196,6 +198,27 @@ class Run(Generic[ResultType_co]):
             raise TimeoutError(f"no message has come within {seconds:g} s; the run goes on") from None
         except BaseException as error:
             raise shortened(error)  # noqa: B904  # the same exception
+
+    def lines(self) -> Iterator[OutputLine]:
+        """Iterates over whole lines instead of messages, however the output was cut into chunks.
+
+        A line has `stream`, `text` and `command`. It ends with a line feed; `text` is without that, and without a
+        carriage return before it. The unfinished last line of a stream comes when its command has ended, also if the
+        run fails then: the run's error comes after it. Lines of stdout and stderr come in the order in which they are
+        completed. The agent's messages come as lines of the stream `"assistant"`; the last line of each needs no line
+        feed. A line of more than 16 Mi characters comes in pieces of so many.
+
+        Each message is read once: by this, by `next` or by a loop over the run. Callbacks get all messages as usual.
+        Call this as often as you like; each iterator goes on where the one before has stopped.
+
+        Raises:
+            Exception: Iterating raises what iterating over the run raises.
+        """
+        return LineIterator(self._lines, functools.partial(next, self, None), self._has_failed_by)
+
+    def _has_failed_by(self, error: BaseException) -> bool:
+        """Returns whether the exception is the run's own: it will be raised again, so it may be held back."""
+        return error is self._reader.error and self._call.is_own(error)
 
     @property
     def result(self) -> ResultType_co:
