@@ -265,13 +265,12 @@ class Run(Generic[ResultType_co]):
         ticket.threads.add(threading.get_ident())
         call.start()
         call.check()
-        channel = self._channel
-        if channel is None:
-            channel = self._acquire(call)
-            self._channel = channel
-            if channel.turn.used_by_this_thread():
+        if self._channel is None:
+            self._channel = self._acquire(call)
+            if self._channel.turn.used_by_this_thread():
                 raise call.prepared(SessionStateError(_IN_USE))
-        call.on_sent = self._log.begin([*self._request.secrets, *channel.secrets])
+        channel = self._channel
+        call.on_sent = self._log.begin(self._request.secrets + channel.secrets)
         if channel.persistent:
             channel.enter(call, ticket)
             self._begin(channel)

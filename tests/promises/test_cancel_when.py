@@ -1,4 +1,4 @@
-"""`cancel_when`: asked in the calling thread, wherever that waits; a true answer cancels as `abort` does."""
+"""Abort from anywhere: `cancel_when`, asked in the calling thread wherever that waits, cancels as `abort` does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`run.lines()`: whole lines of a stream, and the run's error after them."""
+"""Nothing is lost: `run.lines()` gives whole lines of a stream, and the run's error after them."""
 
 from __future__ import annotations
 

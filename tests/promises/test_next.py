@@ -1,4 +1,4 @@
-"""`run.next(timeout)`: the next message in time, or a `TimeoutError` with the run still going."""
+"""Every call ends: `run.next(timeout)` has the next message in time, or a `TimeoutError` with the run still going."""
 
 from __future__ import annotations
 
