@@ -114,6 +114,7 @@ class Call:
     Attributes:
         kind: What the call does, for messages: "query", "command execution", and so on.
         deadline: When the call must have ended.
+        now: Returns the time on the call's clock.
         wakeup: Wakes the calling thread, whatever it waits for.
         aborted: Whether `abort` was called.
         ask_at: When to ask `cancel_when` next, on the call's clock; `math.inf` if there is none.
@@ -133,7 +134,6 @@ class Call:
     __slots__ = (
         "_ask_interval",
         "_cancel_when",
-        "_clock",
         "aborted",
         "add_output",
         "ask_at",
@@ -144,6 +144,7 @@ class Call:
         "deadline",
         "given_back",
         "kind",
+        "now",
         "on_sent",
         "own_error",
         "secrets",
@@ -169,7 +170,7 @@ class Call:
         self.add_output: Optional[Callable[[RuntimeUseError, Call], None]] = None
         self.on_sent: Optional[Callable[[], None]] = None
         self.own_error: Optional[BaseException] = None
-        self._clock = clock
+        self.now: Clock = clock
         self._cancel_when: Optional[Callable[[], Any]] = None
         self._ask_interval: float = math.inf
 
@@ -181,7 +182,7 @@ class Call:
 
     def start(self) -> None:
         """Starts the clock of the deadline. The call exists before, so that it can be aborted before it starts."""
-        self.deadline = Deadline(self.deadline.seconds, self._clock)
+        self.deadline = Deadline(self.deadline.seconds, self.now)
 
     def abort(self) -> None:
         """Makes the call raise `CancelledException`. Never blocks; safe from anywhere, at any time."""
@@ -233,14 +234,14 @@ class Call:
             TypeError: The answer is something to await.
             Exception: Whatever `cancel_when` raises.
         """
-        if self._cancel_when is None or self._clock() < self.ask_at:
+        if self._cancel_when is None or self.now() < self.ask_at:
             return
         self.asking = True
         try:
             wanted = _truth(self._cancel_when())
         finally:
             self.asking = False
-        self.ask_at = self._clock() + self._ask_interval
+        self.ask_at = self.now() + self._ask_interval
         self.check()
         if self.given_back:
             raise self.prepared(CancelledException(f"{self.kind.capitalize()} was left before it ended"))
@@ -260,7 +261,7 @@ class Call:
         """
         self.check()
         self.ask()
-        self.wakeup.wait(min(until, self.deadline.at, self.ask_at) - self._clock())
+        self.wakeup.wait(min(until, self.deadline.at, self.ask_at) - self.now())
         self.check()
 
     def noted(self, error: _Error) -> _Error:
@@ -275,10 +276,6 @@ class Call:
     def is_own(self, error: BaseException) -> bool:
         """Returns whether the call itself, or one of its callbacks, raised the exception."""
         return error is self.own_error
-
-    def now(self) -> float:
-        """Returns the time on the call's clock."""
-        return self._clock()
 
 
 def _truth(answer: Any) -> bool:

@@ -60,7 +60,8 @@ def test_secret_values_contain_the_secret(holder: Any) -> None:
 def test_reprs_show_what_is_set() -> None:
     assert repr(CommandInterface("ls", cwd="/app")) == "CommandInterface(command='ls', cwd='/app')"
     assert repr(CommandInterface("ls", env={"A": "b"})) == f"CommandInterface(command='ls', env={{'A': '{MASK}'}})"
-    assert repr(QueryOptions(model="m", timeout=5)) == "QueryOptions(model='m', timeout=5, end_session_timeout=60.0)"
+    shown = "QueryOptions(model='m', timeout=5, end_session_timeout=60.0, cancel_poll_interval=0.5)"
+    assert repr(QueryOptions(model="m", timeout=5)) == shown
 
 
 # Backslashes, quotes and line breaks (as in a private key) look different in a repr.
