@@ -1,4 +1,4 @@
-"""End a call before its answer arrives: by abort, Ctrl-C, and each kind of timeout."""
+"""End a call before its answer arrives: by abort, Ctrl-C, a flag that somebody else sets, and each kind of timeout."""
 
 import os
 import signal
@@ -24,6 +24,13 @@ def by_ctrl_c(session: RuntimeUseSession) -> None:
         threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
 
     session.query(WORK, on_assistant_message=press_ctrl_c)
+
+
+def by_a_flag(session: RuntimeUseSession) -> None:
+    """For what cannot call `abort`: an event, a row in a database, a task that is revoked."""
+    flag = threading.Event()
+    threading.Timer(0.1, flag.set).start()
+    session.query(WORK, cancel_when=flag.is_set, cancel_poll_interval=0.1)
 
 
 def by_timeout(session: RuntimeUseSession) -> None:
@@ -55,6 +62,6 @@ def show(end: Callable[[RuntimeUseSession], None], session: RuntimeUseSession) -
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as directory, LocalRuntime(root=directory) as runtime:
         with Client(runtime.ws_url, model="any").session() as session:
-            for end in (by_abort, by_ctrl_c, by_timeout, by_idle_timeout, by_callback_timeout):
+            for end in (by_abort, by_ctrl_c, by_a_flag, by_timeout, by_idle_timeout, by_callback_timeout):
                 show(end, session)
             print("the session has outlived them all")

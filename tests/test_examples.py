@@ -57,9 +57,12 @@ PRINTS = {
           countdown: 2
           countdown: 1
           result: \['3', '2', '1'\]
-        commands_in_a_loop:
-          stdout: \['to stdout', 'more'\]
-          stderr: \['to stderr'\]
+        commands_by_lines:
+          stdout: half and half
+          stderr: oops
+        beside_something_else:
+          assistant: ready
+          did something else meanwhile: True
         """,
     "sessions": r"""
         files: \['today\.txt'\]
@@ -78,6 +81,7 @@ PRINTS = {
     "cancel_and_timeouts": r"""
         by_abort             CancelledException after \d+\.\d s  Query was cancelled
         by_ctrl_c            KeyboardInterrupt  after \d+\.\d s
+        by_a_flag            CancelledException after \d+\.\d s  Query was cancelled by cancel_when
         by_timeout           RunTimeoutError    after \d+\.\d s  Query did not end within 0\.3 s
         by_idle_timeout      AgentRuntimeError  after \d+\.\d s  No message received from agent runtime for 0\.3s
         by_callback_timeout  AgentRuntimeError  after \d+\.\d s  on_assistant_message callback timed out

@@ -19,6 +19,7 @@ from .test_main import run as run_runtime
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GUIDES = (
     "artifacts.md",
+    "cancel-and-streams.md",
     "commands.md",
     "custom-agents.md",
     "files.md",
