@@ -93,7 +93,7 @@ class Calls(abc.ABC):
             AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
             CommandFailedError: A pre- or post-agent command exited non-zero. This is an `AgentRuntimeError`, too.
             OutputValidationError: The answer does not fit the `output_type`. This is an `AgentRuntimeError`, too.
-            CancelledException: `abort` was called.
+            CancelledException: `abort` was called, or `cancel_when` returned a true value.
             RunTimeoutError: The call did not end within `timeout`, or its session within `end_session_timeout`. This is
                 a `TimeoutError`, too.
             RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
@@ -133,7 +133,7 @@ class Calls(abc.ABC):
         Raises:
             CommandFailedError: A command exited non-zero, unless `check=False`. This is an `AgentRuntimeError`, too.
             AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
-            CancelledException: `abort` was called.
+            CancelledException: `abort` was called, or `cancel_when` returned a true value.
             RunTimeoutError: The call did not end within `timeout`, or its session within `end_session_timeout`. This is
                 a `TimeoutError`, too.
             RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
@@ -144,7 +144,7 @@ class Calls(abc.ABC):
                 its own callbacks or runs.
             TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
             ValueError: An argument has an invalid value; nothing was sent.
-            Exception: Whatever a callback raised.
+            Exception: Whatever a callback or `cancel_when` raised.
         """
         return complete(self.stream_commands(commands, options, **keywords))
 

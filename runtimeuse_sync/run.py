@@ -162,7 +162,7 @@ class Run(Generic[ResultType_co]):
             ProtocolError: The runtime broke the protocol.
             ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
             SessionStateError: The run has not been entered, or another thread is reading it.
-            Exception: Whatever a callback raised.
+            Exception: Whatever a callback or `cancel_when` raised.
         """
         try:
             message = self._next()
@@ -235,7 +235,7 @@ class Run(Generic[ResultType_co]):
             ProtocolError: The runtime broke the protocol.
             ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
             SessionStateError: The run has not been entered, or another thread is reading it.
-            Exception: Whatever a callback raised.
+            Exception: Whatever a callback or `cancel_when` raised.
         """
         try:
             self._next(to_the_end=True)
