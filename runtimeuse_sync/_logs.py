@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Callable, List, Optional, Protocol, Union
+from typing import Any, Callable, Optional, Protocol, Sequence, Union
 
 from ._threads import join_thread, new_thread, start_directly, start_thread
 from ._wire.redaction import scrub
@@ -188,16 +188,16 @@ class CallLog:
         self._logger = records.logger
         self._kind = kind
         self._source_id = str(source_id)
-        self._secrets: Optional[List[str]] = None
+        self._secrets: Optional[Sequence[str]] = None
         self._began: Optional[float] = None
         self._ending: Optional[threading.Thread] = None
         self._until = 0.0
 
-    def begin(self, secrets: List[str]) -> Optional[Callable[[], None]]:
+    def begin(self, secrets: Sequence[str] = ()) -> Optional[Callable[[], None]]:
         """Logs that the call begins.
 
         Args:
-            secrets: What to mask in the user's name for the call.
+            secrets: What to mask in the user's name for the call. Default: nothing.
 
         Returns:
             What to call when the request has been sent; `None` if that is not logged.
@@ -213,7 +213,7 @@ class CallLog:
         )
         return self.sent if self._logger.isEnabledFor(logging.DEBUG) else None
 
-    def _note_begin(self, secrets: List[str]) -> None:
+    def _note_begin(self, secrets: Sequence[str]) -> None:
         self._source_id = scrub(self._source_id, secrets)
         self._began = time.monotonic()
 
