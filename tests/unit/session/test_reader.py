@@ -17,7 +17,8 @@ from runtimeuse_sync._session.output import Output
 from runtimeuse_sync._session.reader import Paused, Reader
 from runtimeuse_sync._session.turns import Ticket
 from runtimeuse_sync._session.uploads import LATE_FILES
-from runtimeuse_sync._wire.request import Defaults, query_request
+from runtimeuse_sync._wire.defaults import Defaults
+from runtimeuse_sync._wire.request import query_request
 
 from ...support.builders import assistant, text, upload
 from ...support.doubles import FakeClock, IdleConnection
@@ -32,10 +33,10 @@ class Started:
         self.clock = FakeClock()
         self.connection = IdleConnection(max_buffered, self.clock)
         self.channel = Channel(self.connection, "ws://model", [], _LOGGER, persistent=True)
-        request = query_request("hi", None, dict(options), Defaults("m", None), "query()")
+        request = query_request("hi", None, dict(options), Defaults({"model": "m"}), "query()")
         self.call = Call("query", None, self.clock)
         if request.options.cancel_when is not None:
-            self.call.ask_every(request.options.cancel_poll_interval, request.options.cancel_when)
+            self.call.ask_every(options["cancel_poll_interval"], request.options.cancel_when)
         ticket = Ticket(self.call.wakeup)
         callbacks = Callbacks(request.options, self.call, ticket)
         self.reader = Reader(request, self.call, callbacks, Output(request.commands, 1000, []), _LOGGER)
