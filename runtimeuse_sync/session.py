@@ -183,7 +183,7 @@ class RuntimeUseSession(Calls):
         channel = self._channel
         return self._closed or (channel is not None and channel.unusable)
 
-    def is_healthy(self, timeout: float = 5.0) -> bool:
+    def is_healthy(self, timeout: check.Seconds = 5.0) -> bool:
         """Sends a ping and returns whether the runtime answers it in time.
 
         Any thread may ask at any time, also in a callback and while a call is in flight: this does not wait for its
@@ -195,16 +195,17 @@ class RuntimeUseSession(Calls):
         reached) passes for healthy. A custom transport has no pings: its connection passes for healthy until it ends.
 
         Args:
-            timeout: The most seconds to wait for the answer (default 5).
+            timeout: The most seconds to wait for the answer, or a `timedelta` (default 5 s).
 
         Raises:
             TypeError: `timeout` is not a number.
             ValueError: `timeout` is not positive.
         """
-        check.check_type("timeout", timeout, (int, float), "a number of seconds")
-        check.check_seconds("timeout", timeout)
+        seconds: float = check.seconds(timeout)
+        check.check_type("timeout", seconds, (int, float), "a number of seconds")
+        check.check_seconds("timeout", seconds)
         channel = self._channel
-        return channel is not None and not self._closed and channel.connection.is_alive(timeout)
+        return channel is not None and not self._closed and channel.connection.is_alive(seconds)
 
     @property
     def files(self) -> "Files":

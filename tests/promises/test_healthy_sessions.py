@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any, List
 
 import pytest
@@ -23,6 +24,7 @@ def test_the_life_of_a_session(serve: Serve) -> None:
         assert (session.closed, session.is_healthy()) == (False, True)
         session.query("one")
         assert (session.closed, session.is_healthy(timeout=60)) == (False, True)
+        assert session.is_healthy(timedelta(minutes=1))
     assert (session.closed, session.is_healthy()) == (True, False)
 
 
@@ -198,6 +200,7 @@ def test_the_embedded_runtime_answers_while_it_works(runtime: LocalRuntime) -> N
     [
         (0, ValueError, "more than 0"),
         (-1, ValueError, "more than 0"),
+        (timedelta(0), ValueError, "more than 0"),
         (float("nan"), ValueError, "more than 0"),
         (None, TypeError, "timeout must be a number of seconds, not NoneType"),
         ("5", TypeError, "timeout must be a number of seconds, not str"),
