@@ -4,12 +4,17 @@ Threads: everything here runs in the calling thread; what `submit` returns has a
 """
 
 import abc
+import dataclasses
+import logging
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Type, TypeVar, Union, overload
 
-from ._call import shortened
+from ._call import Deadline, shortened
+from ._interrupts import undone_on_failure
+from ._wire.command_input import MAX_INLINE, inline_input, large_input
 from ._wire.defaults import COMMANDS_OPTIONS, QUERY_OPTIONS, Defaults
-from ._wire.request import Commands, Request, command_request, commands_request, query_request
-from ._wire.validation import SandboxPath
+from ._wire.request import Commands, Request, command_request, commands_request, input_bytes, query_request
+from ._wire.validation import SandboxPath, seconds
+from .errors import RuntimeUseError
 from .keywords import CommandsKeywords, QueryKeywords, Unpack, lists_keywords
 from .messages import CommandInterface
 from .options import ExecuteCommandsOptions, QueryOptions
@@ -19,12 +24,18 @@ from .run import Run, complete
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
+    from .files import Files
     from .futures import RunFuture
 else:
     # `concurrent.futures` is imported by the first call of `submit`. With this stand-in, `typing.get_type_hints` works.
-    RunFuture = List
+    RunFuture = Files = List
 
 _Output = TypeVar("_Output")
+
+#: How many seconds the removal of a command's input may take, after the call has failed.
+_REMOVAL = 5.0
+
+_logger = logging.getLogger("runtimeuse_sync")
 
 
 class Calls(abc.ABC):
@@ -170,7 +181,8 @@ class Calls(abc.ABC):
             cwd: The working directory, created if missing. Default: the runtime's own.
             env: Environment variables for the command, added to the runtime's.
             input: What the command reads from its stdin; text is sent as UTF-8. It passes through a file in the
-                sandbox, which is removed. Default: none; the stdin is the runtime's.
+                sandbox, which is removed. More than 790 KiB is sent by requests of their own, as `files.write` does.
+                Default: none; the stdin is the runtime's.
             **keywords: Single options by name; they override those of `options`. With `check=False`, a command that
                 fails is returned like any other.
 
@@ -190,16 +202,47 @@ class Calls(abc.ABC):
             SessionStateError: The session is not open, was opened in another process, or is called from inside one of
                 its own callbacks or runs.
             TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
+            FileError: A large input could not be written, such as on a full disk.
             ValueError: An argument has an invalid value; nothing was sent.
             Exception: Whatever a callback raised.
         """
         try:
-            request = command_request(command, cwd, env, input, options, dict(keywords), self._defaults)
+            data = b"" if input is None else input_bytes(input)
+            path: Optional[str] = None
+            line: Optional[str] = None
+            variables: Mapping[str, str] = {}
+            if len(data) > MAX_INLINE:
+                path, line = large_input()
+            elif input is not None:
+                line, variables = inline_input(data)
+            request = command_request(command, cwd, env, line, variables, options, dict(keywords), self._defaults)
+            if path is not None:
+                return self._run_after_writing(request, path, data)
             run: Run[CommandExecutionResult] = self._run(request)
         except BaseException as error:
             raise shortened(error)  # noqa: B904  # the same exception
-        (item,) = complete(run).results
-        return item
+        return complete(run).results[0]
+
+    def _run_after_writing(self, request: Request, path: str, data: bytes) -> CommandResultItem:
+        """Writes a command's input to a file in the sandbox, then runs the command, within the one timeout."""
+        deadline = Deadline(seconds(request.options.timeout))
+
+        def left() -> Optional[float]:
+            return None if deadline.seconds is None else max(deadline.remaining(), 1e-3)
+
+        def write_and_run() -> CommandResultItem:
+            self.files.write(path, data, mode=0o600, timeout=left())
+            options = dataclasses.replace(request.options, timeout=left())
+            run: Run[CommandExecutionResult] = self._run(request._replace(options=options))
+            return complete(run).results[0]
+
+        def remove() -> None:
+            try:
+                self.files.remove(path, missing_ok=True, timeout=_REMOVAL)
+            except RuntimeUseError as problem:
+                _logger.warning("the input of a command was left at %s: %s", path, type(problem).__name__)
+
+        return undone_on_failure(write_and_run, remove)
 
     @overload
     def stream(
@@ -381,6 +424,11 @@ class Calls(abc.ABC):
         from . import futures
 
         return futures.RunFuture(self.stream_commands(commands, options, **keywords), complete).begin()
+
+    @property
+    @abc.abstractmethod
+    def files(self) -> "Files":
+        """Reads and writes files in the sandbox, over nothing but commands."""
 
     @abc.abstractmethod
     def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":

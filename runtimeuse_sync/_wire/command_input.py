@@ -2,6 +2,7 @@
 
 The protocol has no stdin. So the data travels in environment variables, as base64, and a line before the command writes
 it to a file, opens that as stdin and removes its name: the file is gone once the command has ended, however it ends.
+More than fits into one command is written to a file by `client.files` before; then the line only opens and removes it.
 
 Threads: pure functions; each runs in its caller's thread.
 """
@@ -40,6 +41,12 @@ def inline_input(data: bytes) -> Tuple[str, Dict[str, str]]:
         f'exec <"${_FILE}"; rm -f "${_FILE}"; unset {" ".join([_FILE, *variables])}'
     )
     return line, variables
+
+
+def large_input() -> Tuple[str, str]:
+    """Returns the path of a file for an input, and the line to put before the command that reads it."""
+    path = f"/tmp/runtimeuse-input-{secrets.token_hex(8)}"
+    return path, f"exec <{path} || exit 126; rm -f {path}"
 
 
 def hide_first_lines(message: Any) -> None:

@@ -10,7 +10,6 @@ from ..messages import CommandInterface
 from ..options import ExecuteCommandsOptions, Options, QueryOptions, check_command
 from . import codec
 from . import validation as check
-from .command_input import inline_input
 from .defaults import Defaults, copied_command
 from .validation import SandboxPath
 
@@ -155,18 +154,20 @@ def command_request(
     command: Union[str, CommandInterface],
     cwd: Optional[SandboxPath],
     env: Optional[Mapping[str, str]],
-    data: Union[str, bytes, None],
+    first_line: Optional[str],
+    variables: Mapping[str, str],
     options: Optional[ExecuteCommandsOptions],
     keywords: Dict[str, Any],
     defaults: Defaults,
 ) -> Request:
-    """Returns the request of `run`: one command, which may have an input.
+    """Returns the request of `run`: one command, which may have a line before it that provides its input.
 
     Args:
         command: The command.
         cwd: Its working directory, instead of the one in `command`.
         env: Environment variables, added to those in `command`.
-        data: What the command reads from its stdin.
+        first_line: The line, which users do not see; `None` if there is none.
+        variables: The environment variables that the line reads.
         options: The options object; `None` if the call has none.
         keywords: The call's keywords, which take precedence over `options`.
         defaults: The client's defaults.
@@ -185,19 +186,24 @@ def command_request(
     if env is not None:
         command = dataclasses.replace(command, env={**(command.env or {}), **env})
     check_command("command", command)
-    if data is None:
+    if first_line is None:
         return commands_request(command, options, keywords, defaults, "run()")
-    line, variables = inline_input(_input_bytes(data))
     text = command.command
-    command = dataclasses.replace(command, command=f"{line}\n{text}", env={**(command.env or {}), **variables})
+    command = dataclasses.replace(command, command=f"{first_line}\n{text}", env={**(command.env or {}), **variables})
     request = commands_request(command, options, keywords, defaults, "run()")
     return request._replace(commands=request.commands._replace(commands=[text]), first_line_hidden=True)
 
 
-def _input_bytes(data: Union[str, bytes]) -> bytes:
+def input_bytes(data: Union[str, bytes, None]) -> bytes:
+    """Returns the input of a command as bytes.
+
+    Raises:
+        TypeError: It is neither text nor bytes.
+        ValueError: It is text that has no UTF-8.
+    """
     check.check_type("input", data, (str, bytes, bytearray, memoryview), "a str or bytes")
     if not isinstance(data, str):
-        return bytes(data)
+        return bytes(data or b"")
     try:
         return data.encode("utf-8")
     except UnicodeEncodeError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
+import secrets
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any, List
 
@@ -73,6 +75,8 @@ def test_a_deadline_keeps_what_was_printed(caller: Any) -> None:
         b"\x00\xff\n",
         pytest.param(b"x" * 300_000, id="several variables"),
         pytest.param(b"y" * MAX_INLINE, id="as much as fits"),
+        pytest.param(b"z" * (MAX_INLINE + 1), id="by requests of its own"),
+        pytest.param(b"z" * 3_000_000, id="several requests"),
     ],
 )
 def test_input(caller: Any, data: Any) -> None:
@@ -105,6 +109,21 @@ def test_an_input_that_is_not_read(caller: Any) -> None:
     with pytest.raises(RunTimeoutError):
         caller.run("exec sleep 60", input="x", timeout=SOON)
     assert input_files() == []
+
+
+def test_a_large_input_is_removed(caller: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other tests' inputs are in the same directory.
+    mark = uuid.uuid4().hex
+    monkeypatch.setattr(secrets, "token_hex", lambda size: mark)
+    large = b"x" * (MAX_INLINE + 1)
+    with pytest.raises(CommandFailedError) as caught:
+        caller.run("exit 3", input=large)
+    assert (caught.value.command, caught.value.exit_code) == ("exit 3", 3)
+    with pytest.raises(RunTimeoutError):
+        caller.run("exec sleep 60", input=large, timeout=5)
+    with pytest.raises(ValueError, match="cwd"):
+        caller.run("true", input=large, cwd="")
+    assert not Path(f"/tmp/runtimeuse-input-{mark}").exists()
 
 
 def test_a_command_that_is_wrong_shell(caller: Any) -> None:
