@@ -9,7 +9,7 @@ import os
 import secrets
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, List, Optional, Type, Union
+from typing import TYPE_CHECKING, List, Optional, Type
 from urllib.parse import quote
 
 from .._interrupts import undone_on_failure
@@ -18,7 +18,7 @@ from .._wire.urls import host_in_url
 from ..messages import ArtifactUploadRequestMessageInterface
 from ..results import ArtifactUploadResult
 from .ledger import Ledger, ReceivedFile
-from .names import Names, content_type
+from .names import Names, PathText, content_type
 from .outcome import UploadFailure, not_arrived
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ class UploadDirectory:
     """
 
     def __init__(
-        self, directory: Union[str, "os.PathLike[str]"], host: str = "127.0.0.1", *, working_dir: Optional[str] = None
+        self,
+        directory: PathText,
+        host: str = "127.0.0.1",
+        *,
+        working_dir: Optional[PathText] = None,
     ) -> None:
         check.check_type("directory", directory, (str, os.PathLike), "a path")
         check.check_text("host", host)

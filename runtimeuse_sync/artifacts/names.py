@@ -8,13 +8,18 @@ Threads: callbacks may run in any thread, so a lock guards the names.
 
 import itertools
 import mimetypes
+import os
 import posixpath
 import threading
-from typing import Dict, Iterator, Optional
+from pathlib import PurePath
+from typing import Dict, Iterator, Optional, Union
 
 from .._wire import validation as check
 from .._wire.artifact_paths import relative_path
 from ..messages import ArtifactUploadRequestMessageInterface, announced_as, directories_of
+
+#: A path, as text or as an object.
+PathText = Union[str, PurePath]
 
 
 def content_type(filename: str) -> str:
@@ -33,8 +38,9 @@ class Names:
         ValueError: `working_dir` is not absolute.
     """
 
-    def __init__(self, working_dir: Optional[str] = None) -> None:
+    def __init__(self, working_dir: Optional[PathText] = None) -> None:
         if working_dir is not None:
+            working_dir = os.fspath(working_dir) if isinstance(working_dir, os.PathLike) else working_dir
             check.check_text("working_dir", working_dir)
             if not working_dir.startswith("/"):
                 raise ValueError(f"working_dir must be an absolute path in the sandbox, not {working_dir!r}")

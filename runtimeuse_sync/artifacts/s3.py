@@ -5,8 +5,8 @@ object counts only if it is not older than the answer to the last upload request
 left one. The storage's own clock decides: how old an object is, by the storage's `Date`, against the time since the
 answer, by ours.
 
-Threads: none of its own. Callbacks run wherever the client calls them, so a lock guards the objects; no request is sent
-while it is held.
+Threads: callbacks run wherever the client calls them, so a lock guards the objects; no request is sent while it is
+held. Many objects are looked for by a few threads at once (`in_parallel.py`); each entry is looked for by one.
 """
 
 import logging
@@ -23,7 +23,8 @@ from .._wire import validation as check
 from ..errors import ArtifactUploadError
 from ..messages import ArtifactUploadRequestMessageInterface, directories_of
 from ..results import ArtifactUploadResult
-from .names import Names, content_type
+from .in_parallel import for_each
+from .names import Names, PathText, content_type
 from .outcome import UploadFailure, not_arrived
 
 #: Seconds by which an object may seem too old: both of its times are cut to seconds, and clocks of a storage differ.
@@ -34,6 +35,9 @@ _LOOK_AGAIN = 0.25
 
 #: Seconds that files may still take to arrive when the context is left.
 _GRACE = 5.0
+
+#: The most bytes that a key may have.
+_MAX_KEY = 1024
 
 _logger = logging.getLogger("runtimeuse_sync")
 
@@ -86,7 +90,7 @@ class S3Uploads:
     Leaving the context raises what `check` raises.
     """
 
-    def __init__(self, client: Any, bucket: str, prefix: str, expires: int, working_dir: Optional[str]) -> None:
+    def __init__(self, client: Any, bucket: str, prefix: str, expires: int, working_dir: Optional[PathText]) -> None:
         if not callable(getattr(client, "generate_presigned_url", None)):
             raise TypeError(f"client must be a boto3 S3 client, not {type(client).__name__}")
         check.check_text("bucket", bucket)
@@ -217,14 +221,15 @@ class S3Uploads:
         self._check_can_look()
         with self._lock:
             entries = list(self._entries.values())
-        for entry in entries:
-            if entry.found is None:
-                self._look_for(entry)
+        for_each([entry for entry in entries if entry.found is None], self._look_for)
         found = [entry.found for entry in entries if entry.found is not None]
         missing = [UploadFailure(entry.name, entry.reason, entry.filepath) for entry in entries if entry.found is None]
         return found, missing
 
     def _look_for(self, entry: _Entry) -> None:
+        if len(entry.key.encode()) > _MAX_KEY:
+            entry.reason = f"its key has more than {_MAX_KEY} bytes"
+            return
         try:
             head = self._client.head_object(Bucket=self._bucket, Key=entry.key)
         except Exception as error:
@@ -240,7 +245,12 @@ class S3Uploads:
 
 
 def s3_uploads(
-    client: Any, bucket: str, prefix: str = "", expires: int = 3600, *, working_dir: Optional[str] = None
+    client: Any,
+    bucket: str,
+    prefix: str = "",
+    expires: int = 3600,
+    *,
+    working_dir: Optional[PathText] = None,
 ) -> S3Uploads:
     """Returns a callback that lets the runtime upload artifacts to S3, or to a service with the same API.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -88,8 +89,9 @@ def test_files_that_differ_in_bytes_alone_stay_apart() -> None:
     assert given == ["caf\ufffd", "out/caf\ufffd"]
 
 
-def test_a_working_directory_decides() -> None:
-    names = Names("/out/w")
+@pytest.mark.parametrize("working_dir", ["/out/w", PurePosixPath("/out/w")])
+def test_a_working_directory_decides(working_dir: Any) -> None:
+    names = Names(working_dir)
     assert name_in(names, "/out/w/out/a", "out") == "a"
     assert name_in(names, "/out/w/b", ".") == "b"
 

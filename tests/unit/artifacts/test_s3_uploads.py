@@ -142,6 +142,23 @@ def test_it_lists_what_arrived() -> None:
     assert [each for each in bucket.asked if each[0] == "head_object"] == [("head_object", "p/a.txt")]
 
 
+def test_it_looks_for_very_many() -> None:
+    bucket = Bucket()
+    with s3_uploads(bucket, "b") as uploads:
+        for number in range(200):
+            ask(uploads, f"/out/{number}", "out")
+            bucket.objects[f"{number}"] = number
+    looked_for = [key for kind, key in bucket.asked if kind == "head_object"]
+    assert sorted(looked_for) == sorted(bucket.objects)
+    assert [(file.key, file.size) for file in uploads.files] == list(bucket.objects.items())
+
+
+def test_a_key_that_is_too_long() -> None:
+    uploads = s3_uploads(Bucket(), "b", prefix="é" * 512)
+    ask(uploads, "/a")
+    assert [failure.reason for failure in uploads.failures] == ["its key has more than 1024 bytes"]
+
+
 def test_what_did_not_arrive_is_an_error_of_leaving() -> None:
     bucket = Bucket()
     uploads = s3_uploads(bucket, "b", "p")
