@@ -11,7 +11,7 @@ import functools
 import inspect
 import itertools
 import threading
-from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Generic, List, Optional, Sequence, Tuple, TypeVar
 
 from .._call import Call
 from .._interrupts import raised_by_a_signal_handler
@@ -121,6 +121,33 @@ class Callbacks:
         self._mask(url_secrets(url))
         return codec.encode(codec.encode_artifact_response(request, url, content_type))
 
+    def tell_end(self, options: Options, requests: Sequence[ArtifactUploadRequestMessageInterface]) -> None:
+        """Tells an upload callback that the runtime is done with the uploads that it has answered for.
+
+        Args:
+            options: The options that have the callback, which has a method `session_ended`.
+            requests: The requests that it has answered, without older ones for the same file.
+
+        Raises:
+            AgentRuntimeError: The method did not return within its timeout, or its thread could not be started.
+            CancelledException: The call was aborted meanwhile. Only noticed if the callback has a timeout.
+            RunTimeoutError: The call's deadline passed meanwhile. Only noticed if the callback has a timeout.
+            BaseException: Whatever the method raises, unchanged.
+        """
+        told = session_ended(options)
+        assert told is not None
+
+        def tell() -> None:
+            try:
+                told(requests)
+            except BaseException as error:
+                if not raised_by_a_signal_handler(error):
+                    self._call.noted(error)
+                raise
+
+        seconds = check.seconds(options.artifact_upload_callback_timeout)
+        self._within("session_ended", "artifact_upload_callback_timeout", seconds, tell, {})
+
     def _mask(self, secrets: List[str]) -> None:
         """Masks secrets of upload URLs from now on; if there are too many, only the latest."""
         known = self._url_secrets
@@ -196,6 +223,12 @@ class _Helper(Generic[_T]):
         if self._error is not None:
             raise self._error
         return self._returned
+
+
+def session_ended(options: Options) -> Optional[Callable[[Sequence[ArtifactUploadRequestMessageInterface]], None]]:
+    """Returns the method `session_ended` of the upload callback; `None` if it has none, as a plain function."""
+    method: Any = getattr(options.on_artifact_upload_request, "session_ended", None)
+    return method if callable(method) else None
 
 
 def _checked_upload_result(result: Any) -> Tuple[str, str]:

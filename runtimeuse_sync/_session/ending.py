@@ -75,7 +75,7 @@ def end_session(
         channel: The session's channel.
         call: The call that has the turn and waits.
         until: When to give up, on the call's clock.
-        callbacks: Serve late uploads.
+        callbacks: Serve late uploads, and are told that the runtime has confirmed.
         failures: Receives the exceptions of upload callbacks (other uploads are still served), and an
             `ArtifactUploadError` for uploads that the runtime did not wait for.
         progress: What earlier calls of this have done, for a wait in several goes.
@@ -144,6 +144,7 @@ def _until_confirmed(
             too_late = [path for put_bytes, path in answered if put_bytes >= channel.confirmed_in]
             if too_late or uploads.kept:
                 failures.append(not_waited_for(channel, call, too_late))
+            _tell_callbacks(channel, call, callbacks, failures)
             return True
         if progress.quiet_until is None:
             progress.quiet_until = min(until, uploads.worth_waiting_until(call.now()))
@@ -153,6 +154,18 @@ def _until_confirmed(
             return False if call.now() >= progress.quiet_until else None
         progress.quiet_until = None
         channel.use_next(batch)
+
+
+def _tell_callbacks(channel: Channel, call: Call, callbacks: Callbacks, failures: List[BaseException]) -> None:
+    """Tells the upload callbacks that ask for it that the runtime is done; adds what they raise to `failures`."""
+    for options, requests in channel.uploads.answered.values():
+        try:
+            callbacks.tell_end(options, list(requests.values()))
+        except Exception as failure:
+            if not call.is_own(failure):
+                raise
+            call.check()
+            failures.append(failure)
 
 
 def _waits_for_answers(channel: Channel, call: Call) -> bool:

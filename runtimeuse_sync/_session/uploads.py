@@ -9,13 +9,13 @@ Threads: none of its own. Whoever has the connection's turn uses the state (`cha
 
 import math
 from collections import deque
-from typing import Callable, Deque, List, Optional, Sequence
+from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Sequence
 
 from .._call import Call
 from .._wire.artifact_paths import ArtifactDirectories
 from ..messages import ArtifactUploadRequestMessageInterface, announce_in
 from ..options import Options
-from .callbacks import Callbacks
+from .callbacks import Callbacks, session_ended
 
 #: Seconds after which a runtime that ends its session has surely announced all late files.
 LATE_FILES = 5.0
@@ -25,6 +25,18 @@ RUNNING_UPLOADS = 30.0
 
 #: The approximate memory of a kept request without its two texts, in bytes.
 _OVERHEAD = 400
+
+
+class Answered(NamedTuple):
+    """The requests that an upload callback has answered, for one that is told of the session's end.
+
+    Attributes:
+        options: Options that have the callback.
+        requests: The last request for each file, by its path in the sandbox.
+    """
+
+    options: Options
+    requests: Dict[str, ArtifactUploadRequestMessageInterface]
 
 
 class Uploads:
@@ -39,6 +51,7 @@ class Uploads:
         failed: The requests whose callback failed. They are retried at the session's end.
         options: The options of the last call with an upload callback.
         directories: The artifact directories that all calls so far have named.
+        answered: What each callback that is told of the session's end has answered, by the callback's identity.
     """
 
     def __init__(self, submit: Callable[[bytes], None], max_bytes: float = math.inf) -> None:
@@ -46,6 +59,7 @@ class Uploads:
         self.failed: List[ArtifactUploadRequestMessageInterface] = []
         self.options: Optional[Options] = None
         self.directories = ArtifactDirectories()
+        self.answered: Dict[int, Answered] = {}
         self._submit = submit
         self._answered_at = -math.inf
         self._max_bytes = max_bytes
@@ -117,6 +131,11 @@ class Uploads:
         self._submit(response)
         self._answered_at = call.now()
         request = self.kept[0]
+        options = self.options
+        if options is not None and session_ended(options) is not None:
+            callback = options.on_artifact_upload_request
+            answered = self.answered.setdefault(id(callback), Answered(options, {}))
+            answered.requests[request.filepath] = request
         # Last, as in `ask_next`: after an interrupt the request is served twice rather than never.
         self.kept.popleft()
         self._kept_bytes -= _size(request)

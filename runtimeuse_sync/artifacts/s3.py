@@ -69,6 +69,7 @@ class _Entry:
     answered_at: float
     found: Optional[StoredObject] = None
     reason: str = ""
+    is_lost: bool = False
 
 
 class S3Uploads:
@@ -79,9 +80,10 @@ class S3Uploads:
         for file in uploads.files:
             print(file.name, file.size, file.key)
 
-    The first upload request, or entering the context, checks that the bucket exists. Leaving the context calls `check`,
-    unless its body raises. Leave it after the calls have ended, or after the session has: only then are all files
-    uploaded.
+    The first upload request, or entering the context, checks that the bucket exists. When a one-shot call or a session
+    ends, it looks for its files, and raises an `ArtifactUploadError` if one is missing; what the bucket does not tell
+    is only logged then. Leaving the context calls `check`, which takes no doubt for an answer, unless the body of the
+    context raises. Leave it after the calls have ended, or after the session has: only then are all files uploaded.
 
     Entering the context raises:
         ArtifactUploadError: The bucket does not exist.
@@ -187,10 +189,35 @@ class S3Uploads:
             if not failures:
                 return files
             if left <= 0:
-                with self._lock:
-                    secrets = {secret for entry in self._entries.values() for secret in entry.secrets}
-                raise not_arrived(f"the bucket {self._bucket!r}", failures, secrets)
+                raise self._not_arrived(failures)
             time.sleep(min(left, _LOOK_AGAIN))
+
+    def session_ended(self, requests: Sequence[ArtifactUploadRequestMessageInterface]) -> None:
+        """Looks for the files of a session whose runtime says that its uploads are done; the client calls this.
+
+        Args:
+            requests: The upload requests of that session, or one-shot call.
+
+        Raises:
+            ArtifactUploadError: Files are not there. Where the bucket does not tell, this only logs a warning.
+        """
+        if not callable(getattr(self._client, "head_object", None)):
+            return
+        keys = {self._prefix + self._names.name_of(request, request.filepath) for request in requests}
+        with self._lock:
+            entries = [entry for key, entry in self._entries.items() if key in keys]
+        _, failures = self._look(entries)
+        lost = [_failure(entry) for entry in entries if entry.found is None and entry.is_lost]
+        if len(lost) < len(failures):
+            unknown = len(failures) - len(lost)
+            _logger.warning("whether %d artifact(s) arrived is not known: the storage does not tell", unknown)
+        if lost:
+            raise self._not_arrived(lost)
+
+    def _not_arrived(self, failures: Sequence[UploadFailure]) -> ArtifactUploadError:
+        with self._lock:
+            secrets = {secret for entry in self._entries.values() for secret in entry.secrets}
+        return not_arrived(f"the bucket {self._bucket!r}", failures, secrets)
 
     def _check_can_look(self) -> None:
         if not callable(getattr(self._client, "head_object", None)):
@@ -216,17 +243,18 @@ class S3Uploads:
             _logger.debug("could not check the bucket for artifacts: %s", _described(error))
         self._bucket_checked = True
 
-    def _look(self) -> Tuple[List[StoredObject], List[UploadFailure]]:
-        """Returns what arrived and what did not; asks the bucket about each object not found before."""
+    def _look(self, entries: Optional[Sequence[_Entry]] = None) -> Tuple[List[StoredObject], List[UploadFailure]]:
+        """Returns what arrived and what did not, of all by default; asks the bucket about what was not found before."""
         self._check_can_look()
-        with self._lock:
-            entries = list(self._entries.values())
+        if entries is None:
+            with self._lock:
+                entries = list(self._entries.values())
         for_each([entry for entry in entries if entry.found is None], self._look_for)
         found = [entry.found for entry in entries if entry.found is not None]
-        missing = [UploadFailure(entry.name, entry.reason, entry.filepath) for entry in entries if entry.found is None]
-        return found, missing
+        return found, [_failure(entry) for entry in entries if entry.found is None]
 
     def _look_for(self, entry: _Entry) -> None:
+        entry.is_lost = True
         if len(entry.key.encode()) > _MAX_KEY:
             entry.reason = f"its key has more than {_MAX_KEY} bytes"
             return
@@ -235,8 +263,8 @@ class S3Uploads:
         except Exception as error:
             if not _is_of_the_storage(error):
                 raise
-            missing = _status(error) == 404
-            entry.reason = "it is not there" if missing else f"the storage does not tell: {_described(error)}"
+            entry.is_lost = _status(error) == 404
+            entry.reason = "it is not there" if entry.is_lost else f"the storage does not tell: {_described(error)}"
             return
         if _is_older(head, time.monotonic() - entry.answered_at):
             entry.reason = "only an older object is there"
@@ -259,8 +287,9 @@ def s3_uploads(
     same relative path in different artifact directories do not: the second one gets its artifact directory into its
     key. A file in no directory that the client knows gets its whole path as key.
 
-    The runtime does not say whether an upload worked. Use the callback as a context manager, or call `check` at the
-    end, to get an `ArtifactUploadError` if one did not; `files` and `failures` list what arrived and what did not.
+    The runtime does not say whether an upload worked, so at the end of a one-shot call or session the callback looks
+    for its files; if one is missing, `ArtifactUploadError` is raised. As a context manager, or by `check`, it makes
+    certain of all of them. `files` and `failures` list what arrived and what did not.
 
     Args:
         client: A boto3 S3 client. Any object with its `generate_presigned_url` will do, but with neither `head_bucket`
@@ -277,6 +306,10 @@ def s3_uploads(
         ValueError: An argument has an invalid value.
     """
     return S3Uploads(client, bucket, prefix, expires, working_dir)
+
+
+def _failure(entry: _Entry) -> UploadFailure:
+    return UploadFailure(entry.name, entry.reason, entry.filepath)
 
 
 def _is_older(head: Any, elapsed: float) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import pytest
 import requests
 
-from runtimeuse_sync import ArtifactUploadError, ArtifactUploadResult
+from runtimeuse_sync import AgentRuntimeError, ArtifactUploadError, ArtifactUploadResult
 from runtimeuse_sync.artifacts import UploadDirectory
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..support.builders import CONFIRM, Serve, client_of, put_anywhere, ran, text, until_end, upload
+from ..support.builders import BOTH, CONFIRM, Serve, client_of, put_anywhere, ran, text, until_end, upload
+from ..support.builders import error as failed
 from ..support.servers import PATIENCE, Peer
 
 
@@ -186,3 +188,115 @@ def test_what_the_embedded_runtime_says_comes_first(
         use()
     assert caught.value.result.results[0].exit_code == 0
     assert "1 artifact(s) did not arrive, after ArtifactUploadError" in caplog.text
+
+
+class Told:
+    """An upload callback that is told of the end of the session."""
+
+    def __init__(self, error: Optional[Exception] = None) -> None:
+        self.error = error
+        self.paths: List[List[str]] = []
+        self.threads: List[str] = []
+
+    def __call__(self, request: Any) -> ArtifactUploadResult:
+        return put_anywhere(request)
+
+    def session_ended(self, requests: Any) -> None:
+        self.paths.append([request.relative_path for request in requests])
+        self.threads.append(threading.current_thread().name)
+        if self.error is not None:
+            raise self.error
+
+
+def announcing(*said: Any, names: Sequence[str] = ("a", "b", "a")) -> Callable[[Peer], None]:
+    """Answers a query, and announces files at the end."""
+
+    def script(peer: Peer) -> None:
+        until_end(peer, *said)
+        for name in names:
+            peer.send(upload(f"/w/out/{name}"))
+            peer.expect("artifact_upload_response_message")
+        peer.send(CONFIRM)
+
+    return script
+
+
+def ask(server: Any, in_session: bool, callback: Any, **options: Any) -> None:
+    options.update(artifacts_dirs=["out"], on_artifact_upload_request=callback)
+    if not in_session:
+        client_of(server).query("hi", **options)
+        return
+    with client_of(server).session() as session:
+        session.query("hi", **options)
+
+
+@BOTH
+def test_a_callback_that_asks_for_it_is_told_the_end(serve: Serve, in_session: bool) -> None:
+    told = Told()
+    ask(serve(announcing(text("done"))), in_session, told)
+    # A file that was announced again is named once.
+    assert told.paths == [["a", "b"]]
+    assert told.threads == [threading.current_thread().name]
+
+
+@BOTH
+def test_a_callback_with_a_timeout_is_told_in_a_helper_thread(serve: Serve, in_session: bool) -> None:
+    told = Told()
+    ask(serve(announcing(text("done"))), in_session, told, artifact_upload_callback_timeout=PATIENCE)
+    assert told.threads[0].startswith("runtimeuse-callback-")
+
+
+@BOTH
+def test_a_callback_without_files_is_not_told(serve: Serve, in_session: bool) -> None:
+    told = Told()
+    ask(serve(announcing(text("done"), names=())), in_session, told)
+    assert told.paths == []
+
+
+@BOTH
+def test_what_a_callback_finds_missing_is_raised(serve: Serve, in_session: bool) -> None:
+    error = ArtifactUploadError("mine", ["/w/out/a"])
+    with pytest.raises(ArtifactUploadError) as caught:
+        ask(serve(announcing(text("done"))), in_session, Told(error))
+    assert caught.value.filepaths == ["/w/out/a"]
+    if in_session:
+        assert caught.value.__cause__ is error
+    else:
+        assert caught.value is error
+        assert caught.value.result.text == "done"
+
+
+def test_any_other_exception_of_it_comes_out_of_a_one_shot(serve: Serve) -> None:
+    error = LookupError("mine")
+    with pytest.raises(LookupError) as caught:
+        ask(serve(announcing(text("done"))), False, Told(error))
+    assert caught.value is error
+
+
+def test_a_failed_run_stays_what_it_is(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(AgentRuntimeError, match="mine"):
+        ask(serve(announcing(failed("mine"))), False, Told(ArtifactUploadError("lost")))
+    assert "late artifacts of a failed run may be missing" in caplog.text
+
+
+def test_each_callback_of_a_session_is_told_of_its_own_files(serve: Serve) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for name in ("a", "b", "c"):
+            peer.expect("invocation_message")
+            peer.send(upload(f"/w/out/{name}"))
+            peer.expect("artifact_upload_response_message")
+            peer.send(text("done"))
+        peer.expect("end_session_message")
+        peer.send(CONFIRM)
+
+    first, second = Told(ArtifactUploadError("lost", ["/w/out/a"])), Told(ArtifactUploadError("lost", ["/w/out/b"]))
+
+    def use() -> None:
+        with client_of(serve(script)).session() as session:
+            for callback in (first, second, first):
+                session.query("hi", artifacts_dirs=["out"], on_artifact_upload_request=callback)
+
+    with pytest.raises(ArtifactUploadError, match="could not be uploaded: /w/out/a, /w/out/b"):
+        use()
+    assert (first.paths, second.paths) == ([["a", "c"]], [["b"]])

@@ -167,9 +167,11 @@ def test_a_runtime_that_says_nothing_about_its_uploads(serve: Serve, s3: Any) ->
         peer.send(CONFIRM)
 
     uploads = s3_uploads(s3, BUCKET, prefix="runs")
+    client = RuntimeUseClient(serve(script).url, model="m")
     with pytest.raises(ArtifactUploadError, match=r"did not arrive in .*: x/b \(it is not there\)") as caught:
-        use(uploads, serve(script).url, "hi")
+        client.query("hi", artifacts_dirs=["/out"], on_artifact_upload_request=uploads)
     assert caught.value.filepaths == ["/out/x/b"]
+    assert caught.value.result.text == "done"
     assert [(file.name, file.size, file.key) for file in uploads.files] == [("x/a", 3, "runs/x/a")]
 
 

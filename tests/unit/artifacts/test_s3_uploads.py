@@ -76,11 +76,15 @@ class Bucket:
         }
 
 
-def ask(uploads: Any, filepath: str, *directories: str, secrets: Any = ()) -> ArtifactUploadResult:
+def request_for(filepath: str, *directories: str, secrets: Any = ()) -> ArtifactUploadRequestMessageInterface:
     name = filepath.rsplit("/", 1)[-1]
     request = ArtifactUploadRequestMessageInterface("artifact_upload_request_message", name, filepath)
     announce_in(request, ArtifactDirectories(directories, (), secrets))
-    result: ArtifactUploadResult = uploads(request)
+    return request
+
+
+def ask(uploads: Any, filepath: str, *directories: str, secrets: Any = ()) -> ArtifactUploadResult:
+    result: ArtifactUploadResult = uploads(request_for(filepath, *directories, secrets=secrets))
     return result
 
 
@@ -175,6 +179,35 @@ def test_what_did_not_arrive_is_an_error_of_leaving() -> None:
     assert caught.value.filepaths == ["/w/out/a"]
     assert uploads.failures == [UploadFailure("a", MISSING, "/w/out/a")]
     assert [file.key for file in uploads.files] == ["p/c"]
+
+
+def end(uploads: Any, *paths: str) -> None:
+    uploads.session_ended([request_for(path, "out") for path in paths])
+
+
+def test_at_the_end_of_a_session_it_looks_for_its_files_only() -> None:
+    bucket = Bucket()
+    uploads = s3_uploads(bucket, "b", "p")
+    for name in ("a", "c", "d"):
+        ask(uploads, f"/w/out/{name}", "out")
+    bucket.objects = {"p/a": 1}
+    # Those of another session may still come.
+    end(uploads, "/w/out/a")
+    with pytest.raises(ArtifactUploadError, match=rf"^1 artifact.*: c \({MISSING}\)$") as caught:
+        end(uploads, "/w/out/a", "/w/out/c")
+    assert caught.value.filepaths == ["/w/out/c"]
+    assert ("head_object", "p/d") not in bucket.asked
+
+
+def test_at_the_end_of_a_session_it_does_not_take_doubt_for_loss(caplog: pytest.LogCaptureFixture) -> None:
+    bucket = Bucket()
+    uploads = s3_uploads(bucket, "b")
+    ask(uploads, "/w/out/a", "out")
+    bucket.says = Refused(403)
+    end(uploads, "/w/out/a")
+    assert "whether 1 artifact(s) arrived is not known" in caplog.text
+    with pytest.raises(ArtifactUploadError, match="the storage does not tell: HTTP status 403"):
+        uploads.check(0)
 
 
 def test_the_bodys_own_exception_comes_out() -> None:
@@ -284,6 +317,7 @@ def test_a_client_that_only_signs() -> None:
 
     uploads = s3_uploads(Signer(), "b")
     assert ask(uploads, "/a").presigned_url == "https://bucket.test/signed"
+    end(uploads, "/a")
     for look in (lambda: uploads.files, lambda: uploads.failures, uploads.check, uploads.__enter__):
         with pytest.raises(TypeError, match="Signer has no head_object"):
             look()

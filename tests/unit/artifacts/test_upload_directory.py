@@ -191,6 +191,23 @@ def test_leaving_waits_for_what_has_not_begun(tmp_path: Path, monkeypatch: pytes
     assert [file.name for file in uploads.files] == ["a"]
 
 
+def test_an_interrupt_while_it_waits_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "wait_until_begun", interrupted)
+    uploads = UploadDirectory(tmp_path)
+
+    def use() -> None:
+        with uploads:
+            url_for(uploads, "/a")
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    with pytest.raises(RuntimeError, match="context manager"):
+        url_for(uploads, "/a")
+
+
 def test_each_use_has_its_own_list_and_no_file_takes_anothers_place(tmp_path: Path) -> None:
     uploads = UploadDirectory(tmp_path)
     for sandbox, expected in (("v", "a.txt"), ("w", "out/a.txt"), ("v", "a.txt")):
