@@ -350,9 +350,8 @@ class Channel:
         if closed is not None and self.gone:
             unsent = not self.ending and self.nothing_sent(call)
             note = "" if self.ending else self._note(unsent=unsent)
-            raise call.prepared(
-                connection_error(closed, self._origin, call.kind, call.secrets, unsent=unsent, note=note)
-            )
+            error = connection_error(closed, self._origin, call.kind, call.secrets, unsent=unsent, note=note)
+            raise call.prepared(error)
 
     def _note(self, *, unsent: bool) -> str:  # noqa: ARG002  # the channel of a session that reconnects has notes
         """Returns what the error for a connection that is gone says at its end."""

@@ -61,6 +61,8 @@ VALUES: Dict[str, Any] = {
     "artifact_upload_callback_timeout": (1.0, 2.0),
     "logger": (mock.Mock(), mock.Mock()),
     "end_session_timeout": (1.0, 2.0),
+    "cancel_when": (bool, dict),
+    "cancel_poll_interval": (1.0, 2.0),
     "check": (False, True),
 }
 
@@ -91,7 +93,7 @@ def test_every_option(kind: Any, name: str) -> None:
     assert merged(kind(**{name: default}), **{name: own}) == own
     # An options object that has the option's own default says nothing about it.
     assert merged(kind(**{name: own})) == (default if own == ALL_OPTIONS[name] else own)
-    if name not in ("model", "system_prompt", "check"):
+    if name not in ("model", "system_prompt", "check", "cancel_poll_interval"):
         assert merged(None, **{name: None}) is None
 
 

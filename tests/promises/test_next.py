@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any, List
 
 import pytest
@@ -292,8 +293,11 @@ def test_what_it_is_given_is_checked() -> None:
     for timeout in (-1, -0.5, float("nan"), float("-inf")):
         with pytest.raises(ValueError, match="timeout must be"):
             run.next(timeout)
-    with pytest.raises(SessionStateError, match="entered first"):
-        run.next(1)
+    for good in (1, None, timedelta(seconds=1), timedelta(0)):
+        with pytest.raises(SessionStateError, match="entered first"):
+            run.next(good)
+    with pytest.raises(ValueError, match="timeout must be"):
+        run.next(timedelta(seconds=-1))
 
 
 def test_only_one_thread_may_ask(serve: Serve) -> None:
