@@ -94,9 +94,20 @@ class RuntimeUseClient(Calls):
             self._transport = _transport(ws_url, transport, settings)
         except (TypeError, ValueError) as error:
             raise shortened(error)  # noqa: B904  # the same exception
+        self._begin_with_nothing()
+
+    def _begin_with_nothing(self) -> None:
         self._calls: Set[Call] = set()
         self._operations: Set[Operation] = set()
         self._sessions: weakref.WeakSet[RuntimeUseSession] = weakref.WeakSet()
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # What is in progress stays here: a copy, in another process, say, is one of the settings.
+        return {name: self.__dict__[name] for name in ("_defaults", "_transport")}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin_with_nothing()
 
     def __enter__(self: _Self) -> _Self:
         return self

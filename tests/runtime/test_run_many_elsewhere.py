@@ -17,6 +17,7 @@ import pytest
 
 from runtimeuse_sync import (
     AgentRuntimeError,
+    CancelledException,
     CommandFailedError,
     CommandInterface,
     ExecuteCommandsOptions,
@@ -156,9 +157,16 @@ def test_a_worker_that_dies(runtime: LocalRuntime, pool: Executor, tmp_path: Pat
 
 
 def test_pickled_clients_have_no_calls(runtime: LocalRuntime) -> None:
-    client = RuntimeUseClient(runtime.ws_url, model="m")
-    client.query("echo hi")
-    assert pickle.loads(pickle.dumps(client)).query("echo hi").text == "hi\n"
+    client = RuntimeUseClient(runtime.ws_url, model="m", timeout=60)
+    with client.session() as session:
+        future, within = client.submit("sleep 60"), session.submit("sleep 60")
+        copy = pickle.loads(pickle.dumps(client))
+        assert copy.query("echo hi").text == "hi\n"
+        copy.abort()
+        assert not future.done()
+        for each in (future, within):
+            each.abort()
+            assert isinstance(each.exception(), CancelledException)
 
 
 # On a cluster.
@@ -168,7 +176,7 @@ needs_dask = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def cluster() -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
@@ -179,7 +187,7 @@ def cluster() -> Iterator[Any]:
 
 @needs_dask
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.leaks_allowed("the cluster's processes and sockets live as long as the module's tests")
+@pytest.mark.leaks_allowed("the cluster's processes and sockets live as long as the tests of this class")
 class TestOnACluster:
     """A real one, of processes on this machine."""
 
