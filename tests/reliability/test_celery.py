@@ -29,10 +29,10 @@ from ..support.servers import Peer, PeerGone
 from ..support.tally import FULL, Tally, seeded, tries
 from .redis_server import needs_redis, redis_server
 
-pytestmark = [needs("celery", "redis"), needs_redis(), pytest.mark.timeout(1200 if FULL else 240)]
+pytestmark = [needs("celery", "redis"), needs_redis(), pytest.mark.timeout(1200 if FULL else 600)]
 
 #: For what must come in the end; only a failure waits for it.
-PATIENCE = 40
+PATIENCE = 90
 
 POOLS = ["prefork", "threads", "solo", pytest.param("gevent", marks=needs("gevent"))]
 
