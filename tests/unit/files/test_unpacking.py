@@ -153,6 +153,14 @@ def test_what_is_no_archive_is_refused(world: World, data: bytes) -> None:
     assert world.outside() == ["outer", "secret"]
 
 
+def test_a_sparse_file_is_refused(world: World) -> None:
+    made, data = info("sparse", data=b"x")
+    made.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(10**12)}
+    with pytest.raises(UnsafeArchiveError, match="sparse file"):
+        world.unpack(archive_of((made, data), form=tarfile.PAX_FORMAT))
+    assert world.outside() == ["outer", "secret"]
+
+
 def test_a_good_archive(world: World) -> None:
     long = "n" * 150
     world.unpack(
