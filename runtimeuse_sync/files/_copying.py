@@ -86,6 +86,8 @@ def _download_file(operation: Operation, source: RemotePath, target: Path, progr
 
 def _download_tree(operation: Operation, source: RemotePath, target: Path, progress: Optional[Progress]) -> None:
     place = resolved(target)
+    if place.exists() and not place.is_dir():
+        raise file_error(errno.ENOTDIR, str(target), os.strerror(errno.ENOTDIR), side="local")
 
     def restart() -> None:
         raise changed_error(source.shown, "The archive of it changed while it was read")
@@ -93,7 +95,13 @@ def _download_tree(operation: Operation, source: RemotePath, target: Path, progr
     def fill(staging: Path) -> None:
         operation.clean_up = scripts.remove_temporary(operation.temporary)
         mode, _, archive = operation.request(scripts.pack(source.raw, operation.temporary)).stdout[0].partition("\n")
-        reader = Reader(operation, binascii.a2b_base64(archive), source.shown, progress)
+        try:
+            packed = binascii.a2b_base64(archive)
+        except ValueError:
+            raise changed_error(
+                source.shown, "The sandbox sent something that is not the place of an archive"
+            ) from None
+        reader = Reader(operation, packed, source.shown, progress)
         unpacker = Unpacker(staging, source.shown)
         unpacker.unpack(reader.pieces(restart))
         operation.request(operation.clean_up)

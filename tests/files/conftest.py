@@ -33,6 +33,7 @@ class Sandbox(NamedTuple):
 
 
 no_proxy_settings = fixtures.no_proxy_settings
+serve = fixtures.serve
 start = fixtures.start
 
 

@@ -14,7 +14,10 @@ import pytest
 
 from runtimeuse_sync import AgentRuntimeError, RuntimeUseClient
 from runtimeuse_sync.files import FileChangedError, FileError
+from runtimeuse_sync.files._failures import IS_A_DIRECTORY
 
+from ..support.builders import CONFIRM, Serve, ran
+from ..support.servers import Peer
 from ..support.strict_runtime import StrictRuntime
 from .test_files import random_bytes
 
@@ -266,3 +269,20 @@ def test_memory_stays_flat(strict: StrictRuntime, strict_client: RuntimeUseClien
     sent, received = peaks
     assert sent < size
     assert received < size // 2
+
+
+def test_a_sandbox_that_sends_nonsense(serve: Serve, tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for message in peer.requests():
+            if message["message_type"] == "end_session_message":
+                peer.send(CONFIRM)
+            elif "tar -c" in message["commands"][0]["command"]:
+                peer.send(ran("", stdout="drwxr-xr-x\nabcde"))
+            else:
+                peer.send(ran("", exit_code=IS_A_DIRECTORY))
+
+    client = RuntimeUseClient(serve(script).url)
+    with pytest.raises(FileChangedError, match="something that is not the place of an archive"):
+        client.files.download("tree", tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()

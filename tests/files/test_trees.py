@@ -184,8 +184,9 @@ def test_what_is_in_the_way_here(sandbox: Sandbox, tmp_path: Path) -> None:
         sandbox.files.download("file", tmp_path / "directory")
     assert isinstance(raised.value, FileError)
     assert (raised.value.side, raised.value.path) == ("local", str(tmp_path / "directory"))
-    with pytest.raises(FileNotADirectoryError):
+    with pytest.raises(FileNotADirectoryError) as other:
         sandbox.files.download("tree", tmp_path / "file")
+    assert other.value.path == str(tmp_path / "file")
     with pytest.raises(NotADirectoryError):
         sandbox.files.download("file", tmp_path / "file/below")
     assert (tmp_path / "file").read_text() == "as it was"
