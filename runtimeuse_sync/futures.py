@@ -28,9 +28,11 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Protocol, TypeVar
 
-from ._call import Call
+from ._call import Call, shortened
 from ._interrupts import undone_on_failure
 from ._threads import new_thread, start_thread
+from ._wire import validation as check
+from ._wire.validation import Seconds
 from .errors import CancelledException, SessionStateError
 
 __all__ = ["RunFuture"]
@@ -133,7 +135,10 @@ class RunFuture(_Future[ResultType]):
             run.close()
             _in_flight.pop(self, None)
 
-        undone_on_failure(start, undo)
+        try:
+            undone_on_failure(start, undo)
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
         return self
 
     def abort(self) -> None:
@@ -162,11 +167,11 @@ class RunFuture(_Future[ResultType]):
         """Returns whether the future has ended because its run was cancelled: by this future, its client or session."""
         return self.done() and isinstance(super().exception(0), CancelledException)
 
-    def result(self, timeout: Optional[float] = None) -> ResultType:
+    def result(self, timeout: Optional[Seconds] = None) -> ResultType:
         """Waits for the run's end, and returns its result. An interrupt of the wait, such as Ctrl-C, leaves it running.
 
         Args:
-            timeout: The most seconds to wait. Default: no limit.
+            timeout: The most seconds, or a `timedelta`, to wait. Default: no limit.
 
         Raises:
             TimeoutError: The run has not ended within `timeout`: `concurrent.futures.TimeoutError`, which is the
@@ -180,11 +185,11 @@ class RunFuture(_Future[ResultType]):
         self._wait(timeout)
         return super().result(0)
 
-    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+    def exception(self, timeout: Optional[Seconds] = None) -> Optional[BaseException]:
         """Waits for the run's end, and returns its exception; `None` if it has a result.
 
         Args:
-            timeout: The most seconds to wait. Default: no limit.
+            timeout: The most seconds, or a `timedelta`, to wait. Default: no limit.
 
         Raises:
             TimeoutError: The run has not ended within `timeout`; it goes on.
@@ -194,7 +199,7 @@ class RunFuture(_Future[ResultType]):
         self._wait(timeout)
         return super().exception(0)
 
-    def _wait(self, timeout: Optional[float]) -> None:
+    def _wait(self, timeout: Optional[Seconds]) -> None:
         run = self._run
         if self.done() or run is None:
             return
@@ -205,7 +210,8 @@ class RunFuture(_Future[ResultType]):
             raise SessionStateError(
                 "this thread is in a callback or run of the same session: a wait for a later run would never end"
             )
-        until = math.inf if timeout is None else time.monotonic() + timeout
+        seconds: Optional[float] = check.seconds(timeout)
+        until = math.inf if seconds is None else time.monotonic() + seconds
         # In slices, so that an exception that another thread has set is noticed.
         while not self.done():
             left = until - time.monotonic()

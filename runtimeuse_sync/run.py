@@ -191,8 +191,8 @@ class Run(Generic[ResultType_co]):
             Exception: Whatever ended the run, as iterating over it raises it.
         """
         seconds = check.seconds(timeout)
-        check.check_wait("timeout", seconds)
         try:
+            check.check_wait("timeout", seconds)
             return self._next(pause_at=math.inf if seconds is None else self._call.now() + seconds)
         except Paused:
             raise TimeoutError(f"no message has come within {seconds:g} s; the run goes on") from None

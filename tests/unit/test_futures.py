@@ -12,6 +12,7 @@ import signal
 import textwrap
 import threading
 import weakref
+from datetime import timedelta
 from typing import Any, List, Optional
 
 import pytest
@@ -102,6 +103,8 @@ def test_the_time_to_wait_is_not_the_runs() -> None:
         future.result(0.01)
     with pytest.raises(concurrent.futures.TimeoutError):
         future.exception(0)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        future.result(timedelta(milliseconds=10))
     assert future.running()
     future.abort()
     with pytest.raises(CancelledException, match="Query was cancelled"):
