@@ -289,6 +289,33 @@ def _truth(answer: Any) -> bool:
     raise TypeError(f"cancel_when returned something to await ({type(answer).__name__}); it must be a plain function")
 
 
+class AskedByMany:
+    """The `cancel_when` of a call that makes several runs: together, they ask no more often than one would.
+
+    Args:
+        cancel_when: The caller's function.
+        interval: How many seconds are between two calls of it, at least.
+
+    Attributes:
+        interval: As given.
+        wanted: Whether its last answer was true.
+    """
+
+    def __init__(self, cancel_when: Callable[[], Any], interval: float) -> None:
+        self.interval = interval
+        self.wanted = False
+        self._cancel_when = cancel_when
+        self._ask_at = -math.inf
+
+    def __call__(self) -> Any:
+        if time.monotonic() < self._ask_at:
+            return False
+        answer = self._cancel_when()
+        self.wanted = bool(answer)
+        self._ask_at = time.monotonic() + self.interval
+        return answer
+
+
 def shortened(error: _Error) -> _Error:
     """Removes this package's frames from an exception's traceback, and returns the exception.
 

@@ -6,15 +6,18 @@ Threads: everything here runs in the calling thread; what `submit` returns has a
 import abc
 import dataclasses
 import logging
+import time
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Type, TypeVar, Union, overload
 
-from ._call import Deadline, shortened
-from ._interrupts import undone_on_failure
+from ._call import AskedByMany, Deadline, shortened
+from ._interrupts import raised_by_a_signal_handler, undone_on_failure
+from ._logs import LoggerLike
 from ._wire.command_input import MAX_INLINE, inline_input, large_input
 from ._wire.defaults import COMMANDS_OPTIONS, QUERY_OPTIONS, Defaults
+from ._wire.redaction import scrub
 from ._wire.request import Commands, Request, command_request, commands_request, input_bytes, query_request
 from ._wire.validation import SandboxPath, seconds
-from .errors import RuntimeUseError
+from .errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
 from .keywords import CommandsKeywords, QueryKeywords, Unpack, lists_keywords
 from .messages import CommandInterface
 from .options import ExecuteCommandsOptions, QueryOptions
@@ -225,22 +228,56 @@ class Calls(abc.ABC):
 
     def _run_after_writing(self, request: Request, path: str, data: bytes) -> CommandResultItem:
         """Writes a command's input to a file in the sandbox, then runs the command, within the one timeout."""
-        deadline = Deadline(seconds(request.options.timeout))
+        options = request.options
+        deadline = Deadline(seconds(options.timeout))
+        # Whether the file may be there, and until when its removal may take.
+        placed = False
+        until: Optional[float] = None
+        asked = (
+            None
+            if options.cancel_when is None
+            else AskedByMany(options.cancel_when, seconds(options.cancel_poll_interval))
+        )
 
         def left() -> Optional[float]:
             return None if deadline.seconds is None else max(deadline.remaining(), 1e-3)
 
+        def begins(_: int, __: Optional[int]) -> None:
+            # Called before the file takes its place: a write that fails before, such as to connect, leaves nothing.
+            nonlocal placed
+            placed = True
+
         def write_and_run() -> CommandResultItem:
-            self.files.write(path, data, mode=0o600, timeout=left())
-            options = dataclasses.replace(request.options, timeout=left())
-            run: Run[CommandExecutionResult] = self._run(request._replace(options=options))
-            return complete(run).results[0]
+            try:
+                self._files(left(), options.logger, asked).write(path, data, mode=0o600, progress=begins)
+                now = dataclasses.replace(options, timeout=left(), cancel_when=asked)
+                run: Run[CommandExecutionResult] = self._run(request._replace(options=now))
+                return complete(run).results[0]
+            except RuntimeUseError as error:
+                if not raised_by_a_signal_handler(error):
+                    named(error)
+                raise
+
+        def named(error: RuntimeUseError) -> None:
+            """Says of the call what the error says of one of its parts."""
+            kind = request.kind.capitalize()
+            if isinstance(error, RunTimeoutError) and deadline.passed():
+                error._carry(f"{kind} did not end within {deadline.seconds:g} s")
+            elif isinstance(error, CancelledException):
+                error._carry(f"{kind} was cancelled{' by cancel_when' if asked is not None and asked.wanted else ''}")
+            if options.source_id is not None:
+                carry(error, source_id=scrub(options.source_id, request.secrets))
 
         def remove() -> None:
+            nonlocal placed, until
+            if not placed:
+                return
+            until = until or time.monotonic() + _REMOVAL
             try:
-                self.files.remove(path, missing_ok=True, timeout=_REMOVAL)
+                self._files(max(until - time.monotonic(), 1e-3), options.logger).remove(path, missing_ok=True)
             except RuntimeUseError as problem:
                 _logger.warning("the input of a command was left at %s: %s", path, type(problem).__name__)
+            placed = False
 
         return undone_on_failure(write_and_run, remove)
 
@@ -429,6 +466,18 @@ class Calls(abc.ABC):
     @abc.abstractmethod
     def files(self) -> "Files":
         """Reads and writes files in the sandbox, over nothing but commands."""
+
+    @abc.abstractmethod
+    def _files(
+        self, timeout: Optional[float], logger: Optional[LoggerLike], asked: Optional[AskedByMany] = None
+    ) -> "Files":
+        """Returns the operations on files.
+
+        Args:
+            timeout: The time limit in seconds of operations that are given none; `None` for no limit.
+            logger: Where they log; `None` is the package's logger.
+            asked: What their requests ask whether to cancel; `None` for nothing.
+        """
 
     @abc.abstractmethod
     def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":

@@ -12,12 +12,13 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
 
-from ._call import Call, Deadline, shortened
+from ._call import AskedByMany, Call, Deadline, shortened
 from ._call_methods import Calls
 from ._connection.base import Connection
 from ._connection.custom import CustomConnection, connector, is_persistent
 from ._connection.settings import DEFAULT_MAX_BUFFERED, WEBSOCKET_DEFAULTS
 from ._interrupts import cleaned_up
+from ._logs import LoggerLike
 from ._session.channel import Channel
 from ._wire import validation as check
 from ._wire.defaults import ALL_OPTIONS, DEFAULT_KEEP_OUTPUT, Defaults, unknown_name
@@ -167,10 +168,8 @@ class RuntimeUseClient(Calls):
 
         Each operation opens a session of its own.
         """
-        from .files import Files
-
         default = self._defaults.of_commands
-        return Files(self._open_file_commands, self._operations, default("timeout"), default("logger"))
+        return self._files(default("timeout"), default("logger"))
 
     def abort(self) -> None:
         """Cancels all one-shot calls and file operations of this client that are in progress.
@@ -234,13 +233,22 @@ class RuntimeUseClient(Calls):
         keep = self._defaults.keep_output if keep_output is None else keep_output
         return Run(request, acquire, self._calls.discard, keep)
 
+    def _files(
+        self, timeout: Optional[float], logger: Optional[LoggerLike], asked: Optional[AskedByMany] = None
+    ) -> "Files":
+        from .files import Files
+
+        return Files(functools.partial(self._open_file_commands, asked), self._operations, timeout, logger, asked)
+
     @contextlib.contextmanager
-    def _open_file_commands(self, seconds: Optional[float]) -> Iterator[Calls]:
+    def _open_file_commands(self, asked: Optional[AskedByMany], seconds: Optional[float]) -> Iterator[Calls]:
         if not is_persistent(self._transport):
             yield self
             return
         session = self.session()
         opening = Call("opening the session", seconds)
+        if asked is not None:
+            opening.ask_every(asked.interval, asked)
         with session._ending_within(opening.deadline):
             try:
                 self._calls.add(opening)

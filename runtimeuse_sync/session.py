@@ -16,10 +16,11 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, ContextManager, Iterator, List, Optional, Set, Type
 
-from ._call import Call, Deadline, shortened
+from ._call import AskedByMany, Call, Deadline, shortened
 from ._call_methods import Calls
 from ._connection.base import Connection
 from ._interrupts import cleaned_up, surely, undone_on_failure
+from ._logs import LoggerLike
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel
 from ._session.ending import end_session, listed, not_waited_for
@@ -213,10 +214,8 @@ class RuntimeUseSession(Calls):
 
         The operations use the session's connection, and take turns with its other calls.
         """
-        from .files import Files
-
         default = self._defaults.of_commands
-        return Files(self._open_file_commands, self._operations, default("timeout"), default("logger"))
+        return self._files(default("timeout"), default("logger"))
 
     def abort(self) -> None:
         """Cancels the call in progress, which raises `CancelledException`; calls that wait for their turn continue.
@@ -235,6 +234,13 @@ class RuntimeUseSession(Calls):
     def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":
         keep = self._defaults.keep_output if keep_output is None else keep_output
         return Run(request, self._open_channel, keep_output=keep)
+
+    def _files(
+        self, timeout: Optional[float], logger: Optional[LoggerLike], asked: Optional[AskedByMany] = None
+    ) -> "Files":
+        from .files import Files
+
+        return Files(self._open_file_commands, self._operations, timeout, logger, asked)
 
     def _open_file_commands(self, seconds: Optional[float]) -> ContextManager[Calls]:  # noqa: ARG002  # it is open
         return contextlib.nullcontext(self)

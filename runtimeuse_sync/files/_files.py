@@ -9,7 +9,7 @@ import contextlib
 from pathlib import Path
 from typing import Callable, List, Optional, Set, TypeVar, Union
 
-from .._call import shortened
+from .._call import AskedByMany, shortened
 from .._interrupts import cleaned_up
 from .._logs import LoggerLike
 from .._wire import validation as check
@@ -63,14 +63,17 @@ class Files:
         operations: Set[Operation],
         timeout: Optional[float] = None,
         logger: Optional[LoggerLike] = None,
+        asked: Optional[AskedByMany] = None,
     ) -> None:
         # open_commands: opens what runs the commands of one operation.
         # operations: the operations in progress, for whoever aborts them.
         # timeout, logger: those of operations that are given none.
+        # asked: what their requests ask whether to cancel.
         self._open_commands = open_commands
         self._operations = operations
         self._timeout = timeout
         self._logger = logger
+        self._asked = asked
 
     def read(
         self, path: StrPath, *, progress: Optional[Progress] = None, timeout: Optional[check.Seconds] = None
@@ -353,7 +356,11 @@ class Files:
         self, kind: str, path: RemotePath, timeout: Optional[check.Seconds], body: "Callable[[Operation], _Result]"
     ) -> _Result:
         limit = self._timeout if timeout is None else check.seconds(timeout)
-        operation = Operation(kind, path.shown, limit, self._open_commands, self._logger)
+        try:
+            check.check_seconds("timeout", limit)
+        except (TypeError, ValueError) as error:
+            raise shortened(error)  # noqa: B904  # the same exception
+        operation = Operation(kind, path.shown, limit, self._open_commands, self._logger, self._asked)
 
         def perform() -> _Result:
             self._operations.add(operation)

@@ -12,14 +12,14 @@ aborts the run in flight. The calling thread publishes each run, then looks at t
 other's step.
 """
 
+import dataclasses
 import logging
 import uuid
 from typing import Any, Callable, ContextManager, Iterator, List, NamedTuple, Optional, Protocol, Sequence, TypeVar
 
-from .._call import Call
+from .._call import AskedByMany, Call
 from .._interrupts import cleaned_up, raised_by_a_signal_handler
 from .._logs import PACKAGE_LOGGER, PARTS_LOGGER, CallLog, LoggerLike, Records, logger_for
-from .._wire import validation as check
 from .._wire.defaults import Defaults
 from .._wire.request import Request, commands_request
 from ..errors import AgentRuntimeError, CancelledException, RunTimeoutError, RuntimeUseError, carry
@@ -87,14 +87,11 @@ class Operation:
         timeout: The time limit in seconds; `None` for no limit.
         open_commands: Opens what runs the commands.
         logger: Where it logs its begin and its end; `None` is the package's logger.
+        asked: What its requests ask whether to cancel; `None` for nothing.
 
     Attributes:
         temporary: The name of its temporary file.
         clean_up: The script that removes the temporary file from the sandbox; `None` while there is none.
-
-    Raises:
-        TypeError: `timeout` is not a number.
-        ValueError: `timeout` is not positive.
     """
 
     def __init__(
@@ -104,14 +101,15 @@ class Operation:
         timeout: Optional[float],
         open_commands: OpenCommands,
         logger: Optional[LoggerLike] = None,
+        asked: Optional[AskedByMany] = None,
     ) -> None:
-        check.check_seconds("timeout", timeout)
         self.temporary = f".runtimeuse-{uuid.uuid4().hex[:16]}.tmp"
         self.clean_up: Optional[str] = None
         self._kind = kind
         self._path = path
         self._open_commands = open_commands
         self._logger = logger
+        self._asked = asked
         self._call = Call(kind, timeout)
         self._commands: Optional[Commands] = None
         self._run: Optional[FileRun] = None
@@ -196,7 +194,7 @@ class Operation:
         self._call.check()
         assert self._commands is not None
         timeout = None if self._call.deadline.seconds is None else self._call.deadline.remaining() or 1e-3
-        run = self._run_of(self._commands, commands, timeout)
+        run = self._run_of(self._commands, commands, timeout, self._asked)
         self._run = run
         try:
             # After the run is published: `abort` sets the flag before it looks for a run.
@@ -211,9 +209,17 @@ class Operation:
             raise failure(self._path, None, f"{len(results.results)} of {len(commands)} commands ran")
         return Reply([item.stdout or "" for item in results.results], stderr)
 
-    def _run_of(self, runner: Commands, commands: Sequence[CommandInterface], timeout: Optional[float]) -> FileRun:
+    def _run_of(
+        self,
+        runner: Commands,
+        commands: Sequence[CommandInterface],
+        timeout: Optional[float],
+        asked: Optional[AskedByMany] = None,
+    ) -> FileRun:
         """Returns a run that takes none of the client's defaults, keeps no output, and logs warnings only."""
         options = ExecuteCommandsOptions(timeout=timeout, check=False, logger=PARTS_LOGGER)
+        if asked is not None:
+            options = dataclasses.replace(options, cancel_when=asked, cancel_poll_interval=asked.interval)
         request = commands_request(commands, options, {}, Defaults({}), "files")._replace(kind=self._kind)
         return runner._run(request, keep_output=0)
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 import uuid
 from pathlib import Path
 from typing import Any, List
@@ -14,6 +15,7 @@ from typing import Any, List
 import pytest
 
 from runtimeuse_sync import (
+    CancelledException,
     CommandFailedError,
     CommandInterface,
     CommandOutputMessageInterface,
@@ -172,3 +174,42 @@ def test_bad_arguments(serve: Serve, arguments: Any, keywords: Any, error: Any, 
     with pytest.raises(error, match=named):
         RuntimeUseClient(server.url).run(*arguments, **keywords)
     assert server.said("command_execution_message") == []
+
+
+# A large input is written by requests of its own, which are parts of the one call.
+
+LARGE = b"x" * (MAX_INLINE + 1)
+
+
+def test_no_timeout_is_no_timeout_for_a_large_input(runtime: LocalRuntime) -> None:
+    client = RuntimeUseClient(runtime.ws_url, timeout=0.001)
+    assert client.run("wc -c", input=LARGE, timeout=None).stdout == f"{len(LARGE)}\n"
+
+
+def test_a_deadline_with_a_large_input_names_the_callers_timeout(caller: Any) -> None:
+    for size in (len(LARGE), 64 * 1024 * 1024):
+        with pytest.raises(RunTimeoutError, match=r"^Command execution did not end within 1 s$") as caught:
+            caller.run("exec sleep 60", input=b"x" * size, timeout=1, source_id="mine")
+        assert caught.value.source_id == "mine"
+
+
+def test_cancel_when_is_asked_while_a_large_input_is_written(caller: Any) -> None:
+    asked: List[float] = []
+
+    def cancelled() -> bool:
+        asked.append(time.monotonic())
+        return len(asked) == 3
+
+    begun = time.monotonic()
+    with pytest.raises(CancelledException, match=r"^Command execution was cancelled by cancel_when$"):
+        caller.run("exec sleep 60", input=b"x" * 64 * 1024 * 1024, cancel_when=cancelled, cancel_poll_interval=0.1)
+    assert time.monotonic() - begun < 5
+    assert min(after - before for before, after in zip(asked, asked[1:])) >= 0.1
+
+
+def test_a_large_input_for_a_runtime_that_is_not_there() -> None:
+    client = RuntimeUseClient("ws://127.0.0.1:1")
+    begun = time.monotonic()
+    with pytest.raises(RunTimeoutError):
+        client.run("cat", input=LARGE, timeout=0.2)
+    assert time.monotonic() - begun < 2, "nothing was written, so there is nothing to wait for"
