@@ -11,6 +11,10 @@ them instead, within limits, then aborts what is left and warns. It runs before 
 that are no daemons. On Python 3.8 it runs after that, and not in processes of `multiprocessing`. Python 3.12.0 and
 3.12.1 start no thread any more at that time: a run that was submitted just before may fail, which is a warning, too.
 
+Interrupts: a thread that is interrupted while it waits by a `Condition`, as the base class does, may leave that locked
+forever; the run's thread could then not set the result. So this class waits by a `Wakeup`, and reads the outcome
+without a lock. `concurrent.futures.wait` and `as_completed` can do neither.
+
 Threads: one for each run, named `runtimeuse-submit-…`. It runs the callbacks of the call, in a copy of the submitting
 thread's context, and those of `add_done_callback`. Any thread may wait for a future, and abort it. The main thread
 runs `_at_exit`.
@@ -18,6 +22,7 @@ runs `_at_exit`.
 
 import atexit
 import concurrent.futures
+import contextlib
 import contextvars
 import itertools
 import math
@@ -26,9 +31,9 @@ import sys
 import threading
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Protocol, Tuple, TypeVar
 
-from ._call import Call, shortened
+from ._call import Call, Wakeup, shortened
 from ._interrupts import undone_on_failure
 from ._threads import new_thread, start_thread
 from ._wire import validation as check
@@ -50,7 +55,7 @@ else:
         """A future that can be subscripted, which those of Python 3.8 cannot."""
 
 
-#: The longest slice of a wait, in seconds, as `_call.SLICE` is that of other waits.
+#: The longest slice of the wait at the interpreter's end, in seconds.
 _SLICE = 0.25
 
 #: How many seconds the end of the interpreter waits for a run that has no `timeout`.
@@ -105,7 +110,14 @@ class RunFuture(_Future[ResultType]):
         self._complete = complete
         self._process = os.getpid()
         self._limit = math.inf
+        #: The outcomes, a result or an exception each; the first one counts. An interrupted `begin` may add another.
+        self._outcomes: List[Tuple[Any, Optional[BaseException]]] = []
+        #: Whether the future is done, for all who ask: set once the base class knows.
+        self._is_over = False
+        self._wakeups: List[Wakeup] = []
         self.set_running_or_notify_cancel()
+        # The first callback: those of the user may ask for the result.
+        self.add_done_callback(_announce)
 
     def begin(self) -> "RunFuture[ResultType]":
         """Starts the run in a thread; for `submit`, which makes the future.
@@ -129,17 +141,31 @@ class RunFuture(_Future[ResultType]):
             _in_flight[self] = None
             start_thread(thread)
 
-        def undo() -> None:
-            # The thread may have started all the same: if so, it finds the run aborted.
-            run.abort()
-            run.close()
-            _in_flight.pop(self, None)
-
         try:
-            undone_on_failure(start, undo)
+            undone_on_failure(start, self._give_up)
         except BaseException as error:
             raise shortened(error)  # noqa: B904  # the same exception
         return self
+
+    def _give_up(self) -> None:
+        """Ends the future of a run that was not begun, or whose beginning was interrupted; may be repeated."""
+        run = self._run
+        if run is not None:
+            # Its thread may have started all the same: if so, it finds the run aborted.
+            run.abort()
+            run.close()
+            self._end(None, run._call.prepared(CancelledException("the run was given up before it began")))
+        _in_flight.pop(self, None)
+
+    def _end(self, result: Any, error: Optional[BaseException]) -> None:
+        """Sets the outcome, unless there is one; may be repeated."""
+        self._outcomes.append((result, error))
+        result, error = self._outcomes[0]
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            if error is None:
+                self.set_result(result)
+            else:
+                self.set_exception(error)
 
     def abort(self) -> None:
         """Cancels the run, on the runtime, too: the future ends with a `CancelledException`.
@@ -165,7 +191,15 @@ class RunFuture(_Future[ResultType]):
 
     def cancelled(self) -> bool:
         """Returns whether the future has ended because its run was cancelled: by this future, its client or session."""
-        return self.done() and isinstance(super().exception(0), CancelledException)
+        return self._is_over and isinstance(self._outcomes[0][1], CancelledException)
+
+    def done(self) -> bool:
+        """Returns whether the run has ended."""
+        return self._is_over
+
+    def running(self) -> bool:
+        """Returns whether the run has not ended."""
+        return not self._is_over
 
     def result(self, timeout: Optional[Seconds] = None) -> ResultType:
         """Waits for the run's end, and returns its result. An interrupt of the wait, such as Ctrl-C, leaves it running.
@@ -183,7 +217,15 @@ class RunFuture(_Future[ResultType]):
             Exception: Whatever else ended the run, as documented at `query` and `execute_commands`.
         """
         self._wait(timeout)
-        return super().result(0)
+        result: ResultType
+        result, error = self._outcomes[0]
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            # The error's traceback references this frame: drop what it has to avoid a reference cycle.
+            del error, self
 
     def exception(self, timeout: Optional[Seconds] = None) -> Optional[BaseException]:
         """Waits for the run's end, and returns its exception; `None` if it has a result.
@@ -197,11 +239,11 @@ class RunFuture(_Future[ResultType]):
                 the run was submitted in another process.
         """
         self._wait(timeout)
-        return super().exception(0)
+        return self._outcomes[0][1]
 
     def _wait(self, timeout: Optional[Seconds]) -> None:
         run = self._run
-        if self.done() or run is None:
+        if self._is_over or run is None:
             return
         if self._process != os.getpid():
             raise SessionStateError("the run was submitted in another process; a fork does not copy its thread")
@@ -212,23 +254,34 @@ class RunFuture(_Future[ResultType]):
             )
         seconds: Optional[float] = check.seconds(timeout)
         until = math.inf if seconds is None else time.monotonic() + seconds
-        # In slices, so that an exception that another thread has set is noticed.
-        while not self.done():
-            left = until - time.monotonic()
-            if left <= 0:
-                raise concurrent.futures.TimeoutError
-            concurrent.futures.wait([self], min(left, _SLICE))
+        wakeup = Wakeup()
+        try:
+            # Before the future is looked at: whoever ends it wakes those who wait then.
+            self._wakeups.append(wakeup)
+            while not self._is_over:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise concurrent.futures.TimeoutError
+                wakeup.wait(left)
+        finally:
+            if wakeup in self._wakeups:
+                self._wakeups.remove(wakeup)
+
+
+def _announce(future: Any) -> None:
+    """Wakes the threads that wait for a future, which the base class has ended."""
+    future._is_over = True
+    for wakeup in list(future._wakeups):
+        wakeup.wake()
 
 
 def _work(future: "RunFuture[Any]", run: _Run) -> None:
     """Runs in the run's thread."""
     try:
         try:
-            result = future._complete(run)
+            future._end(future._complete(run), None)
         except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+            future._end(None, error)
     finally:
         future._run = None
         _in_flight.pop(future, None)

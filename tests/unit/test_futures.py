@@ -24,6 +24,7 @@ from runtimeuse_sync import (
     RuntimeConnectionError,
     RuntimeUseClient,
     SessionStateError,
+    _call,
     _threads,
     futures,
 )
@@ -308,7 +309,9 @@ def test_a_session_that_is_not_open() -> None:
 # Interrupts, memory, processes.
 
 
-def test_an_exception_that_another_thread_sets_is_noticed_in_a_wait() -> None:
+def test_an_exception_that_another_thread_sets_is_noticed_in_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_call, "SLICE", 0.01)
+
     class OutOfTime(Exception):
         pass
 
@@ -326,6 +329,21 @@ def test_an_exception_that_another_thread_sets_is_noticed_in_a_wait() -> None:
     assert future.running()
     future.abort()
     assert future.exception(PATIENCE) is not None
+
+
+def test_a_wait_needs_no_lock_that_the_runs_thread_needs() -> None:
+    """An interrupt may leave a `Condition` locked forever: then the run could not end."""
+    future = fake(HANG).submit("p")
+    with future._condition:
+        for ask in (future.result, future.exception):
+            assert isinstance(InThread(ask, 0.001).error(), concurrent.futures.TimeoutError)
+        for look in (future.done, future.running, future.cancelled):
+            assert InThread(look).result() is (look == future.running)
+    future.abort()
+    assert isinstance(future.exception(PATIENCE), CancelledException)
+    with future._condition:
+        assert isinstance(InThread(future.result).error(), CancelledException)
+        assert InThread(future.cancelled).result()
 
 
 def test_nothing_keeps_a_future_alive() -> None:
