@@ -142,8 +142,8 @@ class Journal:
                 # The file is open for appending: each `write` goes to its end.
                 written += self._file.write(line[written:]) or 0
             os.fsync(self._file.fileno())
-        except OSError:
-            # Such as a full disk. What comes next must not be glued to half a line.
+        except BaseException:
+            # Such as a full disk, or an interrupt. What comes next must not be glued to half a line.
             with contextlib.suppress(OSError):
                 self._file.truncate(self._end)
             raise

@@ -11,6 +11,7 @@ import pickle
 import secrets
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Protocol, Union
 
+from .._interrupts import undone_on_failure
 from .._wire import validation as check
 from ..client import RuntimeUseClient
 from ..errors import CancelledException
@@ -79,8 +80,13 @@ class OwnThreads:
     def start(self, job: Job, number: int, track: Track) -> None:  # noqa: ARG002  # for executors
         """See `Place`."""
         future: RunFuture[Any] = RunFuture(run_of(job, self._client), complete)
-        track(future)
-        future.begin()
+
+        def begin() -> None:
+            track(future)
+            future.begin()
+
+        # A future that is tracked is waited for, so it must end, also if it never began.
+        undone_on_failure(begin, future._give_up)
 
     def done(self, future: AnyFuture, number: int, seconds: float) -> Done:  # noqa: ARG002  # for executors
         """See `Place`."""

@@ -24,7 +24,7 @@ import time
 from typing import TYPE_CHECKING, Collection, Deque, Dict, Generator, Iterable, Iterator, Optional, Tuple, Union
 
 from .._call import Wakeup
-from .._interrupts import raised_by_a_signal_handler, surely
+from .._interrupts import cleaned_up, raised_by_a_signal_handler, surely
 from .._wire import validation as check
 from ..client import RuntimeUseClient
 from ..errors import CancelledException
@@ -37,9 +37,6 @@ from ._worker import Connect
 
 #: How many seconds to wait for the end of what was aborted.
 LEAVING_PATIENCE = 10.0
-
-#: The longest slice of that wait, in seconds.
-_SLICE = 0.25
 
 _logger = logging.getLogger("runtimeuse_sync")
 
@@ -126,7 +123,8 @@ def run_many(
             batch.place = make_place()
             yield from batch.outcomes()
         finally:
-            surely(batch.leave)
+            # Not in one: a second Ctrl-C ends the wait, and what has ended must still be recorded.
+            cleaned_up(lambda: surely(batch.leave), batch.close)
 
     return outcomes()
 
@@ -314,30 +312,35 @@ class _Batch:
     # The end.
 
     def leave(self) -> None:
-        """Aborts what is in flight, waits for its end, records what is done, and gives up all; may be repeated."""
+        """Aborts what is in flight, waits for its end, and records what is done; may be repeated."""
         self._has_left = True
-        try:
-            if self.place is not None:
-                self.place.leave()
-                self._abort_all(self.place)
-            self._take_finished()
-        finally:
-            if self._journal is not None:
-                self._journal.close()
-            if self._reporter is not None:
-                self._reporter.close()
+        if self.place is not None:
+            self.place.leave()
+            self._abort_all(self.place)
+        self._take_finished()
+
+    def close(self) -> None:
+        """Closes the journal and the bar; may be repeated."""
+        if self._journal is not None:
+            self._journal.close()
+        if self._reporter is not None:
+            self._reporter.close()
 
     def _abort_all(self, place: Place) -> None:
-        futures = [flight.future for flight in list(self._flights.values()) if flight.future is not None]
-        for future in futures:
+        futures = {number: flight.future for number, flight in self._flights.items() if flight.future is not None}
+        for future in futures.values():
             place.cancel(future)
         if self._has_waited:
             return  # A second Ctrl-C.
         self._has_waited = True
         until = time.monotonic() + LEAVING_PATIENCE
-        left = concurrent.futures.wait(futures, 0).not_done
-        while left and time.monotonic() < until:
-            left = concurrent.futures.wait(left, _SLICE).not_done
+        # Not by `concurrent.futures.wait`, which returns before the callbacks have run that add to `_finished`.
+        while True:
+            left = futures.keys() - {number for number, _ in list(self._finished)}
+            seconds = until - time.monotonic()
+            if not left or seconds <= 0:
+                break
+            self._wakeup.wait(seconds)
         if left:
             _logger.warning("%d aborted run(s) have not ended within %g s", len(left), LEAVING_PATIENCE)
 

@@ -226,6 +226,30 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert results(path) == ["résult 0", None, "résult 2"]
 
 
+def test_an_interrupt_while_it_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is recorded again must not be glued to half a line."""
+    write(path, 0)
+    journal = Journal(path)
+    file = journal._file
+
+    class Interrupted:
+        def write(self, data: bytes) -> int:
+            file.write(data[:10])
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(file, name)
+
+    interrupted: Any = Interrupted()
+    monkeypatch.setattr(journal, "_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        journal.record("id:1", job(1), done("x"))
+    monkeypatch.setattr(journal, "_file", file)
+    journal.record("id:1", job(1), done("résult 1"))
+    journal.close()
+    assert results(path) == ["résult 0", "résult 1", None]
+
+
 def test_it_has_neither_prompts_nor_secrets(path: Path) -> None:
     options = QueryOptions(agent_env={"TOKEN": "hunter-2"}, secrets_to_redact=["hunter-3"], system_prompt="hunter-4")
     asked = Job("hunter-1", options=options, id="x")

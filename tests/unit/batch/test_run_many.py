@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import signal
 import sys
 import threading
@@ -17,16 +18,20 @@ from runtimeuse_sync import (
     CommandFailedError,
     ExecuteCommandsOptions,
     QueryOptions,
+    RunFuture,
     RuntimeConnectionError,
     RuntimeUseClient,
+    futures,
 )
-from runtimeuse_sync.batch import Job, JournalError, Outcome, run_many
+from runtimeuse_sync.batch import Job, JournalError, Outcome, _run_many, run_many
 from runtimeuse_sync.batch._journal import Journal
+from runtimeuse_sync.batch._outcomes import done_to_dict
 from runtimeuse_sync.testing import HANG, FakeRuntime, command_results, error, text_result
 
 from ...support.builders import wait
 from ...support.servers import PATIENCE
 from ...support.threads import InThread
+from ...support.threads import when as when_true
 
 Message = Dict[str, Any]
 
@@ -316,6 +321,69 @@ def test_an_interrupt_while_it_waits(runtime: Talking, client: RuntimeUseClient,
     assert runtime.cancelled == 2
     with pytest.raises(StopIteration):
         next(outcomes)
+
+
+class ByHand(concurrent.futures.Executor):
+    """Runs nothing: a test ends the futures, which are said to be running."""
+
+    def __init__(self) -> None:
+        self.futures: List[concurrent.futures.Future[Any]] = []
+
+    def submit(self, *_: Any, **__: Any) -> concurrent.futures.Future[Any]:
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        assert future.set_running_or_notify_cancel()
+        self.futures.append(future)
+        return future
+
+
+def test_a_second_interrupt_loses_nothing_that_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    executor = ByHand()
+    failed = json.dumps(done_to_dict(None, LookupError("no"), 1.0, ()))
+
+    def jobs() -> Iterator[str]:
+        yield from ("first", "second", "never ends")
+        executor.futures[0].set_result(failed)
+
+    class Interrupted:
+        def wake(self) -> None:
+            pass
+
+        def wait(self, _: float) -> None:
+            executor.futures[1].set_result(failed)
+            raise KeyboardInterrupt
+
+    outcomes = run_many(jobs(), connect="ws://localhost:1", executor=executor, journal=path)
+    assert not next(outcomes).ok
+    generator: Any = outcomes
+    generator.gi_frame.f_locals["batch"]._wakeup = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        outcomes.close()
+    assert len(path.read_text().splitlines()) == 3
+    Journal(path).close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_as_a_job_begins(
+    runtime: Talking,
+    client: RuntimeUseClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    when: str,
+) -> None:
+    begin = RunFuture.begin
+
+    def interrupted(future: RunFuture[Any]) -> None:
+        if when == "after":
+            begin(future)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFuture, "begin", interrupted)
+    monkeypatch.setattr(_run_many, "LEAVING_PATIENCE", 0.001)
+    with pytest.raises(KeyboardInterrupt):
+        next(run_many(["hang"], client=client))
+    assert "have not ended" not in caplog.text
+    when_true(lambda: not client._calls and not futures._in_flight)
 
 
 def test_an_exception_of_a_signal_handler_is_not_held_back(runtime: Talking, client: RuntimeUseClient) -> None:
