@@ -65,7 +65,7 @@ class RuntimeUseClient(Calls):
             that name artifact directories.
 
     As a context manager it cancels, on leaving the context, what is in flight: one-shot calls and the calls on its
-    sessions, of any thread. It can be used again afterwards.
+    sessions, of any thread, those that wait for their turn, too. It can be used again afterwards.
 
     Raises:
         TypeError: An argument is unknown or has the wrong type; the message names it.
@@ -100,7 +100,8 @@ class RuntimeUseClient(Calls):
     def _begin_with_nothing(self) -> None:
         self._calls: Set[Call] = set()
         self._operations: Set[Operation] = set()
-        self._sessions: weakref.WeakSet[RuntimeUseSession] = weakref.WeakSet()
+        # Not a `WeakSet`: iterating over one fails if another thread adds to it meanwhile.
+        self._sessions: Set[weakref.ref[RuntimeUseSession]] = set()
 
     def __getstate__(self) -> Dict[str, Any]:
         # What is in progress stays here: a copy, in another process, say, is one of the settings.
@@ -117,8 +118,10 @@ class RuntimeUseClient(Calls):
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.abort()
-        for session in list(self._sessions):
-            session.abort()
+        for reference in list(self._sessions):
+            session = reference()
+            if session is not None:
+                session._abort_all()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._origin!r})"
@@ -159,7 +162,7 @@ class RuntimeUseClient(Calls):
         session = RuntimeUseSession(
             self._connection, self._origin, self._secrets(), self._defaults, end_session_timeout, reconnect
         )
-        self._sessions.add(session)
+        self._sessions.add(weakref.ref(session, self._sessions.discard))
         return session
 
     @property

@@ -73,7 +73,7 @@ class Run(Generic[ResultType_co]):
             self._call.source_id = scrub(request.options.source_id, request.secrets)
         output = Output(request.commands, keep_output, request.secrets)
         self._call.add_output = functools.partial(add_output, output)
-        self._ticket = Ticket(self._call.wakeup)
+        self._ticket = Ticket(self._call.wakeup, abort=self._call.abort)
         self._release_call = release
         self._logger = logger_for(request.options.logger)
         self._records = Records(self._logger)

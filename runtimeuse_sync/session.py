@@ -231,6 +231,15 @@ class RuntimeUseSession(Calls):
         for operation in list(self._operations):
             operation.abort_if_begun()
 
+    def _abort_all(self) -> None:
+        """As `abort`, but for those that wait for their turn, too: the context of the client ends."""
+        channel = self._channel
+        if channel is not None:
+            channel.turn.abort_all()
+        for operation in list(self._operations):
+            operation.abort()
+        self.abort()
+
     def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":
         keep = self._defaults.keep_output if keep_output is None else keep_output
         return Run(request, self._open_channel, keep_output=keep)

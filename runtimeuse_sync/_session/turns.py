@@ -8,7 +8,7 @@ Threads: callers queue here. A connection's thread takes the turn only if it is 
 """
 
 import threading
-from typing import Dict, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from .._call import Wakeup
 
@@ -67,14 +67,16 @@ class Ticket:
     """A place in the queue.
 
     Attributes:
+        abort: Aborts the holder, if that is a run; never blocks.
         wakeup: Woken when it may be the ticket's turn.
         threads: Identifiers of the user's threads that act for the ticket's holder: the caller's and its callbacks'.
         readers: The threads that read the holder's run.
     """
 
-    __slots__ = ("readers", "threads", "wakeup")
+    __slots__ = ("abort", "readers", "threads", "wakeup")
 
-    def __init__(self, wakeup: Wakeup, threads: Iterable[int] = ()) -> None:
+    def __init__(self, wakeup: Wakeup, threads: Iterable[int] = (), abort: Optional[Callable[[], None]] = None) -> None:
+        self.abort = abort
         self.wakeup = wakeup
         self.threads: Set[int] = set(threads)
         self.readers = Readers()
@@ -115,6 +117,12 @@ class Turn:
         first = self.first
         if first is not None:
             first.wakeup.wake()
+
+    def abort_all(self) -> None:
+        """Aborts all runs in the queue, the one that has the turn and those that wait for it; never blocks."""
+        for ticket in list(self._queue):
+            if ticket.abort is not None:
+                ticket.abort()
 
     def used_by_this_thread(self) -> bool:
         """Returns whether this thread has the turn or waits for it: if it queued again, it would wait for itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, Dict, List
@@ -18,6 +19,7 @@ from runtimeuse_sync import (
     CommandOutputMessageInterface,
     ExecuteCommandsOptions,
     QueryOptions,
+    RunFuture,
     RuntimeEnvironmentDownloadableInterface,
     RunTimeoutError,
     RuntimeUseClient,
@@ -25,8 +27,8 @@ from runtimeuse_sync import (
 from runtimeuse_sync._wire.defaults import ALL_OPTIONS, Defaults
 
 from ..support.builders import CONFIRM, Serve, echo, output, ran
-from ..support.servers import Peer
-from ..support.threads import InThread
+from ..support.servers import PATIENCE, Peer
+from ..support.threads import InThread, when
 
 
 def upload(request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
@@ -273,6 +275,43 @@ def test_leaving_the_context_aborts_what_is_in_flight(serve: Serve) -> None:
             calls = [InThread(client.query, "p"), InThread(session.query, "p")]
             server.wait_for("invocation_message", 2)
         assert [type(call.error()) for call in calls] == [CancelledException, CancelledException]
+
+
+def test_leaving_the_context_aborts_what_waits_for_its_turn(serve: Serve) -> None:
+    server = serve(silent)
+    client = RuntimeUseClient(server.url, model="m")
+    with client.session() as session:
+        with client:
+            running = session.submit("p")
+            server.wait_for("invocation_message")
+            waiting: List[RunFuture[Any]] = [session.submit("p"), session.submit_commands(["ls"])]
+            reading = InThread(session.files.read, "/x")
+            when(lambda: len(session._operations) == 1)
+        errors = [running.exception(PATIENCE), *(future.exception(PATIENCE) for future in waiting)]
+        assert [type(error) for error in errors] == [CancelledException] * 3
+        assert isinstance(reading.error(), CancelledException)
+    assert not [each for each in server.messages if each.get("commands")]
+
+
+def test_sessions_may_be_made_while_the_context_ends(serve: Serve) -> None:
+    """At any step, as another thread does."""
+    client = RuntimeUseClient(serve(echo).url, model="m")
+    made = [client.session()]
+
+    def make_one(*_: Any) -> Any:
+        if len(made) < 20:
+            made.append(client.session())
+        return make_one
+
+    before = sys.gettrace()
+    sys.settrace(make_one)
+    try:
+        client.__exit__(None, None, None)
+    finally:
+        sys.settrace(before)
+    assert len(client._sessions) == len(made) > 1
+    made.clear()
+    assert not client._sessions
 
 
 def test_a_context_without_calls_changes_nothing(serve: Serve) -> None:
