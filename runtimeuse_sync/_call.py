@@ -303,7 +303,7 @@ class AskedByMany:
 
     def __init__(self, cancel_when: Callable[[], Any], interval: float) -> None:
         self.interval = interval
-        self.wanted = False
+        self.wanted: bool = False
         self._cancel_when = cancel_when
         self._ask_at = -math.inf
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
 
 from ._call import AskedByMany, Call, Deadline, shortened
-from ._call_methods import Calls
+from ._call_methods.calls import Calls
 from ._connection.base import Connection
 from ._connection.custom import CustomConnection, connector, is_persistent
 from ._connection.settings import DEFAULT_MAX_BUFFERED, WEBSOCKET_DEFAULTS

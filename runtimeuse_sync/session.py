@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, ContextManager, Iterator, List, Optional, Set, Type
 
 from ._call import AskedByMany, Call, Deadline, shortened
-from ._call_methods import Calls
+from ._call_methods.calls import Calls
 from ._connection.base import Connection
 from ._interrupts import cleaned_up, surely, undone_on_failure
 from ._logs import LoggerLike

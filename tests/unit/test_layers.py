@@ -91,9 +91,9 @@ def nearest_module(parts: List[str], modules: Set[str]) -> str:
 
 
 def group(module: str) -> str:
-    if module in SURFACE:
-        return "surface"
     folder = module.split(".", maxsplit=1)[0]
+    if folder in SURFACE:
+        return "surface"
     return folder if folder in MAY_IMPORT else "shared"
 
 

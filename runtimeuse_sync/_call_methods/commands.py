@@ -1,39 +1,35 @@
-"""The methods that clients and sessions share: `query`, `execute_commands` and `run`, and the other forms of each.
+"""`execute_commands` and `run` of clients and sessions, and their other forms: `stream_commands` and `submit_commands`.
 
-Threads: everything here runs in the calling thread; what `submit` returns has a thread of its own (`futures.py`).
+Threads: everything here runs in the calling thread; what `submit_commands` returns has a thread of its own
+(`futures.py`).
 """
 
-import abc
 import dataclasses
 import logging
 import time
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Type, TypeVar, Union, overload
+from typing import TYPE_CHECKING, List, Mapping, Optional, Union
 
-from ._call import AskedByMany, Deadline, shortened
-from ._interrupts import raised_by_a_signal_handler, undone_on_failure
-from ._logs import LoggerLike
-from ._wire.command_input import MAX_INLINE, inline_input, large_input
-from ._wire.defaults import COMMANDS_OPTIONS, QUERY_OPTIONS, Defaults
-from ._wire.redaction import scrub
-from ._wire.request import Commands, Request, command_request, commands_request, input_bytes, query_request
-from ._wire.validation import SandboxPath, seconds
-from .errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
-from .keywords import CommandsKeywords, QueryKeywords, Unpack, lists_keywords
-from .messages import CommandInterface
-from .options import ExecuteCommandsOptions, QueryOptions
-from .results import CommandExecutionResult, CommandResultItem, QueryResult, TypedQueryResult
-from .run import Run, complete
+from .._call import AskedByMany, Deadline, shortened
+from .._interrupts import raised_by_a_signal_handler, undone_on_failure
+from .._wire.command_input import MAX_INLINE, inline_input, large_input
+from .._wire.defaults import COMMANDS_OPTIONS
+from .._wire.redaction import scrub
+from .._wire.request import Commands, Request, command_request, commands_request, input_bytes
+from .._wire.validation import SandboxPath, seconds
+from ..errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
+from ..keywords import CommandsKeywords, Unpack, lists_keywords
+from ..messages import CommandInterface
+from ..options import ExecuteCommandsOptions
+from ..results import CommandExecutionResult, CommandResultItem
+from ..run import Run, complete
+from .base import RunsRequests
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeForm
-
-    from .files import Files
-    from .futures import RunFuture
+    from ..futures import RunFuture
 else:
-    # `concurrent.futures` is imported by the first call of `submit`. With this stand-in, `typing.get_type_hints` works.
-    RunFuture = Files = List
-
-_Output = TypeVar("_Output")
+    # `concurrent.futures` is imported by the first call of `submit_commands`. With this stand-in,
+    # `typing.get_type_hints` works.
+    RunFuture = List
 
 #: How many seconds the removal of a command's input may take, after the call has failed.
 _REMOVAL = 5.0
@@ -41,88 +37,8 @@ _REMOVAL = 5.0
 _logger = logging.getLogger("runtimeuse_sync")
 
 
-class Calls(abc.ABC):
-    """Queries and commands; each is one run."""
-
-    _defaults: Defaults
-
-    # A class comes first, as checkers take the first overload for an argument that they do not know. `TypeForm`, which
-    # older checkers do not know, is for unions and literals.
-    @overload
-    def query(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: Type[_Output],
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "TypedQueryResult[_Output]": ...
-
-    @overload
-    def query(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: None = None,
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> QueryResult: ...
-
-    @overload
-    def query(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: "TypeForm[_Output]",
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "TypedQueryResult[_Output]": ...
-
-    @lists_keywords(QueryKeywords, QUERY_OPTIONS)
-    def query(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: Any = None,
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> QueryResult:
-        """Sends a prompt to the agent and returns the result.
-
-        A client opens a connection for each call; on a session, calls share its connection, and each waits for its
-        turn.
-
-        Args:
-            prompt: The user prompt.
-            options: The options; default: none set.
-            output_type: The type of the answer: a pydantic model, a dataclass, a `TypedDict`, or anything else that
-                `pydantic.TypeAdapter` takes, such as `List[Finding]`. Its JSON schema is sent to the agent, and the
-                result's `parsed` is an instance of it. Default: none. Needs the extra `[pydantic]`.
-            **keywords: Single options by name; they override those of `options`.
-
-        Returns:
-            The agent's result; with an `output_type` a `TypedQueryResult`.
-
-        Raises:
-            AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
-            CommandFailedError: A pre- or post-agent command exited non-zero. This is an `AgentRuntimeError`, too.
-            OutputValidationError: The answer does not fit the `output_type`. This is an `AgentRuntimeError`, too.
-            CancelledException: `abort` was called, or `cancel_when` returned a true value.
-            RunTimeoutError: The call did not end within `timeout`, or its session within `end_session_timeout`. This is
-                a `TimeoutError`, too.
-            RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
-                lost during the call.
-            ProtocolError: The runtime broke the protocol.
-            ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
-            SessionStateError: The session is not open, was opened in another process, or is called from inside one of
-                its own callbacks or runs.
-            ImportError: There is an `output_type`, but pydantic 2 is not installed; nothing was sent.
-            TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
-            ValueError: An argument has an invalid value; nothing was sent.
-            Exception: Whatever a callback, or a validator of the `output_type`, raised.
-        """
-        run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
-        return complete(run)
+class ShellCommands(RunsRequests):
+    """Shell commands; each call is one run."""
 
     @lists_keywords(CommandsKeywords, COMMANDS_OPTIONS)
     def execute_commands(
@@ -281,66 +197,6 @@ class Calls(abc.ABC):
 
         return undone_on_failure(write_and_run, remove)
 
-    @overload
-    def stream(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: Type[_Output],
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "Run[TypedQueryResult[_Output]]": ...
-
-    @overload
-    def stream(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: None = None,
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "Run[QueryResult]": ...
-
-    @overload
-    def stream(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: "TypeForm[_Output]",
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "Run[TypedQueryResult[_Output]]": ...
-
-    @lists_keywords(QueryKeywords, QUERY_OPTIONS)
-    def stream(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: Any = None,
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "Run[QueryResult]":
-        """Returns the run of a query: iterate over its messages as they arrive, then read its result.
-
-        Use it as a context manager; entering sends the request. Entering, iterating and `result` raise what ends the
-        run, as documented there.
-
-        Args:
-            prompt: The user prompt.
-            options: The options; default: none set.
-            output_type: The type of the answer, as in `query`.
-            **keywords: Single options by name; they override those of `options`.
-
-        Raises:
-            ImportError: There is an `output_type`, but pydantic 2 is not installed.
-            TypeError: An argument has the wrong type.
-            ValueError: An argument has an invalid value.
-        """
-        try:
-            return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()", output_type))
-        except BaseException as error:
-            raise shortened(error)  # noqa: B904  # the same exception
-
     @lists_keywords(CommandsKeywords, COMMANDS_OPTIONS)
     def stream_commands(
         self,
@@ -366,71 +222,6 @@ class Calls(abc.ABC):
             return self._run(commands_request(commands, options, dict(keywords), self._defaults, "execute_commands()"))
         except BaseException as error:
             raise shortened(error)  # noqa: B904  # the same exception
-
-    @overload
-    def submit(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: Type[_Output],
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "RunFuture[TypedQueryResult[_Output]]": ...
-
-    @overload
-    def submit(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: None = None,
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "RunFuture[QueryResult]": ...
-
-    @overload
-    def submit(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: "TypeForm[_Output]",
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "RunFuture[TypedQueryResult[_Output]]": ...
-
-    @lists_keywords(QueryKeywords, QUERY_OPTIONS)
-    def submit(
-        self,
-        prompt: str,
-        options: Optional[QueryOptions] = None,
-        *,
-        output_type: Any = None,
-        **keywords: "Unpack[QueryKeywords]",
-    ) -> "RunFuture[Any]":
-        """Starts a query in a thread of its own, and returns the future of its result.
-
-        The callbacks run in that thread, with a copy of this thread's context. On a session, runs take their turns in
-        the order in which they were submitted, with the calls of other threads.
-
-        Args:
-            prompt: The user prompt.
-            options: The options; default: none set.
-            output_type: The type of the answer, as in `query`.
-            **keywords: Single options by name; they override those of `options`.
-
-        Returns:
-            A `concurrent.futures.Future` that also has `abort`. It raises what `query` raises.
-
-        Raises:
-            ImportError: There is an `output_type`, but pydantic 2 is not installed.
-            RuntimeConnectionError: The system cannot start another thread.
-            SessionStateError: The session is not open, or the interpreter is shutting down.
-            TypeError: An argument has the wrong type; nothing was sent.
-            ValueError: An argument has an invalid value; nothing was sent.
-        """
-        from . import futures
-
-        run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
-        return futures.RunFuture(run, complete).begin()
 
     @lists_keywords(CommandsKeywords, COMMANDS_OPTIONS)
     def submit_commands(
@@ -458,32 +249,6 @@ class Calls(abc.ABC):
             TypeError: An argument has the wrong type; nothing was sent.
             ValueError: An argument has an invalid value; nothing was sent.
         """
-        from . import futures
+        from .. import futures
 
         return futures.RunFuture(self.stream_commands(commands, options, **keywords), complete).begin()
-
-    @property
-    @abc.abstractmethod
-    def files(self) -> "Files":
-        """Reads and writes files in the sandbox, over nothing but commands."""
-
-    @abc.abstractmethod
-    def _files(
-        self, timeout: Optional[float], logger: Optional[LoggerLike], asked: Optional[AskedByMany] = None
-    ) -> "Files":
-        """Returns the operations on files.
-
-        Args:
-            timeout: The time limit in seconds of operations that are given none; `None` for no limit.
-            logger: Where they log; `None` is the package's logger.
-            asked: What their requests ask whether to cancel; `None` for nothing.
-        """
-
-    @abc.abstractmethod
-    def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":
-        """Returns the run of a request, not yet started.
-
-        Args:
-            request: The request.
-            keep_output: How many bytes of output to keep; `None` is the client's default.
-        """

@@ -1,0 +1,51 @@
+"""What the methods of clients and sessions stand on.
+
+Threads: everything here runs in the calling thread.
+"""
+
+import abc
+from typing import TYPE_CHECKING, Any, List, Optional
+
+from .._call import AskedByMany
+from .._logs import LoggerLike
+from .._wire.defaults import Defaults
+from .._wire.request import Request
+from ..run import Run
+
+if TYPE_CHECKING:
+    from ..files import Files
+else:
+    # `files` is imported by its first use. With this stand-in, `typing.get_type_hints` works.
+    Files = List
+
+
+class RunsRequests(abc.ABC):
+    """What makes a run of a request: a client or a session."""
+
+    _defaults: Defaults
+
+    @property
+    @abc.abstractmethod
+    def files(self) -> "Files":
+        """Reads and writes files in the sandbox, over nothing but commands."""
+
+    @abc.abstractmethod
+    def _files(
+        self, timeout: Optional[float], logger: Optional[LoggerLike], asked: Optional[AskedByMany] = None
+    ) -> "Files":
+        """Returns the operations on files.
+
+        Args:
+            timeout: The time limit in seconds of operations that are given none; `None` for no limit.
+            logger: Where they log; `None` is the package's logger.
+            asked: What their requests ask whether to cancel; `None` for nothing.
+        """
+
+    @abc.abstractmethod
+    def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":
+        """Returns the run of a request, not yet started.
+
+        Args:
+            request: The request.
+            keep_output: How many bytes of output to keep; `None` is the client's default.
+        """

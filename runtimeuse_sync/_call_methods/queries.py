@@ -1,0 +1,232 @@
+"""`query` of clients and sessions, and its other forms: `stream` and `submit`.
+
+Threads: everything here runs in the calling thread; what `submit` returns has a thread of its own (`futures.py`).
+"""
+
+from typing import TYPE_CHECKING, Any, List, Optional, Type, TypeVar, overload
+
+from .._call import shortened
+from .._wire.defaults import QUERY_OPTIONS
+from .._wire.request import query_request
+from ..keywords import QueryKeywords, Unpack, lists_keywords
+from ..options import QueryOptions
+from ..results import QueryResult, TypedQueryResult
+from ..run import Run, complete
+from .base import RunsRequests
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+    from ..futures import RunFuture
+else:
+    # `concurrent.futures` is imported by the first call of `submit`. With this stand-in, `typing.get_type_hints` works.
+    RunFuture = List
+
+_Output = TypeVar("_Output")
+
+
+class Queries(RunsRequests):
+    """Queries; each is one run."""
+
+    # A class comes first, as checkers take the first overload for an argument that they do not know. `TypeForm`, which
+    # older checkers do not know, is for unions and literals.
+    @overload
+    def query(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Type[_Output],
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "TypedQueryResult[_Output]": ...
+
+    @overload
+    def query(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: None = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> QueryResult: ...
+
+    @overload
+    def query(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: "TypeForm[_Output]",
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "TypedQueryResult[_Output]": ...
+
+    @lists_keywords(QueryKeywords, QUERY_OPTIONS)
+    def query(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Any = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> QueryResult:
+        """Sends a prompt to the agent and returns the result.
+
+        A client opens a connection for each call; on a session, calls share its connection, and each waits for its
+        turn.
+
+        Args:
+            prompt: The user prompt.
+            options: The options; default: none set.
+            output_type: The type of the answer: a pydantic model, a dataclass, a `TypedDict`, or anything else that
+                `pydantic.TypeAdapter` takes, such as `List[Finding]`. Its JSON schema is sent to the agent, and the
+                result's `parsed` is an instance of it. Default: none. Needs the extra `[pydantic]`.
+            **keywords: Single options by name; they override those of `options`.
+
+        Returns:
+            The agent's result; with an `output_type` a `TypedQueryResult`.
+
+        Raises:
+            AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
+            CommandFailedError: A pre- or post-agent command exited non-zero. This is an `AgentRuntimeError`, too.
+            OutputValidationError: The answer does not fit the `output_type`. This is an `AgentRuntimeError`, too.
+            CancelledException: `abort` was called, or `cancel_when` returned a true value.
+            RunTimeoutError: The call did not end within `timeout`, or its session within `end_session_timeout`. This is
+                a `TimeoutError`, too.
+            RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
+                lost during the call.
+            ProtocolError: The runtime broke the protocol.
+            ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
+            SessionStateError: The session is not open, was opened in another process, or is called from inside one of
+                its own callbacks or runs.
+            ImportError: There is an `output_type`, but pydantic 2 is not installed; nothing was sent.
+            TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
+            ValueError: An argument has an invalid value; nothing was sent.
+            Exception: Whatever a callback, or a validator of the `output_type`, raised.
+        """
+        run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
+        return complete(run)
+
+    @overload
+    def stream(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Type[_Output],
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "Run[TypedQueryResult[_Output]]": ...
+
+    @overload
+    def stream(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: None = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "Run[QueryResult]": ...
+
+    @overload
+    def stream(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: "TypeForm[_Output]",
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "Run[TypedQueryResult[_Output]]": ...
+
+    @lists_keywords(QueryKeywords, QUERY_OPTIONS)
+    def stream(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Any = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "Run[QueryResult]":
+        """Returns the run of a query: iterate over its messages as they arrive, then read its result.
+
+        Use it as a context manager; entering sends the request. Entering, iterating and `result` raise what ends the
+        run, as documented there.
+
+        Args:
+            prompt: The user prompt.
+            options: The options; default: none set.
+            output_type: The type of the answer, as in `query`.
+            **keywords: Single options by name; they override those of `options`.
+
+        Raises:
+            ImportError: There is an `output_type`, but pydantic 2 is not installed.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
+        """
+        try:
+            return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()", output_type))
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception
+
+    @overload
+    def submit(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Type[_Output],
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "RunFuture[TypedQueryResult[_Output]]": ...
+
+    @overload
+    def submit(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: None = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "RunFuture[QueryResult]": ...
+
+    @overload
+    def submit(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: "TypeForm[_Output]",
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "RunFuture[TypedQueryResult[_Output]]": ...
+
+    @lists_keywords(QueryKeywords, QUERY_OPTIONS)
+    def submit(
+        self,
+        prompt: str,
+        options: Optional[QueryOptions] = None,
+        *,
+        output_type: Any = None,
+        **keywords: "Unpack[QueryKeywords]",
+    ) -> "RunFuture[Any]":
+        """Starts a query in a thread of its own, and returns the future of its result.
+
+        The callbacks run in that thread, with a copy of this thread's context. On a session, runs take their turns in
+        the order in which they were submitted, with the calls of other threads.
+
+        Args:
+            prompt: The user prompt.
+            options: The options; default: none set.
+            output_type: The type of the answer, as in `query`.
+            **keywords: Single options by name; they override those of `options`.
+
+        Returns:
+            A `concurrent.futures.Future` that also has `abort`. It raises what `query` raises.
+
+        Raises:
+            ImportError: There is an `output_type`, but pydantic 2 is not installed.
+            RuntimeConnectionError: The system cannot start another thread.
+            SessionStateError: The session is not open, or the interpreter is shutting down.
+            TypeError: An argument has the wrong type; nothing was sent.
+            ValueError: An argument has an invalid value; nothing was sent.
+        """
+        from .. import futures
+
+        run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
+        return futures.RunFuture(run, complete).begin()
