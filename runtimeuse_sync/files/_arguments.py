@@ -97,6 +97,9 @@ def source_of(data: Any, encoding: str) -> Tuple[BinaryReader, Optional[int]]:
     """
     if isinstance(data, str):
         data = data.encode(encoding)
+    if type(data) is bytes:
+        # Not copied, however large it is.
+        return io.BytesIO(data), len(data)
     if isinstance(data, (bytes, bytearray, memoryview)):
         view = memoryview(data).cast("B")
         return io.BytesIO(view), len(view)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import tracemalloc
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pytest
 
 from runtimeuse_sync import RuntimeUseClient
-from runtimeuse_sync.files._arguments import RemotePath, local_path
+from runtimeuse_sync.files._arguments import RemotePath, local_path, source_of
 
 from ...support.doubles import NeverOpened
 
@@ -96,3 +97,23 @@ def test_invalid_arguments(kind: Any, why: str, act: Any) -> None:
     with pytest.raises(kind, match=re.escape(why)):
         act(client.files)
     assert not transport.opened
+
+
+def test_bytes_are_not_copied() -> None:
+    """A large copy would delay the begin of the operation, and so an abort."""
+    data = bytes(10_000_000)
+    tracemalloc.start()
+    try:
+        reader, size = source_of(data, "utf-8")
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert (reader.read(3), size) == (b"\0\0\0", 10_000_000)
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_what_may_change_is_copied(kind: Any) -> None:
+    changing = bytearray(b"before")
+    reader, size = source_of(kind(changing), "utf-8")
+    changing[:] = b"after!"
+    assert (reader.read(100), size) == (b"before", 6)
