@@ -17,6 +17,7 @@ from runtimeuse_sync.files._operation import Operation
 from ..support import fixtures
 from ..support.builders import Start
 from ..support.strict_runtime import StrictRuntime
+from ..support.tally import FULL
 
 
 class Sandbox(NamedTuple):
@@ -57,7 +58,11 @@ def strict_client(strict: StrictRuntime) -> RuntimeUseClient:
     return RuntimeUseClient(transport=strict, model="m")
 
 
-@pytest.fixture(params=["embedded-client", "embedded-session", "strict-client", "strict-session"])
+#: Kinds of sandboxes. Each kind of runtime and each kind of caller is among the first two; all pairs take their time.
+SANDBOXES = ["embedded-session", "strict-client", *(["embedded-client", "strict-session"] if FULL else [])]
+
+
+@pytest.fixture(params=SANDBOXES)
 def sandbox(
     request: pytest.FixtureRequest,
     tmp_path: Path,

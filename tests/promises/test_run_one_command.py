@@ -122,7 +122,7 @@ def test_a_large_input_is_removed(caller: Any, monkeypatch: pytest.MonkeyPatch) 
         caller.run("exit 3", input=large)
     assert (caught.value.command, caught.value.exit_code) == ("exit 3", 3)
     with pytest.raises(RunTimeoutError):
-        caller.run("exec sleep 60", input=large, timeout=5)
+        caller.run("exec sleep 60", input=large, timeout=2 * SOON)
     with pytest.raises(ValueError, match="cwd"):
         caller.run("true", input=large, cwd="")
     assert not Path(f"/tmp/runtimeuse-input-{mark}").exists()
