@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
-from typing import ContextManager, List, Tuple
+from typing import ContextManager, List, Optional, Tuple
 
 from ..support.processes import killed_in_the_end
 
@@ -22,8 +23,10 @@ def command(script: str, arguments: Tuple[str, ...], *, strict: bool = True) -> 
     return [sys.executable, *options, "-c", textwrap.dedent(script), *arguments]
 
 
-def run(script: str, *arguments: str, patience: float = PATIENCE, strict: bool = True) -> str:
-    """Runs a script to its end; returns what it printed."""
+def run(
+    script: str, *arguments: str, patience: float = PATIENCE, strict: bool = True, tolerated: Optional[str] = None
+) -> str:
+    """Runs a script to its end; returns what it printed. `tolerated` is a pattern for what it may say on stderr."""
     with started(script, *arguments, strict=strict) as child:
         try:
             printed, complaints = child.communicate(timeout=patience)
@@ -31,7 +34,8 @@ def run(script: str, *arguments: str, patience: float = PATIENCE, strict: bool =
             child.kill()
             printed, complaints = child.communicate()
             raise AssertionError(f"the child process hung\n{printed}\n{complaints}") from None
-    assert (child.returncode, complaints) == (0, ""), f"{child.returncode}\n{printed}\n{complaints}"
+    unexpected = complaints if tolerated is None else re.sub(tolerated, "", complaints)
+    assert (child.returncode, unexpected) == (0, ""), f"{child.returncode}\n{printed}\n{complaints}"
     return printed
 
 
