@@ -261,7 +261,7 @@ Options = Union[QueryOptions, ExecuteCommandsOptions]
 def _check_fields(options: Any, *, pairing: bool = True) -> None:
     fields = vars(options)
     for name, value in fields.items():
-        if (value is not None or name in _NEVER_NONE) and name in _CHECKS:
+        if (value is not None or name in NEVER_NONE) and name in _CHECKS:
             fields[name] = checked_option(name, value)
     if pairing:
         check.check_artifact_pairing(options.artifacts_dirs, options.artifacts_dir, options.on_artifact_upload_request)
@@ -284,7 +284,7 @@ def checked_option(name: str, value: Any) -> Any:
 def _check_json(kvs: Mapping[str, Any], kind: Type[Any]) -> None:
     """Checks the fields before dataclasses-json coerces them: it would turn the string "abc" into a list of three."""
     for name, value in kvs.items():
-        if (value is not None or name in _NEVER_NONE) and name in _CHECKS and name in kind.__dataclass_fields__:
+        if (value is not None or name in NEVER_NONE) and name in _CHECKS and name in kind.__dataclass_fields__:
             _CHECKS[name](name, instances_of(_ITEMS[name], name, value) if name in _ITEMS else value)
 
 
@@ -376,4 +376,4 @@ _ITEMS: Dict[str, Type[Any]] = {
 }
 
 #: The options that must not be `None`.
-_NEVER_NONE = frozenset({"secrets_to_redact", "check", "cancel_poll_interval"})
+NEVER_NONE = frozenset({"secrets_to_redact", "check", "cancel_poll_interval"})

@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Type, TypeVar
 
 from ..messages import CommandInterface
-from ..options import ExecuteCommandsOptions, QueryOptions, checked_option
+from ..options import NEVER_NONE, ExecuteCommandsOptions, QueryOptions, checked_option
 from . import validation as check
 
 #: How many bytes of output the client keeps of each command and stream, and of the agent's messages, by default.
@@ -65,7 +65,7 @@ class Defaults:
         for name, value in options.items():
             if _is(ALL_OPTIONS[name], value):
                 continue
-            if value is not None or name not in ("end_session_timeout", *_NONE_IS_UNSET):
+            if value is not None or name in NEVER_NONE:
                 value = checked_option(name, _copied(value))
             for kind, fields in _FIELDS.items():
                 if name in fields:

@@ -194,7 +194,7 @@ def command_request(
     return request._replace(commands=request.commands._replace(commands=[text]), first_line_hidden=True)
 
 
-def input_bytes(data: Union[str, bytes, None]) -> bytes:
+def input_bytes(data: Union[str, bytes]) -> bytes:
     """Returns the input of a command as bytes.
 
     Raises:
@@ -203,7 +203,7 @@ def input_bytes(data: Union[str, bytes, None]) -> bytes:
     """
     check.check_type("input", data, (str, bytes, bytearray, memoryview), "a str or bytes")
     if not isinstance(data, str):
-        return bytes(data or b"")
+        return bytes(data)
     try:
         return data.encode("utf-8")
     except UnicodeEncodeError:
