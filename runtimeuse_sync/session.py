@@ -24,7 +24,6 @@ from ._logs import LoggerLike
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel
 from ._session.ending import end_session, listed, not_waited_for
-from ._session.reconnecting import ReconnectingChannel
 from ._session.turns import Ticket
 from ._wire import validation as check
 from ._wire.defaults import Defaults
@@ -116,6 +115,9 @@ class RuntimeUseSession(Calls):
 
     def _make_channel(self, connection: Connection) -> Channel:
         if self._reconnect:
+            # Imported by the first session that reconnects: importing the client stays fast.
+            from ._session.reconnecting import ReconnectingChannel
+
             return ReconnectingChannel(connection, self._origin, self._secrets, _logger, self._make_connection)
         return Channel(connection, self._origin, self._secrets, _logger, persistent=True)
 

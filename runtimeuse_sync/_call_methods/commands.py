@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, List, Mapping, Optional, Union
 
 from .._call import AskedByMany, Deadline, shortened
 from .._interrupts import raised_by_a_signal_handler, undone_on_failure
-from .._wire.command_input import MAX_INLINE, inline_input, large_input
 from .._wire.defaults import COMMANDS_OPTIONS
 from .._wire.redaction import scrub
 from .._wire.request import Commands, Request, command_request, commands_request, input_bytes
@@ -126,14 +125,19 @@ class ShellCommands(RunsRequests):
             Exception: Whatever a callback raised.
         """
         try:
-            data = b"" if input is None else input_bytes(input)
+            data = b""
             path: Optional[str] = None
             line: Optional[str] = None
             variables: Mapping[str, str] = {}
-            if len(data) > MAX_INLINE:
-                path, line = large_input()
-            elif input is not None:
-                line, variables = inline_input(data)
+            if input is not None:
+                # Imported by the first command that has an input: importing the client stays fast.
+                from .._wire.command_input import MAX_INLINE, inline_input, large_input
+
+                data = input_bytes(input)
+                if len(data) > MAX_INLINE:
+                    path, line = large_input()
+                else:
+                    line, variables = inline_input(data)
             request = command_request(command, cwd, env, line, variables, options, dict(keywords), self._defaults)
             if path is not None:
                 return self._run_after_writing(request, path, data)

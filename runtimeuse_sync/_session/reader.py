@@ -13,7 +13,6 @@ from typing import Any, Optional
 from .._call import Call
 from .._logs import Logger
 from .._wire import validation as check
-from .._wire.command_input import hide_first_lines
 from .._wire.request import Request
 from ..messages import StreamedMessage
 from .callbacks import Callbacks
@@ -81,6 +80,8 @@ class Reader:
         call, deadline = self._call, self._call.deadline
         idle = check.seconds(self._request.options.idle_timeout)
         hides_first_line = self._request.first_line_hidden
+        if hides_first_line:
+            from .._wire.command_input import hide_first_lines
         output = self._output
         keep = output.add if output.keep else None
         if self._answers_due:
