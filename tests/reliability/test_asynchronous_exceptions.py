@@ -26,7 +26,7 @@ STARTING = (
 )
 
 CHILD = """
-import ctypes, functools, itertools, logging, random, sys, time
+import ctypes, functools, itertools, logging, random, sys, time, warnings
 from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
 from runtimeuse_sync.testing import FakeRuntime, text_result
 
@@ -37,6 +37,8 @@ sys.setswitchinterval(1e-6)
 rnd = random.Random(seed)
 # What is lost with the body's error may be told there, and is not looked at.
 logging.getLogger("runtimeuse_sync").addHandler(logging.NullHandler())
+# One that hits between a session's constructor and its `with` leaves the session to its finalizer, which warns.
+warnings.filterwarnings("ignore", "unclosed <RuntimeUseSession ", ResourceWarning)
 client = RuntimeUseClient(url, model="m")
 numbers = itertools.count()
 

@@ -98,10 +98,10 @@ from runtimeuse_sync.batch import run_many
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[2])) as pool:
         jobs = ["echo first", "echo $$ > one; exec sleep 100", "echo $$ > two; exec sleep 100", "echo > three"]
-        outcomes = run_many(jobs, connect={"ws_url": sys.argv[1], "model": "m"}, executor=pool)
-        assert next(outcomes).ok
-        print("begun", flush=True)
-        next(outcomes)
+        # In a `for` statement, which leaves the iterator wherever in it the signal comes.
+        for outcome in run_many(jobs, connect={"ws_url": sys.argv[1], "model": "m"}, executor=pool):
+            assert outcome.ok
+            print("begun", flush=True)
 """
 
 
