@@ -12,12 +12,12 @@ import os
 import secrets
 import socket
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Dict, Tuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from ._call import monotonic
 from ._interrupts import cleaned_up
 from ._threads import join_thread, new_thread, start_thread
 from .artifacts.ledger import Ledger
@@ -113,10 +113,10 @@ class UploadServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         join_thread(self._listener, _GRACE)
-        until = time.monotonic() + _GRACE
+        until = monotonic() + _GRACE
         uploads = self._uploads.copy()
         for thread in uploads:
-            join_thread(thread, until - time.monotonic())
+            join_thread(thread, until - monotonic())
         self.abandon()
         for thread in uploads:
             join_thread(thread, _GRACE)

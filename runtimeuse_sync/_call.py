@@ -20,6 +20,7 @@ before it waits, and while it reads messages. Any thread, signal handler or fina
 thread reads the flags to tell the runtime, and notes what it has sent.
 """
 
+import functools
 import inspect
 import math
 import threading
@@ -32,6 +33,14 @@ from .errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
 _Error = TypeVar("_Error", bound=BaseException)
 
 Clock = Callable[[], float]
+
+#: The clock of all deadlines, in seconds. Packages that move time for tests, such as freezegun and time-machine, do not
+#: move it: `time.monotonic` is replaced by some of them, its source by none.
+monotonic: Clock = (
+    functools.partial(time.clock_gettime, getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC))
+    if hasattr(time, "clock_gettime")
+    else functools.partial(time.monotonic)
+)
 
 _PACKAGE = __name__.split(".", maxsplit=1)[0]
 
@@ -87,7 +96,7 @@ class Deadline:
 
     __slots__ = ("_clock", "at", "seconds")
 
-    def __init__(self, seconds: Optional[float], clock: Clock = time.monotonic) -> None:
+    def __init__(self, seconds: Optional[float], clock: Clock = monotonic) -> None:
         self._clock = clock
         self.seconds: Optional[float] = seconds
         self.at: float = math.inf if seconds is None else clock() + seconds
@@ -153,7 +162,7 @@ class Call:
         "wakeup",
     )
 
-    def __init__(self, kind: str, timeout: Optional[float], clock: Clock = time.monotonic) -> None:
+    def __init__(self, kind: str, timeout: Optional[float], clock: Clock = monotonic) -> None:
         self.kind: str = kind
         self.deadline: Deadline = Deadline(timeout, clock)
         self.wakeup: Wakeup = Wakeup()
@@ -308,11 +317,11 @@ class AskedByMany:
         self._ask_at = -math.inf
 
     def __call__(self) -> Any:
-        if time.monotonic() < self._ask_at:
+        if monotonic() < self._ask_at:
             return False
         answer = self._cancel_when()
         self.wanted = bool(answer)
-        self._ask_at = time.monotonic() + self.interval
+        self._ask_at = monotonic() + self.interval
         return answer
 
 

@@ -15,10 +15,10 @@ import logging
 import math
 import sys
 import threading
-import time
 import traceback
 from typing import Any, Callable, Optional, Protocol, Sequence, Union
 
+from ._call import monotonic
 from ._threads import join_thread, new_thread, start_directly, start_thread
 from ._wire.redaction import scrub
 from .errors import ConnectionLostError, RuntimeUseError
@@ -215,7 +215,7 @@ class CallLog:
 
     def _note_begin(self, secrets: Sequence[str]) -> None:
         self._source_id = scrub(self._source_id, secrets)
-        self._began = time.monotonic()
+        self._began = monotonic()
 
     def sent(self) -> None:
         """Logs that the request has been sent; for the connection's thread."""
@@ -237,7 +237,7 @@ class CallLog:
             # A lost connection is logged even where the level leaves out a call's begin and end.
             self._note_begin(self._secrets)
         if self._ending is None:
-            now = time.monotonic()
+            now = monotonic()
             seconds = now - (self._began or now)
             outcome = "a result" if error is None else type(error).__name__
             lost = error.error[:_SHOWN] if isinstance(error, ConnectionLostError) else ""
@@ -256,7 +256,7 @@ class CallLog:
             _start(self._ending)
         if self._ending.ident is not None:
             # The limit holds for all repetitions together.
-            join_thread(self._ending, self._until - time.monotonic())
+            join_thread(self._ending, self._until - monotonic())
 
 
 def _start(thread: threading.Thread) -> None:

@@ -17,10 +17,9 @@ Threads: any thread may begin a `Start`. `Start._between` runs in the intermedia
 import _thread
 import sys
 import threading
-import time
 from typing import Any, Callable, Generator, List, Type
 
-from ._call import Wakeup
+from ._call import Wakeup, monotonic
 from ._interrupts import failed_here
 from .errors import RuntimeConnectionError, RuntimeUseError, SessionStateError
 
@@ -246,10 +245,10 @@ def join_thread(thread: threading.Thread, seconds: float) -> bool:
     Returns:
         Whether the thread has ended.
     """
-    until = time.monotonic() + seconds
+    until = monotonic() + seconds
     was_over = False
     while thread.is_alive():
-        left = until - time.monotonic()
+        left = until - monotonic()
         if left <= 0:
             return False
         thread.join(min(left, _SLICE))

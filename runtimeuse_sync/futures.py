@@ -29,11 +29,10 @@ import math
 import os
 import sys
 import threading
-import time
 import warnings
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Protocol, Tuple, TypeVar
 
-from ._call import Call, Wakeup, shortened
+from ._call import Call, Wakeup, monotonic, shortened
 from ._interrupts import undone_on_failure
 from ._threads import new_thread, start_thread
 from ._wire import validation as check
@@ -135,7 +134,7 @@ class RunFuture(_Future[ResultType]):
             # client reaches a run that was submitted just before, and the end of a session waits for it.
             run._reserve()
             if run._call.deadline.seconds is not None:
-                self._limit = time.monotonic() + run._call.deadline.seconds + _CONCLUSION
+                self._limit = monotonic() + run._call.deadline.seconds + _CONCLUSION
             name = f"runtimeuse-submit-{next(_numbers)}"
             thread = new_thread(contextvars.copy_context().run, name, _work, self, run)
             _in_flight[self] = None
@@ -253,13 +252,13 @@ class RunFuture(_Future[ResultType]):
                 "this thread is in a callback or run of the same session: a wait for a later run would never end"
             )
         seconds: Optional[float] = check.seconds(timeout)
-        until = math.inf if seconds is None else time.monotonic() + seconds
+        until = math.inf if seconds is None else monotonic() + seconds
         wakeup = Wakeup()
         try:
             # Before the future is looked at: whoever ends it wakes those who wait then.
             self._wakeups.append(wakeup)
             while not self._is_over:
-                left = until - time.monotonic()
+                left = until - monotonic()
                 if left <= 0:
                     raise concurrent.futures.TimeoutError
                 wakeup.wait(left)
@@ -307,7 +306,7 @@ def _register_exit() -> None:
 
 def _at_exit() -> None:
     """Waits for the runs that are in flight when the interpreter ends; aborts those that take too long, and warns."""
-    patience = time.monotonic() + EXIT_PATIENCE
+    patience = monotonic() + EXIT_PATIENCE
     ended_by = getattr(sys, "last_type", None)
     if isinstance(ended_by, type) and issubclass(ended_by, KeyboardInterrupt) and not hasattr(sys, "ps1"):
         # Ctrl-C has ended the program: whoever pressed it does not want to wait.
@@ -321,7 +320,7 @@ def _at_exit() -> None:
             pending = [future for future in pending if limits.get(future) != -math.inf]
             if not pending:
                 break
-            now = time.monotonic()
+            now = monotonic()
             for future in pending:
                 seen[future] = None
                 limit = limits.setdefault(future, patience if future._limit == math.inf else future._limit)

@@ -6,10 +6,9 @@ Threads: everything here runs in the calling thread; what `submit_commands` retu
 
 import dataclasses
 import logging
-import time
 from typing import TYPE_CHECKING, List, Mapping, Optional, Union
 
-from .._call import AskedByMany, Deadline, shortened
+from .._call import AskedByMany, Deadline, monotonic, shortened
 from .._interrupts import raised_by_a_signal_handler, undone_on_failure
 from .._wire.defaults import COMMANDS_OPTIONS
 from .._wire.redaction import scrub
@@ -192,9 +191,9 @@ class ShellCommands(RunsRequests):
             nonlocal placed, until
             if not placed:
                 return
-            until = until or time.monotonic() + _REMOVAL
+            until = until or monotonic() + _REMOVAL
             try:
-                self._files(max(until - time.monotonic(), 1e-3), options.logger).remove(path, missing_ok=True)
+                self._files(max(until - monotonic(), 1e-3), options.logger).remove(path, missing_ok=True)
             except RuntimeUseError as problem:
                 _logger.warning("the input of a command was left at %s: %s", path, type(problem).__name__)
             placed = False

@@ -27,11 +27,10 @@ import math
 import os
 import sys
 import threading
-import time
 from collections import deque
 from typing import Callable, Deque, Dict, List, Optional
 
-from .._call import Call, Clock, Wakeup
+from .._call import Call, Clock, Wakeup, monotonic
 from .._logs import Records, logger_for
 from .._threads import Start, join_thread, new_thread
 from .._wire import codec
@@ -99,7 +98,7 @@ class Connection:
     #: The same for a caller that has no time left.
     shortest_join: float = 10.0
 
-    def __init__(self, max_buffered: int, clock: Clock = time.monotonic) -> None:
+    def __init__(self, max_buffered: int, clock: Clock = monotonic) -> None:
         self.inbox: Inbox = Inbox(max_buffered)
         self.is_open: bool = False
         self.in_flight: Optional[Call] = None
@@ -226,9 +225,9 @@ class Connection:
         """
         if self.is_current_thread:
             return
-        until = time.monotonic() + min(self.join_timeout, max(patience, self.shortest_join))
+        until = monotonic() + min(self.join_timeout, max(patience, self.shortest_join))
         while self._may_run and self.belongs_to_this_process and not self.in_user_code:
-            left = until - time.monotonic()
+            left = until - monotonic()
             # Daemon threads stop when the interpreter shuts down.
             if left <= 0 or sys.is_finalizing():
                 return

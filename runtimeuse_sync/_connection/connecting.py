@@ -14,10 +14,9 @@ Threads: all runs in the connection's thread, but for the name look-up, which ha
 
 import math
 import socket
-import time
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from .._call import Clock, Deadline
+from .._call import Clock, Deadline, monotonic
 from .._websocket.attempt import Addresses, OpeningFailed, OpeningInterrupted
 from .._websocket.dialing import look_up
 from .._websocket.opening import Target, open_websocket
@@ -58,7 +57,7 @@ class Connecting:
         limits: Limits,
         is_closing: Callable[[], bool],
         note_failure: Callable[[OpeningFailed], None],
-        clock: Clock = time.monotonic,
+        clock: Clock = monotonic,
     ) -> None:
         self._target = target
         self._poller = poller

@@ -16,10 +16,9 @@ import json
 import logging
 import queue
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 
-from .._call import Clock, Wakeup
+from .._call import Clock, Wakeup, monotonic
 from .._threads import new_thread, start_directly
 from ..errors import RuntimeUseError
 from .base import Connection
@@ -49,7 +48,7 @@ class CustomConnection(Connection):
     shortest_join = 0.05
 
     def __init__(
-        self, connect: "Callable[[], ConnectedTransport]", max_buffered: int, clock: Clock = time.monotonic
+        self, connect: "Callable[[], ConnectedTransport]", max_buffered: int, clock: Clock = monotonic
     ) -> None:
         self._receiver_wakeup = Wakeup(sliced=False)
         self._sender_wakeup = Wakeup(sliced=False)

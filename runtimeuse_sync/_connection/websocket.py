@@ -23,10 +23,9 @@ import encodings.punycode  # noqa: F401
 import math
 import socket
 import ssl
-import time
 from typing import Optional
 
-from .._call import Clock, Deadline
+from .._call import Clock, Deadline, monotonic
 from .._interrupts import cleaned_up
 from .._websocket.attempt import OpeningFailed, OpeningInterrupted
 from .._websocket.poller import Poller
@@ -55,7 +54,7 @@ class WebSocketConnection(Connection):
         self,
         settings: WebSocketSettings,
         connect_deadline: Optional[Deadline] = None,
-        clock: Clock = time.monotonic,
+        clock: Clock = monotonic,
     ) -> None:
         super().__init__(settings.max_buffered, clock)
         # The connection's thread makes it: no interrupt can hit that thread, so it is always closed.

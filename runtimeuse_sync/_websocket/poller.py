@@ -15,6 +15,8 @@ import socket
 import time
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from .._call import monotonic
+
 #: The errors of a wake-up when one is pending already, or when the poller is closed.
 _FULL_OR_CLOSED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED}
 
@@ -134,8 +136,8 @@ class Poller:
         self._closed = True
         self._inner.close()
         # A send that is under way ends at once. An interrupted `wake` may leave its entry, which costs this time.
-        until = time.monotonic() + _LONGEST_SEND
-        while self._waking and time.monotonic() < until:
+        until = monotonic() + _LONGEST_SEND
+        while self._waking and monotonic() < until:
             time.sleep(0.001)
         self._outer.close()
 

@@ -12,11 +12,11 @@ look at the files while its thread is in here.
 
 import os
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
+from .._call import monotonic
 from .._wire.artifact_paths import relative_path
 from .._wire.surrogates import mended
 from ..messages import ArtifactUploadRequestMessageInterface, announced_as, directories_of
@@ -137,10 +137,10 @@ class Ledger:
 
     def wait_until_begun(self, seconds: float) -> None:
         """Waits until the upload of every announced version has begun, but at most so many seconds."""
-        until = time.monotonic() + seconds
+        until = monotonic() + seconds
         with self._changed:
             while any(entry.begun < entry.announced for entry in self._entries.values()):
-                left = until - time.monotonic()
+                left = until - monotonic()
                 if left <= 0:
                     return
                 self._changed.wait(min(left, _SLICE))

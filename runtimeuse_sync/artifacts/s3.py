@@ -18,6 +18,7 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
 
+from .._call import monotonic
 from .._interrupts import raised_by_a_signal_handler
 from .._wire import validation as check
 from ..errors import ArtifactUploadError
@@ -141,7 +142,7 @@ class S3Uploads:
         kind = content_type(request.filename)
         parameters = {"Bucket": self._bucket, "Key": key, "ContentType": kind}
         url = self._client.generate_presigned_url("put_object", Params=parameters, ExpiresIn=self._expires)
-        entry = _Entry(name, key, request.filepath, directories_of(request).secrets, time.monotonic())
+        entry = _Entry(name, key, request.filepath, directories_of(request).secrets, monotonic())
         with self._lock:
             self._entries[key] = entry
         return ArtifactUploadResult(presigned_url=url, content_type=kind)
@@ -182,10 +183,10 @@ class S3Uploads:
         check.check_type("timeout", timeout, (int, float), "a number of seconds")
         if not timeout >= 0:
             raise ValueError(f"timeout must be 0 seconds or more, not {timeout!r}")
-        until = time.monotonic() + timeout
+        until = monotonic() + timeout
         while True:
             files, failures = self._look()
-            left = until - time.monotonic()
+            left = until - monotonic()
             if not failures:
                 return files
             if left <= 0:
@@ -266,7 +267,7 @@ class S3Uploads:
             entry.is_lost = _status(error) == 404
             entry.reason = "it is not there" if entry.is_lost else f"the storage does not tell: {_described(error)}"
             return
-        if _is_older(head, time.monotonic() - entry.answered_at):
+        if _is_older(head, monotonic() - entry.answered_at):
             entry.reason = "only an older object is there"
         else:
             entry.found = StoredObject(entry.name, int(head["ContentLength"]), entry.key, entry.filepath)

@@ -20,10 +20,9 @@ import concurrent.futures
 import logging
 import math
 import os
-import time
 from typing import TYPE_CHECKING, Collection, Deque, Dict, Generator, Iterable, Iterator, Optional, Tuple, Union
 
-from .._call import Wakeup
+from .._call import Wakeup, monotonic
 from .._interrupts import cleaned_up, raised_by_a_signal_handler, surely
 from .._wire import validation as check
 from ..client import RuntimeUseClient
@@ -136,7 +135,7 @@ class _Flight:
         self.job = job
         self.key = key
         self.future: Optional[AnyFuture] = None
-        self.began = time.monotonic()
+        self.began = monotonic()
 
 
 class _Batch:
@@ -240,7 +239,7 @@ class _Batch:
         def finished(_: AnyFuture) -> None:
             # Not the flight, which has the future: in a reference cycle, dask's future would keep its result in the
             # cluster, and compute it again if its worker died.
-            self._finished.append((number, time.monotonic()))
+            self._finished.append((number, monotonic()))
             self._wakeup.wake()
 
         def track(future: AnyFuture) -> None:
@@ -256,7 +255,7 @@ class _Batch:
             del self._flights[number]
             if raised_by_a_signal_handler(error):
                 raise
-            done = Done(None, error, time.monotonic() - flight.began)
+            done = Done(None, error, monotonic() - flight.began)
             self._record(flight, done)
             self._add(Outcome(job, None, error, done.seconds))
 
@@ -333,11 +332,11 @@ class _Batch:
         if self._has_waited:
             return  # A second Ctrl-C.
         self._has_waited = True
-        until = time.monotonic() + LEAVING_PATIENCE
+        until = monotonic() + LEAVING_PATIENCE
         # Not by `concurrent.futures.wait`, which returns before the callbacks have run that add to `_finished`.
         while True:
             left = futures.keys() - {number for number, _ in list(self._finished)}
-            seconds = until - time.monotonic()
+            seconds = until - monotonic()
             if not left or seconds <= 0:
                 break
             self._wakeup.wait(seconds)

@@ -6,9 +6,9 @@ thread, as a rule.
 
 import json
 import threading
-import time
 from typing import Any, Callable, Dict, Mapping, Union
 
+from .._call import monotonic
 from ..client import RuntimeUseClient
 from ..run import Run, complete
 from ._jobs import Job
@@ -51,14 +51,14 @@ def run_of(job: Job, client: RuntimeUseClient) -> "Run[Any]":
 
 def perform(job: Job, get_client: Callable[[], RuntimeUseClient], line: Line, number: int) -> Done:
     """Runs a job, and returns its outcome."""
-    began = time.monotonic()
+    began = monotonic()
     try:
         run = run_of(job, get_client())
         with line.attached(run.abort, number):
             result = complete(run)
     except Exception as error:
-        return Done(None, error, time.monotonic() - began)
-    return Done(result, None, time.monotonic() - began)
+        return Done(None, error, monotonic() - began)
+    return Done(result, None, monotonic() - began)
 
 
 def perform_json(job: str, client: Union[RuntimeUseClient, Connect], batch: str, line: Line, number: int) -> str:

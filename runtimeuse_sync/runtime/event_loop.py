@@ -8,12 +8,21 @@ import asyncio
 import logging
 from typing import Any, Coroutine, List, TypeVar
 
+from .._call import monotonic
+
 T = TypeVar("T")
 
 _logger = logging.getLogger("runtimeuse_sync.runtime")
 
 #: The abandoned tasks of closed loops, kept here because garbage collection would resume each once, on its closed loop.
 _abandoned: "List[asyncio.Task[Any]]" = []
+
+
+def new() -> asyncio.AbstractEventLoop:
+    """Returns a new event loop, whose clock stands still for no test: see `_call.monotonic`."""
+    loop = asyncio.new_event_loop()
+    setattr(loop, "time", monotonic)  # noqa: B010  # an assignment to a method, for type checkers
+    return loop
 
 
 def run(main: "Coroutine[Any, Any, T]", timeout: float) -> T:
@@ -24,7 +33,7 @@ def run(main: "Coroutine[Any, Any, T]", timeout: float) -> T:
         timeout: How long the remaining tasks may take to end after their cancel, in seconds. Those that do not end
             are abandoned, which is logged.
     """
-    loop = asyncio.new_event_loop()
+    loop = new()
     try:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(main)

@@ -13,8 +13,9 @@ import errno
 import logging
 import resource
 import socket
-import time
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, List, Tuple
+
+from .._call import monotonic
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import Server
@@ -39,7 +40,7 @@ class DescriptorReserve:
         clock: The monotonic clock.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._noted = float("-inf")
 
@@ -95,13 +96,13 @@ class ListeningSocket(socket.socket):
             BlockingIOError: no connection is waiting, or there are no descriptors for it.
             OSError: there are no descriptors, and this is the first report of it.
         """
-        if time.monotonic() < self._quiet_until:
+        if monotonic() < self._quiet_until:
             raise BlockingIOError(errno.EAGAIN, "there is no room for connections")
         try:
             accepted, address = super().accept()
         except OSError as error:
             if error.errno in _NO_ROOM:
-                self._quiet_until = time.monotonic() + _QUIET
+                self._quiet_until = monotonic() + _QUIET
             raise
         if self._reserve.is_used_up(accepted.fileno()):
             accepted.close()

@@ -7,8 +7,9 @@ returns after the function; the thread passes the function's outcome to the loop
 
 import asyncio
 import threading
-import time
 from typing import Any, Callable, List, Optional, Set, Tuple, TypeVar
+
+from .._call import monotonic
 
 T = TypeVar("T")
 
@@ -100,9 +101,9 @@ class Workers:
 
     def join(self, timeout: float) -> List[str]:
         """Waits up to `timeout` seconds for all threads to end; returns the names of those that have not."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - monotonic()))
         return [thread.name for thread in threads if thread.is_alive()]

@@ -89,7 +89,7 @@ class AgentLoop:
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            loop = asyncio.new_event_loop()
+            loop = event_loop.new()
             try:
                 self._workers.start("runtimeuse-agents", self._run, loop)
             except BaseException:

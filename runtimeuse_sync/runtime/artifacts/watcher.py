@@ -6,9 +6,9 @@ Uploads have tasks and threads of their own (`uploads.py`).
 
 import asyncio
 import os
-import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
+from ..._call import monotonic
 from ..._wire.redaction import MASK
 from ..masking import RedactingLogger
 from ..outbox import ClientGoneError, Outbox, encode
@@ -161,9 +161,9 @@ class Artifacts:
 
     async def _scan(self, everything: bool = False) -> None:
         async with self._scanning:
-            started = time.monotonic()
+            started = monotonic()
             due = await self._workers.run("runtimeuse-scan", self._scanner.scan, started, everything)
-            took = time.monotonic() - started
+            took = monotonic() - started
             self._pause = max(self._next_pause(quiet=not due and not self._scanner.unsettled), took / _MAX_SCAN_SHARE)
             for file in due:
                 self._scanner.announced(file)
