@@ -90,17 +90,18 @@ def threads(work: Work, rounds: int) -> Iterator[Row]:
 
 
 def importing(rounds: int) -> Row:
-    """Milliseconds to import the package in a fresh interpreter, without what the interpreter itself imports."""
+    """Milliseconds to import the client in a fresh interpreter, without what the interpreter itself imports."""
 
-    def measure(package: str, environment: Dict[str, str]) -> float:
+    def measure(module: str, environment: Dict[str, str]) -> float:
         told = subprocess.run(
-            [sys.executable, "-X", "importtime", "-c", f"import {package}"],
+            [sys.executable, "-X", "importtime", "-c", f"import {module}"],
             env=environment,
             stderr=subprocess.PIPE,
             check=True,
         ).stderr.decode()
         found = re.findall(r"import time: +(\d+) \| +(\d+) \| (\S.*)", told)
         # Top level, by its indentation: the cumulative times of what the command itself imports.
+        package = module.split(".", maxsplit=1)[0]
         return float(sum(int(cumulative) for _, cumulative, name in found if name.split(".")[0] == package)) / 1000
 
     ours: List[float] = []
@@ -110,8 +111,8 @@ def importing(rounds: int) -> Row:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         for number in range(3 * rounds + 1):
-            for package, taken in (("runtimeuse_sync", ours), ("runtimeuse_client", theirs)):
-                value = measure(package, environment)
+            for module, taken in (("runtimeuse_sync.client", ours), ("runtimeuse_client", theirs)):
+                value = measure(module, environment)
                 if number:
                     taken.append(value)
     mine, other = statistics.median(ours), statistics.median(theirs)

@@ -13,83 +13,96 @@ The private parts: `_session` has the requests on one connection, `_connection` 
 it, `_websocket` the WebSocket itself, and `_wire` the JSON that goes over it. `_call`, `_threads`, `_interrupts` and
 `_logs` serve all of them.
 
+The client is imported with the first use of a public name, so that the pytest plugin, which is a module of this package
+and loaded wherever pytest runs, costs nothing where it is not used.
+
 Threads: importing the package starts none.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from .client import RuntimeUseClient
-from .errors import (
-    AgentRuntimeError,
-    ArtifactUploadError,
-    CancelledException,
-    CommandFailedError,
-    ConnectionLostError,
-    OutputProblem,
-    OutputValidationError,
-    ProtocolError,
-    RuntimeConnectionError,
-    RunTimeoutError,
-    RuntimeUseError,
-    SessionStateError,
-)
-from .messages import (
-    AgentRuntimeMessageInterface,
-    ArtifactUploadRequestMessageInterface,
-    ArtifactUploadResponseMessageInterface,
-    AssistantMessageInterface,
-    CancelMessage,
-    CommandExecutionMessage,
-    CommandExecutionResultMessageInterface,
-    CommandInterface,
-    CommandOutputMessageInterface,
-    EndSessionConfirmMessage,
-    EndSessionMessage,
-    ErrorMessageInterface,
-    HeartbeatMessageInterface,
-    InvocationMessage,
-    OutputLine,
-    ResultMessageInterface,
-    RuntimeEnvironmentDownloadableInterface,
-)
-from .options import (
-    ExecuteCommandsOptions,
-    OnArtifactUploadRequestCallback,
-    OnAssistantMessageCallback,
-    OnCommandOutputCallback,
-    OnHeartbeatCallback,
-    QueryOptions,
-)
-from .results import (
-    ArtifactUploadResult,
-    CommandExecutionResult,
-    CommandResultItem,
-    QueryResult,
-    StructuredOutputResult,
-    TextResult,
-    TypedQueryResult,
-)
-from .run import Run
-from .session import RuntimeUseSession
-from .transports import (
-    ConnectedTransport,
-    ConnectedWebSocketTransport,
-    PersistentTransport,
-    Transport,
-    WebSocketTransport,
-)
+import importlib
+from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
+    from .client import RuntimeUseClient
+    from .errors import (
+        AgentRuntimeError,
+        ArtifactUploadError,
+        CancelledException,
+        CommandFailedError,
+        ConnectionLostError,
+        OutputProblem,
+        OutputValidationError,
+        ProtocolError,
+        RuntimeConnectionError,
+        RunTimeoutError,
+        RuntimeUseError,
+        SessionStateError,
+    )
     from .futures import RunFuture
+    from .messages import (
+        AgentRuntimeMessageInterface,
+        ArtifactUploadRequestMessageInterface,
+        ArtifactUploadResponseMessageInterface,
+        AssistantMessageInterface,
+        CancelMessage,
+        CommandExecutionMessage,
+        CommandExecutionResultMessageInterface,
+        CommandInterface,
+        CommandOutputMessageInterface,
+        EndSessionConfirmMessage,
+        EndSessionMessage,
+        ErrorMessageInterface,
+        HeartbeatMessageInterface,
+        InvocationMessage,
+        OutputLine,
+        ResultMessageInterface,
+        RuntimeEnvironmentDownloadableInterface,
+    )
+    from .options import (
+        ExecuteCommandsOptions,
+        OnArtifactUploadRequestCallback,
+        OnAssistantMessageCallback,
+        OnCommandOutputCallback,
+        OnHeartbeatCallback,
+        QueryOptions,
+    )
+    from .results import (
+        ArtifactUploadResult,
+        CommandExecutionResult,
+        CommandResultItem,
+        QueryResult,
+        StructuredOutputResult,
+        TextResult,
+        TypedQueryResult,
+    )
+    from .run import Run
+    from .session import RuntimeUseSession
+    from .transports import (
+        ConnectedTransport,
+        ConnectedWebSocketTransport,
+        PersistentTransport,
+        Transport,
+        WebSocketTransport,
+    )
 else:
 
     def __getattr__(name: str) -> Any:
-        # Imported when it is used: it needs `concurrent.futures`.
         if name == "RunFuture":
+            # Only when it is used itself: it needs `concurrent.futures`.
             from .futures import RunFuture
 
             return RunFuture
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _MODULES:
+            return importlib.import_module(f".{name}", __name__)
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        for each in _MODULES:
+            found = vars(importlib.import_module(f".{each}", __name__))
+            globals().update({public: found[public] for public in __all__ if public in found})
+        return globals()[name]
+
+    def __dir__() -> List[str]:
+        return sorted({*globals(), *__all__, *_MODULES})
 
 
 __version__ = "0.1.0"
@@ -148,3 +161,6 @@ __all__ = [
     "WebSocketTransport",
     "__version__",
 ]
+
+#: The modules that the names above, but `RunFuture`, are from.
+_MODULES = ("client", "errors", "messages", "options", "results", "run", "session", "transports")

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+import textwrap
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -164,11 +165,39 @@ def _modules_after(statement: str) -> List[str]:
 
 def test_importing_the_client_imports_little() -> None:
     before = set(_modules_after("pass"))
-    loaded = set(_modules_after("import runtimeuse_sync")) - before
+    loaded = set(_modules_after("from runtimeuse_sync import RuntimeUseClient")) - before
     assert "runtimeuse_sync.client" in loaded
     unwanted = {"asyncio", "tenacity", "dataclasses_json", "marshmallow", "runtimeuse_sync.runtime", "websockets"}
     unwanted |= {"runtimeuse_sync.testing", "runtimeuse_sync._wire.output_type", "requests", "pydantic"}
     assert unwanted & loaded == set()
+
+
+def test_importing_the_package_alone_imports_nothing_more() -> None:
+    """The pytest plugin is a module of it, and is loaded wherever pytest runs."""
+    before = set(_modules_after("import importlib, typing"))
+    assert set(_modules_after("import runtimeuse_sync")) - before == {"runtimeuse_sync"}
+
+
+@pytest.mark.parametrize(
+    "module", ["client", "errors", "messages", "options", "results", "run", "session", "transports"]
+)
+def test_the_modules_are_there_without_an_import_of_their_own(module: str) -> None:
+    statement = f"import runtimeuse_sync; runtimeuse_sync.{module}.__name__"
+    assert f"runtimeuse_sync.{module}" in _modules_after(statement)
+
+
+def test_the_packages_names_are_all_there_when_first_asked_for() -> None:
+    script = """
+        import runtimeuse_sync
+
+        shown, names = dir(runtimeuse_sync), {}
+        assert set(runtimeuse_sync.__all__) < set(shown), shown
+        exec("from runtimeuse_sync import *", names)
+        assert set(runtimeuse_sync.__all__) < set(names), names
+        assert runtimeuse_sync.RuntimeUseClient is runtimeuse_sync.client.RuntimeUseClient
+        assert not hasattr(runtimeuse_sync, "RuntimeUseClints")
+        """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
 
 
 def test_making_calls_ready_imports_little() -> None:

@@ -30,7 +30,8 @@ MODULES = (
 def annotated() -> Iterator[Any]:
     """Yields the public classes and functions, and the classes' methods."""
     for module in MODULES:
-        for name, value in vars(module).items():
+        for name in dir(module):
+            value = getattr(module, name)
             ours = getattr(value, "__module__", "").startswith("runtimeuse_sync")
             if name.startswith("_") or not ours or not (inspect.isclass(value) or inspect.isfunction(value)):
                 continue
