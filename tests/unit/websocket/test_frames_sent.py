@@ -19,7 +19,7 @@ def test_frames_that_are_sent(opcode: int, length: int) -> None:
     assert unmasked(frame(opcode, b"y" * length)) == [(opcode, b"y" * length)]
 
 
-@pytest.mark.parametrize("length", [126, 127, 65535, 65536, 65537])
+@pytest.mark.parametrize("length", [126, 127, 65535, 65536, 65537, 131072, 1_000_003])
 def test_long_frames_that_are_sent(length: int) -> None:
     payload = bytes(index % 251 for index in range(length))
     assert unmasked(frame(TEXT, payload)) == [(TEXT, payload)]
