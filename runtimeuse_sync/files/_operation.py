@@ -187,46 +187,49 @@ class Operation:
         Raises:
             FileError: One of them failed.
         """
-        return self.request_commands([CommandInterface(script) for script in scripts])
+        return self.perform_request(self.encoded([CommandInterface(script) for script in scripts]))
 
-    def request_commands(self, commands: Sequence[CommandInterface]) -> Reply:
-        """As `request`, for commands that have an environment."""
+    def encoded(self, commands: Sequence[CommandInterface]) -> Request:
+        """Returns the request to run commands. It takes none of the client's defaults, and logs warnings only."""
+        options = ExecuteCommandsOptions(check=False, logger=PARTS_LOGGER)
+        return commands_request(commands, options, {}, Defaults({}), "files")._replace(kind=self._kind)
+
+    def perform_request(self, request: Request, meanwhile: Optional[Callable[[], None]] = None) -> Reply:
+        """As `request`, for commands that are encoded already; calls `meanwhile` once they are on their way."""
         self._call.check()
         assert self._commands is not None
         timeout = None if self._call.deadline.seconds is None else self._call.deadline.remaining() or 1e-3
-        run = self._run_of(self._commands, commands, timeout, self._asked)
+        run = self._run_of(self._commands, request, timeout, self._asked)
         self._run = run
         try:
             # After the run is published: `abort` sets the flag before it looks for a run.
             self._call.check()
-            results, stderr = self._run_to_its_end(run)
+            results, stderr = self._run_to_its_end(run, meanwhile)
         finally:
             self._run = None
         for item in results.results:
             if item.exit_code != 0:
                 raise failure(self._path, item.exit_code, stderr)
-        if len(results.results) != len(commands):
-            raise failure(self._path, None, f"{len(results.results)} of {len(commands)} commands ran")
+        wanted = len(request.commands.commands)
+        if len(results.results) != wanted:
+            raise failure(self._path, None, f"{len(results.results)} of {wanted} commands ran")
         return Reply([item.stdout or "" for item in results.results], stderr)
 
     def _run_of(
-        self,
-        runner: Commands,
-        commands: Sequence[CommandInterface],
-        timeout: Optional[float],
-        asked: Optional[AskedByMany] = None,
+        self, runner: Commands, request: Request, timeout: Optional[float], asked: Optional[AskedByMany] = None
     ) -> FileRun:
-        """Returns a run that takes none of the client's defaults, keeps no output, and logs warnings only."""
-        options = ExecuteCommandsOptions(timeout=timeout, check=False, logger=PARTS_LOGGER)
+        """Returns a run that keeps no output."""
+        options = dataclasses.replace(request.options, timeout=timeout)
         if asked is not None:
             options = dataclasses.replace(options, cancel_when=asked, cancel_poll_interval=asked.interval)
-        request = commands_request(commands, options, {}, Defaults({}), "files")._replace(kind=self._kind)
-        return runner._run(request, keep_output=0)
+        return runner._run(request._replace(options=options), keep_output=0)
 
-    def _run_to_its_end(self, run: FileRun) -> Any:
+    def _run_to_its_end(self, run: FileRun, meanwhile: Optional[Callable[[], None]]) -> Any:
         kept = ""
         with run:
             self._begun = True
+            if meanwhile is not None:
+                meanwhile()
             for message in run:
                 self._messages += 1
                 if type(message) is CommandOutputMessageInterface and message.stream == "stderr":
@@ -281,7 +284,7 @@ class Operation:
         if left <= 0:
             return True
         try:
-            with self._run_of(commands, [CommandInterface(script)], left) as run:
+            with self._run_of(commands, self.encoded([CommandInterface(script)]), left) as run:
                 _ = run.result
         except (ConnectionError, AgentRuntimeError) as error:
             if raised_by_a_signal_handler(error):

@@ -161,12 +161,14 @@ def append(path: bytes, temporary: str, variables: int, size: int, decode: str, 
     `decode` is the option with which `base64` decodes; if it is empty, the script tries which one that is.
     """
     names = [f"{DATA}{index}" for index in range(variables)]
-    values = " ".join(f'"${name}"' for name in names)
+    # One by one, and not inherited by the programs that are started: dash takes a third less time for that.
+    values = " ".join(f'printf %s "${name}";' for name in names)
+    unset = f"unset {' '.join(names)}"
     into = "$t/a" if directory else "$t"
     append = f"""\
 [ -f "{into}" ] || exit {MISSING}
-printf %s {values} | base64 {decode or "$f"} >>"{into}" || {{ s=$?; rm -rf "$t"; exit $s; }}
-unset {" ".join(names)}
+{{ {values} }} | {{ {unset}; base64 {decode or "$f"} >>"{into}"; }} || {{ s=$?; rm -rf "$t"; exit $s; }}
+{unset}
 set -- $(ls -ldn "{into}"); [ "$5" = {size} ] || {{ rm -rf "$t"; exit {DIFFERS}; }}
 """
     return _script(path, _BESIDE.format(temporary=temporary), "" if decode else _DECODER, append)

@@ -4,12 +4,17 @@ The data goes as environment variables, a dozen for each command, as many comman
 How many variables a command can have depends on the sandbox: the first request asks, unless one variable is enough for
 all. After each command the size of the temporary file is compared, and before it is moved its checksum.
 
+While one request is on its way, the next one is encoded. The buffer keeps what was not confirmed yet, so requests that
+were encoded for nothing are simply encoded again.
+
 Threads: everything runs in the calling thread.
 """
 
 import binascii
+import functools
 from typing import List, Optional, Sequence, Tuple
 
+from .._wire.request import Request
 from ..errors import AgentRuntimeError
 from ..messages import CommandInterface
 from . import _scripts as scripts
@@ -62,6 +67,8 @@ class Writer:
         self._sent = 0
         self._told: Optional[int] = None
         self._buffer = bytearray()
+        #: The request that sends the begin of the buffer, and how much that is; `None` if it is not encoded yet.
+        self._next: Optional[Tuple[Request, int]] = None
         self._begun = False
         self._variables = 1
         self._decode = ""
@@ -72,9 +79,9 @@ class Writer:
         self._checksum.add(bytes(data))
         if not self._begun and len(self._buffer) > scripts.VARIABLE:
             self._begin()
-        # Some stays for the last request.
-        while self._begun and len(self._buffer) > self._room:
-            self._send(self._room)
+        # Enough stays for another full request, to be encoded meanwhile, and something for the last one.
+        while self._begun and len(self._buffer) > 2 * self._room:
+            self._send()
         return len(data)
 
     def put_file(self, mode: str) -> None:
@@ -104,11 +111,13 @@ class Writer:
         return scripts.prepare(self._path, operation.temporary, directory=self._directory)
 
     def _finish(self, *after: str) -> None:
-        """Sends the rest and puts it in its place, in one request."""
+        """Sends the rest and puts it in its place."""
         if self._told is None:
             self._tell(0)
-        before = [] if self._begun else [self._prepare()]
-        self._send(len(self._buffer), before, after)
+        if not self._begun:
+            self._send([self._prepare()], after)
+        while self._buffer:
+            self._send((), after)
         if self._total is None:
             self._tell(self._sent, total=self._sent)
 
@@ -116,46 +125,54 @@ class Writer:
     def _room(self) -> int:
         return self._variables * scripts.VARIABLE * _COMMANDS
 
-    def _send(self, size: int, before: Sequence[str] = (), after: Sequence[str] = ()) -> None:
-        """Sends data from the buffer, in one request with the scripts around it."""
+    def _send(self, before: Sequence[str] = (), after: Sequence[str] = ()) -> None:
+        """Sends one request with the begin of the buffer; `before` come first, `after` follow the end of the buffer."""
         while True:
-            commands = [
-                *map(CommandInterface, before),
-                *self._commands(min(size, self._room)),
-                *map(CommandInterface, after if size <= self._room else ()),
-            ]
+            request, size = self._next or self._encoded(0, before, after)
+            self._next = None
             try:
-                self._operation.request_commands(commands)
+                self._operation.perform_request(request, functools.partial(self._encode_next, size, after))
+                break
             except AgentRuntimeError as error:
                 # Its limit is smaller than it said. Nothing was run: the first command has the most variables.
                 if self._variables == 1 or not any(text in str(error).lower() for text in _TOO_LARGE):
                     raise
                 self._variables = max(1, self._variables // 2)
-                continue
-            sent = min(size, self._room)
-            del self._buffer[:sent]
-            self._sent += sent
-            size -= sent
-            if sent:
-                self._tell(self._sent)
-            if not size:
-                return
+                self._next = None
+        del self._buffer[:size]
+        self._sent += size
+        if size:
+            self._tell(self._sent)
 
-    def _commands(self, size: int) -> List[CommandInterface]:
+    def _encode_next(self, start: int, after: Sequence[str]) -> None:
+        if start < len(self._buffer):
+            self._next = self._encoded(start, (), after)
+
+    def _encoded(self, start: int, before: Sequence[str], after: Sequence[str]) -> Tuple[Request, int]:
+        """Returns the request that sends the next part of the buffer, and the size of that part in bytes."""
+        end = min(start + self._room, len(self._buffer))
+        commands = [
+            *map(CommandInterface, before),
+            *self._commands(start, end),
+            *map(CommandInterface, after if end == len(self._buffer) else ()),
+        ]
+        return self._operation.encoded(commands), end - start
+
+    def _commands(self, start: int, end: int) -> List[CommandInterface]:
         commands = []
         step = self._variables * scripts.VARIABLE
         with memoryview(self._buffer) as view:
-            for start in range(0, size, step):
-                end = min(start + step, size)
+            for first in range(start, end, step):
+                last = min(first + step, end)
                 texts = [
-                    binascii.b2a_base64(view[at : min(at + scripts.VARIABLE, end)], newline=False).decode("ascii")
-                    for at in range(start, end, scripts.VARIABLE)
+                    binascii.b2a_base64(view[at : min(at + scripts.VARIABLE, last)], newline=False).decode("ascii")
+                    for at in range(first, last, scripts.VARIABLE)
                 ]
                 script = scripts.append(
                     self._path,
                     self._operation.temporary,
                     len(texts),
-                    self._sent + end,
+                    self._sent + last,
                     self._decode,
                     directory=self._directory,
                 )

@@ -23,6 +23,8 @@ _FREE_FORM: FrozenSet[str] = frozenset(("metadata", "structured_output"))
 _METADATA_NAMES: FrozenSet[str] = frozenset(("error_name", "stack", "cause", "error_details"))
 #: The size of the pieces in which a long text is masked, in characters.
 _PIECE = 64 * 1024
+#: The most characters of a number. Python converts no more digits, and a long text that is none takes its time.
+_LONGEST_NUMBER = 4300
 #: The stack frames between a log call and `logging`; from Python 3.11 on, `logging` skips its own frames.
 _OWN_FRAMES = 1 if sys.version_info >= (3, 11) else 2
 
@@ -87,6 +89,8 @@ class Redactor:
 
 
 def _number(text: str) -> Optional[float]:
+    if len(text) > _LONGEST_NUMBER:
+        return None
     for kind in (int, float):
         try:
             return kind(text)
