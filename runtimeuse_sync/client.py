@@ -234,7 +234,7 @@ class RuntimeUseClient(Calls):
             return Channel(self._one_shot_connection(), self._origin, self._secrets(), _logger, persistent=False)
 
         keep = self._defaults.keep_output if keep_output is None else keep_output
-        return Run(request, acquire, self._calls.discard, keep)
+        return self._new_run(request, acquire, self._calls.discard, keep)
 
     def _files(
         self, timeout: Optional[float], logger: Optional[LoggerLike], asked: Optional[AskedByMany] = None

@@ -244,7 +244,7 @@ class RuntimeUseSession(Calls):
 
     def _run(self, request: Request, keep_output: Optional[int] = None) -> "Run[Any]":
         keep = self._defaults.keep_output if keep_output is None else keep_output
-        return Run(request, self._open_channel, keep_output=keep)
+        return self._new_run(request, self._open_channel, keep_output=keep)
 
     def _files(
         self, timeout: Optional[float], logger: Optional[LoggerLike], asked: Optional[AskedByMany] = None

@@ -4,7 +4,7 @@ Threads: everything here runs in the calling thread.
 """
 
 import abc
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, List, Optional
 
 from .._call import AskedByMany
 from .._logs import LoggerLike
@@ -23,6 +23,9 @@ class RunsRequests(abc.ABC):
     """What makes a run of a request: a client or a session."""
 
     _defaults: Defaults
+
+    #: Makes a run of a request. `opentelemetry` puts a method in its place, which gets the client or session, too.
+    _new_run: "ClassVar[Callable[..., Run[Any]]]" = Run
 
     @property
     @abc.abstractmethod

@@ -32,6 +32,7 @@ MAY_IMPORT: Mapping[str, FrozenSet[str]] = {
     "_websocket": frozenset({"shared"}),
     "shared": frozenset(),
     "runtime": frozenset({"shared"}),
+    "opentelemetry": frozenset({"surface", "files", "shared"}),
 }
 
 #: Imports that the table does not allow, but the design does: a custom transport's types.

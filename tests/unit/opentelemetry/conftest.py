@@ -1,0 +1,28 @@
+"""The instrumentation, turned on for one test, with the SDK's exporters that keep everything in memory."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, Iterator
+
+import pytest
+
+from ...support.fixtures import no_proxy_settings, runtime, serve, start
+
+__all__ = ["no_proxy_settings", "runtime", "serve", "start"]
+
+if importlib.util.find_spec("opentelemetry") is None:
+    collect_ignore_glob = ["test_*.py"]
+else:
+    from .recorded import Recorded
+
+    @pytest.fixture
+    def recorded() -> Iterator[Recorded]:
+        """What the calls of this test have told."""
+        with Recorded().on() as recorded:
+            yield recorded
+
+    @pytest.fixture
+    def tracer(recorded: Recorded) -> Any:
+        """Makes the spans of the user's own code."""
+        return recorded.tracers.get_tracer("user")
