@@ -138,6 +138,27 @@ PRINTS = {
         attempt 2: missing\.txt: AgentRuntimeError
         in processes: \[True, True, True, True\]
         """,
+    "tracing": r"""
+        tokens
+          invoke_agent: output_tokens=2
+        below a span of our own
+            files\.write: ok
+            execute_commands: exit_codes=\(0,\)
+          job: ok
+        a failure
+          execute_commands: exit_codes=\(0, 3\), type='CommandFailedError'
+        callbacks run in the span of their call
+            callback: ok
+          invoke_agent: ok
+        the sandbox knows the trace
+            execute_commands: exit_codes=\(0,\)
+          the same trace: True
+          job: ok
+        metrics
+          gen_ai\.client\.operation\.duration in s
+          gen_ai\.client\.token\.usage in \{token\}
+          runtimeuse\.client\.operation\.duration in s
+        """,
     "wsgi_view": r"""
         'echo hello': 200 hello
         'exit 3': 500 the agent failed: the script failed with exit code: 3

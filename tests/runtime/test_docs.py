@@ -24,6 +24,7 @@ GUIDES = (
     "custom-agents.md",
     "files.md",
     "many-runs.md",
+    "opentelemetry.md",
     "options.md",
     "runtime.md",
     "sessions.md",
