@@ -9,7 +9,6 @@ Threads: the thread that makes the call; a span that was left behind ends in a t
 reader may hold a lock in the thread in which the garbage collector runs.
 """
 
-import time
 from typing import Callable, Optional, Set, TypeVar
 
 from opentelemetry import context as otel_context
@@ -18,6 +17,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
+from .._call import monotonic
 from .._interrupts import raised_by_a_signal_handler
 from .._logs import PACKAGE_LOGGER, Records
 from .._threads import new_thread, start_directly
@@ -30,9 +30,6 @@ _T = TypeVar("_T")
 #: The limits of the histograms' buckets, as the GenAI conventions advise.
 _SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 _TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
-
-#: The clock of durations, taken when this is imported, so that nothing that freezes time for tests moves it.
-_now = time.monotonic
 
 
 class Telemetry:
@@ -107,7 +104,7 @@ class CallSpan:
         self._telemetry = telemetry
         self._span = span
         self._shown = dict(shown)
-        self._began = _now()
+        self._began = monotonic()
         self._measured = False
         self._has_message = False
 
@@ -165,7 +162,7 @@ class CallSpan:
             return
         self._measured = True
         telemetry, context = self._telemetry, set_span_in_context(self._span)
-        seconds = max(_now() - self._began, 0.0)
+        seconds = max(monotonic() - self._began, 0.0)
         known = {name: self._shown[name] for name in attributes.OF_METRICS if name in self._shown}
         is_query = attributes.OPERATION in known
         (telemetry.agent_seconds if is_query else telemetry.seconds).record(seconds, known, context)
