@@ -15,7 +15,8 @@ it, `_websocket` the WebSocket itself, and `_wire` the JSON that goes over it. `
 `_logs` serve all of them.
 
 The client is imported with the first use of a public name, so that the pytest plugin, which is a module of this package
-and loaded wherever pytest runs, costs nothing where it is not used.
+and loaded wherever pytest runs, costs nothing where it is not used. Nor does pytest warn where the package was imported
+before it (PYTEST_DONT_REWRITE).
 
 Threads: importing the package starts none.
 """

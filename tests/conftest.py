@@ -14,6 +14,9 @@ import pytest
 from .support import leaks, machine
 from .support.tally import PROPERTY, table
 
+# Runs projects of their own, with the package's pytest plugin.
+pytest_plugins = ["pytester"]
+
 # In CI a property test tries the same examples every time, so that a red run speaks of the change and not of chance.
 # Without deadlines, as the machine may be busy with another interpreter's tests.
 hypothesis.settings.register_profile("default", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)

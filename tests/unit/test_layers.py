@@ -33,6 +33,7 @@ MAY_IMPORT: Mapping[str, FrozenSet[str]] = {
     "shared": frozenset(),
     "runtime": frozenset({"shared"}),
     "opentelemetry": frozenset({"surface", "files", "shared"}),
+    "pytest_plugin": frozenset({"surface", "runtime", "shared"}),
 }
 
 #: Imports that the table does not allow, but the design does: a custom transport's types.
