@@ -252,9 +252,9 @@ class _Batch:
             del self._flights[number]
             self._fail(_no_more_jobs(job, refused.__cause__))
         except Exception as error:
-            del self._flights[number]
             if raised_by_a_signal_handler(error):
-                raise
+                raise  # Its run may have begun: it stays in flight, and is waited for.
+            del self._flights[number]
             done = Done(None, error, monotonic() - flight.began)
             self._record(flight, done)
             self._add(Outcome(job, None, error, done.seconds))

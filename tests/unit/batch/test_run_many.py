@@ -23,6 +23,7 @@ from runtimeuse_sync import (
     RuntimeUseClient,
     futures,
 )
+from runtimeuse_sync._call import Wakeup
 from runtimeuse_sync.batch import Job, JournalError, Outcome, _run_many, run_many
 from runtimeuse_sync.batch._journal import Journal
 from runtimeuse_sync.batch._outcomes import done_to_dict
@@ -302,17 +303,32 @@ def ring_main_thread(when: Callable[[], None]) -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
 
-def test_an_interrupt_while_it_waits(runtime: Talking, client: RuntimeUseClient, how: Any) -> None:
+def test_an_interrupt_while_it_waits(
+    runtime: Talking, client: RuntimeUseClient, how: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class OutOfTime(Exception):
         pass
 
     def ring(*_: object) -> None:
         raise OutOfTime
 
+    waits = threading.Event()
+    original = Wakeup.wait
+
+    def noted(wakeup: Wakeup, seconds: float) -> None:
+        if threading.current_thread() is threading.main_thread():
+            waits.set()
+        original(wakeup, seconds)
+
+    def both_have_begun() -> None:
+        runtime.until_arrived(2)
+        wait(waits)
+
+    monkeypatch.setattr(Wakeup, "wait", noted)
     before = signal.signal(signal.SIGALRM, ring)
     try:
         outcomes = run_many(["hang 1", "hang 2"], client=client, **how)
-        ringing = InThread(ring_main_thread, lambda: runtime.until_arrived(2))
+        ringing = InThread(ring_main_thread, both_have_begun)
         with pytest.raises(OutOfTime):
             next(outcomes)
         ringing.result()
@@ -321,6 +337,35 @@ def test_an_interrupt_while_it_waits(runtime: Talking, client: RuntimeUseClient,
     assert runtime.cancelled == 2
     with pytest.raises(StopIteration):
         next(outcomes)
+
+
+def test_an_interrupt_while_it_starts_a_job(
+    runtime: Talking, client: RuntimeUseClient, how: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that a pool has begun is cancelled and waited for; one in a thread of its own does not begin."""
+
+    class OutOfTime(Exception):
+        pass
+
+    def ring(*_: object) -> None:
+        raise OutOfTime
+
+    add = concurrent.futures.Future.add_done_callback
+
+    def interrupted(future: Any, callback: Any) -> None:
+        add(future, callback)
+        if how:
+            runtime.until_arrived(1)
+        signal.raise_signal(signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    monkeypatch.setattr(concurrent.futures.Future, "add_done_callback", interrupted)
+    try:
+        with pytest.raises(OutOfTime):
+            next(run_many(["hang"], client=client, **how))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert runtime.cancelled == len(runtime.requests) == len(how)
 
 
 class ByHand(concurrent.futures.Executor):
