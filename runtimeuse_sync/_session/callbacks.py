@@ -37,9 +37,13 @@ class Callbacks:
     """The callbacks of one call."""
 
     def __init__(self, options: Options, call: Call, ticket: Ticket) -> None:
-        self._options = options
         self._call = call
         self._ticket = ticket
+        # Looked up once: `deliver` is called for every message.
+        self._on_output = options.on_command_output
+        self._on_heartbeat = options.on_heartbeat
+        self._on_assistant = options.on_assistant_message
+        self._assistant_seconds = check.seconds(options.assistant_callback_timeout)
         # The secrets of upload URLs, oldest first, and the call's own secrets, noted before the first of these.
         self._url_secrets: Dict[str, None] = {}
         self._call_secrets: Optional[List[str]] = None
@@ -58,28 +62,31 @@ class Callbacks:
             TypeError: The callback returned a coroutine.
             BaseException: Whatever the callback raises, unchanged.
         """
-        options = self._options
+        callback: Optional[Callable[[Any], object]]
         if type(message) is CommandOutputMessageInterface:
-            if options.on_command_output is not None:
-                _check_nothing_to_await("on_command_output", options.on_command_output(message))
+            name, callback = "on_command_output", self._on_output
         elif type(message) is AssistantMessageInterface:
-            callback = options.on_assistant_message
-            if callback is None:
-                return
-            returned = self._within(
-                "on_assistant_message",
-                "assistant_callback_timeout",
-                check.seconds(options.assistant_callback_timeout),
-                lambda: callback(message),
-                {
-                    "last_message_type": message.message_type,
-                    "message_count": message_count,
-                    "phase": "assistant_callback",
-                },
-            )
-            _check_nothing_to_await("on_assistant_message", returned)
-        elif options.on_heartbeat is not None:
-            _check_nothing_to_await("on_heartbeat", options.on_heartbeat(message))
+            name, callback = "on_assistant_message", self._on_assistant
+            if callback is not None and self._assistant_seconds is not None:
+                callback = self._with_timeout(callback, self._assistant_seconds, message_count)
+        else:
+            name, callback = "on_heartbeat", self._on_heartbeat
+        if callback is not None:
+            returned = callback(message)
+            if returned is not None:
+                _check_nothing_to_await(name, returned)
+
+    def _with_timeout(
+        self, callback: Callable[[Any], object], seconds: float, message_count: int
+    ) -> Callable[[Any], object]:
+        metadata = {
+            "last_message_type": "assistant_message",
+            "message_count": message_count,
+            "phase": "assistant_callback",
+        }
+        return lambda message: self._within(
+            "on_assistant_message", "assistant_callback_timeout", seconds, lambda: callback(message), metadata
+        )
 
     def upload(self, request: ArtifactUploadRequestMessageInterface, options: Optional[Options]) -> bytes:
         """Asks an upload callback where to upload a file; returns the encoded answer for the runtime.
@@ -252,6 +259,6 @@ def _checked_upload_result(result: Any) -> Tuple[str, str]:
 
 
 def _check_nothing_to_await(name: str, returned: Any) -> None:
-    if returned is not None and inspect.iscoroutine(returned):
+    if inspect.iscoroutine(returned):
         returned.close()
         raise TypeError(f"{name} returned a coroutine; runtimeuse_sync calls plain functions")

@@ -22,6 +22,8 @@ from .outcome import idle_error
 from .output import Output
 from .protocol import Event
 
+_STREAM = Event.STREAM
+
 #: For how many seconds longer than it may a go be busy with messages that it drops.
 _SLACK = 0.1
 
@@ -84,6 +86,7 @@ class Reader:
             from .._wire.command_input import hide_first_lines
         output = self._output
         keep = output.add if output.keep else None
+        use_next, deliver, now_is = channel.use_next, self._callbacks.deliver, call.now
         if self._answers_due:
             self.answer_uploads(channel, pause_at)
         while self._conclusion is None:
@@ -97,10 +100,10 @@ class Reader:
             if batch.end > output.due:
                 output.settle(batch.end)
             while batch.position < len(batch.items):
-                now = call.now()
+                now = now_is()
                 if call.cancel_wanted or now >= deadline.at:
                     call.check()
-                received = channel.use_next(batch)
+                received = use_next(batch)
                 if received is None:
                     call.ask()
                     if now >= pause_at + _SLACK:
@@ -110,14 +113,14 @@ class Reader:
                 message = received.message
                 if hides_first_line:
                     hide_first_lines(message)
-                if received.event is Event.STREAM:
+                if received.event is _STREAM:
                     self._last_message_type = message.message_type
                     if keep is not None:
                         keep(message)
                     if now >= call.ask_at:
                         # Not before a terminal message: a result that comes next has arrived.
                         call.ask()
-                    self._callbacks.deliver(message, self.message_count)
+                    deliver(message, self.message_count)
                     if not to_the_end:
                         streamed: StreamedMessage = message
                         return streamed

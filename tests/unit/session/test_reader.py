@@ -158,11 +158,10 @@ def test_a_poll_asks_cancel_when() -> None:
 
 def test_a_message_before_the_terminal_one_is_kept_for_the_error() -> None:
     answers = [False, True]
-    run = Started(cancel_when=lambda: answers.pop(0), cancel_poll_interval=2)
+    seen: List[Any] = []
+    run = Started(cancel_when=lambda: answers.pop(0), cancel_poll_interval=2, on_assistant_message=seen.append)
     run.clock.advance(3.0)
     run.hand_in(assistant("a"), text("done"))
-    seen: List[Any] = []
-    run.reader._callbacks._options.on_assistant_message = seen.append
     with pytest.raises(CancelledException):
         run.read()
     assert (seen, run.reader._output.texts([])) == ([], ["a"])
