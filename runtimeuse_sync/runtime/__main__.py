@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 from dataclasses import fields
-from typing import List, Optional
+from typing import Iterator, List, Optional, Tuple
 
 from . import event_loop
 from .commands.environment import TOKEN_VARIABLE
@@ -37,16 +37,19 @@ when its terminal closes."""
 
 _EXAMPLES = """\
 examples:
-  python -m runtimeuse_sync.runtime
-  python -m runtimeuse_sync.runtime --agent my_package.agents:Reviewer --port 9000 --root /work
-  RUNTIMEUSE_TOKEN=… python -m runtimeuse_sync.runtime --host 0.0.0.0"""
+  {prog}
+  {prog} --agent my_package.agents:Reviewer --port 9000 --root /work
+  RUNTIMEUSE_TOKEN=… {prog} --host 0.0.0.0"""
+
+#: How this command line is called, unless another command wraps it.
+_PROG = "python -m runtimeuse_sync.runtime"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m runtimeuse_sync.runtime",
+        prog=prog,
         description=_DESCRIPTION,
-        epilog=_EXAMPLES,
+        epilog=_EXAMPLES.format(prog=prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -68,16 +71,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+def option_names() -> Iterator[Tuple[str, str]]:
+    """Yields the long names of the command line's options, each with its help text."""
+    for action in _parser(_PROG)._actions:
+        for name in action.option_strings:
+            if name.startswith("--"):
+                yield name, (action.help or "").replace("%(default)s", str(action.default))
+
+
+def main(arguments: Optional[List[str]] = None, *, prog: str = _PROG) -> int:
     """Runs the runtime until a signal ends it.
 
     Args:
         arguments: The command line's arguments; `None` for those of the process.
+        prog: The name of the command, for its help.
 
     Returns:
         The exit code: 0 after a stop, 2 if the runtime cannot start, 130 if Ctrl-C interrupted the start or the stop.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser(prog).parse_args(arguments)
     # Agents may pass this environment on, however they start processes.
     os.environ.pop(TOKEN_VARIABLE, None)
     logging.basicConfig(

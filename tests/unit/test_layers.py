@@ -34,6 +34,9 @@ MAY_IMPORT: Mapping[str, FrozenSet[str]] = {
     "runtime": frozenset({"shared"}),
     "opentelemetry": frozenset({"surface", "files", "shared"}),
     "pytest_plugin": frozenset({"surface", "runtime", "shared"}),
+    # The doctor takes the steps of a connection one by one.
+    "cli": frozenset({"surface", "files", "batch", "runtime", "transports", "_websocket", "shared"}),
+    "__main__": frozenset({"cli"}),
 }
 
 #: Imports that the table does not allow, but the design does: a custom transport's types.
@@ -143,7 +146,7 @@ def reachable(start: str, direct: Mapping[str, Set[str]]) -> Set[str]:
 
 def private_names(tree: Mapping[str, str]) -> Set[str]:
     """Returns the private modules and folders of the root."""
-    top = {path.split("/")[0] for path in tree} - {"__init__.py"}
+    top = {path.split("/")[0] for path in tree} - {"__init__.py", "__main__.py"}
     return {name for name in top if name.startswith("_")}
 
 
