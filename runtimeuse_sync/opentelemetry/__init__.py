@@ -14,13 +14,13 @@ Threads: spans begin and end in the threads that make the calls.
 
 try:
     from ._instrumentor import RuntimeUseInstrumentor
-except ModuleNotFoundError as error:
-    if (error.name or "").split(".", maxsplit=1)[0] not in ("opentelemetry", "wrapt"):
+except ModuleNotFoundError as _error:
+    if (_error.name or "").split(".", maxsplit=1)[0] not in ("opentelemetry", "wrapt"):
         raise
     raise ImportError(
-        f"the instrumentation needs the module {error.name!r}, which is not installed: "
+        f"the instrumentation needs the module {_error.name!r}, which is not installed: "
         'pip install "runtimeuse-sync[otel]"',
-        name=error.name,
-    ) from error
+        name=_error.name,
+    ) from _error
 
 __all__ = ["RuntimeUseInstrumentor"]

@@ -66,8 +66,9 @@ _LONGEST = 128
 #: The first word of a command if it names a program; with a directory, which is left out.
 _PROGRAM = re.compile(r"\s*(?:[^\s\"'`$;&|<>(){}=\\]*/)?([A-Za-z_][A-Za-z0-9_.+-]{0,31})(?=[\s;]|$)")
 
-#: Under which names runtimes tell the tokens, in the `usage` of a result's metadata: the SDKs of OpenAI's agents, in
-#: JavaScript and in Python, of Anthropic's, and the API of chat completions.
+#: Under which names runtimes tell the tokens, in the usage of a result's metadata, or in the metadata itself: the SDKs
+#: of OpenAI's agents, in JavaScript and in Python, of Anthropic's, and the API of chat completions.
+_USAGE = ("usage", "tokenUsage", "token_usage")
 _INPUT = ("inputTokens", "input_tokens", "promptTokens", "prompt_tokens")
 _OUTPUT = ("outputTokens", "output_tokens", "completionTokens", "completion_tokens")
 
@@ -163,9 +164,7 @@ def of_error(kind: type) -> Attributes:
 
 
 def _usage(metadata: Mapping[str, Any]) -> Attributes:
-    usage = metadata.get("usage")
-    if not isinstance(usage, Mapping):
-        usage = metadata
+    usage = next((metadata[name] for name in _USAGE if isinstance(metadata.get(name), Mapping)), metadata)
     counts: Dict[str, int] = {}
     cached = {attribute: _count(usage, [name]) for name, attribute in _CACHED.items()}
     counts.update({attribute: count for attribute, count in cached.items() if count is not None})

@@ -8,9 +8,8 @@ Threads: any thread may turn it on and off; a lock keeps two from doing so at on
 """
 
 import threading
-from typing import Any, Collection, List, Tuple
+from typing import TYPE_CHECKING, Any, Collection, List, Tuple
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.metrics import get_meter
 from opentelemetry.trace import get_tracer
 
@@ -22,6 +21,25 @@ from ._attributes import SCHEMA_URL
 from ._operations import traced_inputs, traced_operations, traced_runs
 from ._telemetry import Telemetry
 
+if TYPE_CHECKING:
+
+    class _BaseInstrumentor:
+        """What type checkers know of the base class, whose module tells them to look away."""
+
+        @property
+        def is_instrumented_by_opentelemetry(self) -> bool:
+            """Whether the instrumentation is on."""
+            raise NotImplementedError
+
+        def instrument(self, **kwargs: Any) -> Any:
+            """Turns it on."""
+
+        def uninstrument(self, **kwargs: Any) -> Any:
+            """Turns it off."""
+
+else:
+    from opentelemetry.instrumentation.instrumentor import BaseInstrumentor as _BaseInstrumentor
+
 #: The name of the tracer and the meter.
 _SCOPE = "runtimeuse_sync.opentelemetry"
 
@@ -31,7 +49,7 @@ _lock = threading.RLock()
 _replaced: List[Tuple[type, str, Any]] = []
 
 
-class RuntimeUseInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its module tells mypy to look away
+class RuntimeUseInstrumentor(_BaseInstrumentor):
     """Makes a span of each call of each client and session, and measures how long it takes.
 
     `RuntimeUseInstrumentor().instrument()` turns that on for the whole process, `uninstrument()` off again; each only

@@ -87,6 +87,7 @@ def test_a_query_with_a_schema(recorded: Recorded) -> None:
         ({"usage": {"inputTokens": 12, "outputTokens": 3, "totalTokens": 15}}, (12, 3)),
         ({"usage": {"input_tokens": 12, "output_tokens": 3.0}}, (12, 3)),
         ({"usage": {"prompt_tokens": 12, "completion_tokens": 3}}, (12, 3)),
+        ({"tokenUsage": {"inputTokens": 12, "outputTokens": 3}}, (12, 3)),
         ({"inputTokens": 12, "outputTokens": 3}, (12, 3)),
         ({"usage": {"input_tokens": 2, "cache_read_input_tokens": 7, "cache_creation_input_tokens": 3}}, (12, None)),
         ({"usage": {"inputTokens": 0, "outputTokens": 0}}, (0, 0)),
