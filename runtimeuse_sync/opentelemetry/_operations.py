@@ -11,10 +11,11 @@ own, and one that has begun goes on when the instrumentation is turned off.
 Threads: those that make the calls.
 """
 
-from typing import Any, Callable, NamedTuple, Optional, TypeVar
+from typing import Any, Callable, List, NamedTuple, Optional, TypeVar
 
 from opentelemetry import context as otel_context
 
+from .._interrupts import cleaned_up
 from .._logs import PARTS_LOGGER
 from .._wire.redaction import scrub
 from .._wire.request import Request
@@ -65,10 +66,12 @@ def traced_operations(telemetry: Telemetry, perform: Callable[[Any, Any], Any]) 
         if _current_command() is not None:
             return perform(operation, body)
         name = attributes.FILE_OPERATIONS.get(operation._kind, "files")
-        span = telemetry.begin(name, {attributes.CALL: name})
-        if span is None:
-            return perform(operation, body)
-        return _within(span, lambda: perform(operation, body), _OPERATION, span)
+        return _within(
+            lambda: telemetry.begin(name, {attributes.CALL: name}),
+            lambda: perform(operation, body),
+            _OPERATION,
+            lambda span: span,
+        )
 
     return traced_perform
 
@@ -79,21 +82,42 @@ def traced_inputs(telemetry: Telemetry, run: Callable[..., Any]) -> Callable[...
     def traced_run(owner: Any, request: Request, *arguments: Any) -> Any:
         source_id = request.options.source_id
         masked = None if source_id is None else scrub(source_id, request.secrets)
-        span = begin_span(telemetry, owner._origin, request, masked)
-        if span is None:
-            return run(owner, request, *arguments)
-        command = _Command(span, request.payload)
-        return _within(span, lambda: run(owner, request, *arguments), _COMMAND, command)
+        return _within(
+            lambda: begin_span(telemetry, owner._origin, request, masked),
+            lambda: run(owner, request, *arguments),
+            _COMMAND,
+            lambda span: _Command(span, request.payload),
+        )
 
     return traced_run
 
 
-def _within(span: CallSpan, body: Callable[[], _T], key: str, value: object) -> _T:
-    """Returns what `body` returns; its end is the end of the span."""
-    try:
-        return span.during(body, key, value)
-    except BaseException as error:
-        span.show(attributes.of_error(type(error)))
-        raise
-    finally:
-        span.end()
+def _within(
+    begin: Callable[[], Optional[CallSpan]], body: Callable[[], _T], key: str, value: Callable[[CallSpan], object]
+) -> _T:
+    """Returns what `body` returns, and makes a span of it.
+
+    Args:
+        begin: Begins the span; `None` if there is none.
+        body: The call.
+        key: A key of the context under which `body` finds a value.
+        value: Returns that value, given the span.
+    """
+    begun: List[CallSpan] = []
+
+    def inside() -> _T:
+        span = begin()
+        if span is None:
+            return body()
+        begun.append(span)
+        try:
+            return span.during(body, key, value(span))
+        except BaseException as error:
+            span.show(attributes.of_error(type(error)))
+            raise
+
+    def end() -> None:
+        for span in begun:
+            span.end()
+
+    return cleaned_up(inside, end)

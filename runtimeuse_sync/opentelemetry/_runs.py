@@ -56,7 +56,8 @@ class TracedRun(Run[ResultType_co], Generic[ResultType_co]):
     def _start(self, *, until_open: bool) -> None:
         start = functools.partial(super()._start, until_open=until_open)
         source_id = self._call.source_id
-        span = self._span = self._whole or begin_span(self._telemetry, self._origin, self._request, source_id)
+        self._span = self._whole or begin_span(self._telemetry, self._origin, self._request, source_id)
+        span = self._span
         if span is None:
             start()
             return

@@ -18,7 +18,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
 from .._call import monotonic
-from .._interrupts import raised_by_a_signal_handler
+from .._interrupts import cleaned_up, raised_by_a_signal_handler
 from .._logs import PACKAGE_LOGGER, Records
 from .._threads import new_thread, start_directly
 from ..errors import RuntimeUseError
@@ -116,14 +116,19 @@ class CallSpan:
             key: A key of the context under which `body` finds `value`. Default: none.
             value: The value.
         """
-        token = None
-        try:
+        before = otel_context.get_current()
+
+        def inside() -> _T:
             current = set_span_in_context(self._span)
-            token = otel_context.attach(current if key is None else otel_context.set_value(key, value, current))
+            otel_context.attach(current if key is None else otel_context.set_value(key, value, current))
             return body()
-        finally:
-            if token is not None:
-                otel_context.detach(token)
+
+        def restore() -> None:
+            # Not by a token: an interrupt may come before that is in a variable.
+            if otel_context.get_current() is not before:
+                otel_context.attach(before)
+
+        return cleaned_up(inside, restore)
 
     def propagated(self, put: Callable[[Context], _T], otherwise: _T) -> _T:
         """Returns what `put` returns for the context of this span; `otherwise` if it fails."""
