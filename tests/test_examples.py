@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from .support.plugin import INSTALLED
 from .support.processes import CHILD_LIMIT
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -159,6 +160,10 @@ PRINTS = {
           gen_ai\.client\.token\.usage in \{token\}
           runtimeuse\.client\.operation\.duration in s
         """,
+    "test_with_pytest": r"""
+        \.{5}\ +\[100%\]
+        5\ passed\ in\ .+
+        """,
     "wsgi_view": r"""
         'echo hello': 200 hello
         'exit 3': 500 the agent failed: the script failed with exit code: 3
@@ -178,6 +183,8 @@ def test_an_example(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
     # Nothing that would be imported, or left, because of where it is run; and as plain a terminal as there is.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "ascii"}
+    if not INSTALLED:
+        environment["PYTEST_PLUGINS"] = "runtimeuse_sync.pytest_plugin"
     ran = subprocess.run(
         command, cwd=str(tmp_path), env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHILD_LIMIT
     )

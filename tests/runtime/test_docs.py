@@ -28,6 +28,7 @@ GUIDES = (
     "options.md",
     "runtime.md",
     "sessions.md",
+    "testing.md",
     "typed-output.md",
 )
 

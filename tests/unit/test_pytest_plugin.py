@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -12,16 +14,9 @@ import runtimeuse_sync.pytest_plugin
 from runtimeuse_sync import RuntimeUseClient
 from runtimeuse_sync.runtime import LocalRuntime
 
-if sys.version_info >= (3, 10):
-    from importlib.metadata import entry_points
+from ..support.plugin import INSTALLED
 
-    INSTALLED = bool(entry_points(group="pytest11", name="runtimeuse"))
-else:
-    from importlib.metadata import entry_points
-
-    INSTALLED = any(each.name == "runtimeuse" for each in entry_points().get("pytest11", ()))
-
-#: Loads the plugin, unless it is installed: an editable install may be older than its entry point.
+#: Loads the plugin.
 LOAD = [] if INSTALLED else ["-p", runtimeuse_sync.pytest_plugin.__name__]
 
 
@@ -256,6 +251,42 @@ def test_what_comes_after_the_test_fails_its_teardown(pytester: pytest.Pytester)
     result = here(pytester)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["+ query 'after all'"])
+
+
+def test_where_sockets_are_blocked(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """
+        import os, socket
+        import pytest
+
+        @pytest.fixture
+        def blocked(monkeypatch):
+            def refuse(*arguments, **named):
+                raise RuntimeError("A test tried to use socket.socket.")
+            monkeypatch.setattr(socket, "create_server", refuse)
+
+        def test_in_memory(blocked, runtimeuse_fake, runtimeuse_client):
+            runtimeuse_fake.expect_query("p", "fine")
+            assert runtimeuse_client.query("p").text == "fine"
+            assert "RUNTIMEUSE_WS_URL" not in os.environ
+        """,
+    )
+    here(pytester).assert_outcomes(passed=1)
+
+
+def test_the_guides_tests(pytester: pytest.Pytester) -> None:
+    """The tests in docs/testing.md pass, and fail as it shows."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+    of_pytest = text.partition("## With unittest")[0]
+    tests = "\n".join(re.findall(r"^```python\n(.*?)^```$", of_pytest, re.DOTALL | re.MULTILINE))
+    pytester.makepyfile(tests)
+    here(pytester).assert_outcomes(passed=tests.count("def test_"))
+    (failing,) = re.findall(r"^```text\n(the requests are .*?)^```$", text, re.DOTALL | re.MULTILINE)
+    pytester.makepyfile(tests.replace('expect_query("Summarise', 'expect_query("Summarize'))
+    result = here(pytester)
+    assert result.parseoutcomes()["failed"] == 1
+    assert failing in result.stdout.str() + "\n"
 
 
 @pytest.mark.skipif(sys.version_info[:2] not in ((3, 8), (3, 13)), reason="takes long: on two Pythons only")
