@@ -104,6 +104,8 @@ def without_traceback(error: Optional[BaseException]) -> Optional[BaseException]
     if error is None or type(error).__module__ != __name__:
         return error
     copied = copy.copy(error)
+    # Where tblib is installed, copies have the traceback and the context.
+    copied.__traceback__ = copied.__context__ = None
     copied.__cause__ = error.__cause__
     copied.__suppress_context__ = error.__suppress_context__
     return copied

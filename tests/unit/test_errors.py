@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import copyreg
 import functools
 import importlib
 import inspect
@@ -343,6 +344,16 @@ def test_a_copy_without_frames() -> None:
     ours = OSError("no error of ours")
     assert without_traceback(ours) is ours
     assert without_traceback(None) is None
+
+
+@needs("tblib")
+def test_a_copy_without_frames_where_tblib_copies_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has imported dask's `distributed`."""
+    monkeypatch.setattr(copyreg, "dispatch_table", dict(copyreg.dispatch_table))
+    monkeypatch.setattr(copy, "dispatch_table", copyreg.dispatch_table)
+    pickling: Any = importlib.import_module("tblib.pickling_support")
+    pickling.install(CommandFailedError)
+    test_a_copy_without_frames()
 
 
 def test_the_stack_in_the_details_is_not_shown() -> None:
