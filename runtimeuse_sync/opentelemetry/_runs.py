@@ -65,6 +65,8 @@ class TracedRun(Run[ResultType_co], Generic[ResultType_co]):
         payload = span.propagated(lambda context: with_context(payload, context), payload)
         self._request = self._request._replace(payload=payload)
         reader: Any = self._reader
+        # It only keeps the request: one that is large should not be kept twice.
+        reader._request = self._request
         reader._callbacks = _UntilFirstMessage(reader._callbacks, span)
         try:
             span.during(start)

@@ -9,7 +9,7 @@ Threads: the thread that makes the call; a span that was left behind ends in a t
 reader may hold a lock in the thread in which the garbage collector runs.
 """
 
-from typing import Callable, Optional, Set, TypeVar
+from typing import Callable, Optional, Set, Tuple, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -107,6 +107,8 @@ class CallSpan:
         self._began = monotonic()
         self._measured = False
         self._has_message = False
+        #: The latest context in which `during` was called, and the one that has the span in its place.
+        self._contexts: Optional[Tuple[Context, Context]] = None
 
     def during(self, body: Callable[[], _T], key: Optional[str] = None, value: object = None) -> _T:
         """Returns what `body` returns; meanwhile this is the current span.
@@ -117,10 +119,14 @@ class CallSpan:
             value: The value.
         """
         before = otel_context.get_current()
+        contexts = self._contexts
+        if contexts is None or contexts[0] is not before:
+            # Reading a stream comes here for each message, as a rule from the same context.
+            contexts = self._contexts = (before, set_span_in_context(self._span, before))
+        current = contexts[1] if key is None else otel_context.set_value(key, value, contexts[1])
 
         def inside() -> _T:
-            current = set_span_in_context(self._span)
-            otel_context.attach(current if key is None else otel_context.set_value(key, value, current))
+            otel_context.attach(current)
             return body()
 
         def restore() -> None:
