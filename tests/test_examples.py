@@ -47,6 +47,24 @@ PRINTS = {
         asked not to raise: 2
         in time: so far
         """,
+    "command_line": r"""
+        answer: 42
+        exit code 3 'building\\n' 'no such file\\n'
+        assistant_message \['reading'\]
+        assistant_message \['writing'\]
+        result_message \['reading', 'writing'\]
+        copied: True
+        read back: buy milk
+        exit code 124 runtimeuse-sync: Query did not end within 0\.5 s
+        exit code 2 runtimeuse-sync: no such option.*
+        doctor: name ok
+        doctor: TCP ok
+        doctor: proxy ok
+        doctor: TLS ok
+        doctor: handshake ok
+        doctor: command ok
+        doctor: clock ok
+        """,
     "streaming": r"""
         with_callbacks:
           stdout of 'echo getting ready': getting ready

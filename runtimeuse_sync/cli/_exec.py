@@ -4,14 +4,16 @@ Threads: the main thread.
 """
 
 import shlex
-from typing import Any, Optional, Tuple
+import sys
+from typing import Any, Dict, Optional, Tuple
 
 import click
 
+from .._wire.request import command_request
 from ..client import RuntimeUseClient
 from ..messages import CommandInterface
 from ..run import Run
-from ._exits import FAILED, Failed
+from ._exits import FAILED, NAME, Failed
 from ._options import environment_of, environment_options, runtime_options, settings_of
 from ._output import CommandText, JsonLines, exit_code_of
 from ._run import Stage, perform
@@ -20,9 +22,10 @@ from ._run import Stage, perform
 @click.command("exec", short_help="Run a command in the sandbox.", context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True)
 @click.option("--cwd", metavar="DIR", help="The directory to run it in, created if missing.")
+@click.option("-i", "--stdin", "with_stdin", is_flag=True, help="Read standard input to its end, and pass it on.")
 @environment_options
 @runtime_options
-def execute(command: Tuple[str, ...], cwd: Optional[str], **options: Any) -> int:
+def execute(command: Tuple[str, ...], cwd: Optional[str], with_stdin: bool, **options: Any) -> int:
     """Run COMMAND by the sandbox's shell; its exit code is that of this command.
 
     One word is a whole command line: exec "ls | wc -l". Several are one command and its arguments: exec -- ls -l "my
@@ -33,13 +36,14 @@ def execute(command: Tuple[str, ...], cwd: Optional[str], **options: Any) -> int
     line = command[0] if len(command) == 1 else " ".join(map(shlex.quote, command))
     if not line.strip():
         raise click.UsageError("the command is empty")
+    first_line, pieces = _input() if with_stdin else (None, {})
 
     def start(client: RuntimeUseClient) -> "Run[Any]":
-        return client.stream_commands(
-            [CommandInterface(line, cwd=cwd, env=environment.variables or None)],
-            secrets_to_redact=environment.secrets,
-            check=False,
-        )
+        interface = CommandInterface(line, env=environment.variables or None)
+        keywords = {"secrets_to_redact": environment.secrets, "check": False}
+        request = command_request(interface, cwd, None, first_line, pieces, None, keywords, client._defaults)
+        run: Run[Any] = client._run(request)
+        return run
 
     with Stage(settings, environment.secrets, line) as stage:
         kind = JsonLines if settings.json else CommandText
@@ -47,3 +51,22 @@ def execute(command: Tuple[str, ...], cwd: Optional[str], **options: Any) -> int
     if not result.results:
         raise Failed(FAILED, "the runtime has not run the command, and does not say why")
     return exit_code_of(result)
+
+
+def _input() -> Tuple[str, Dict[str, str]]:
+    """Returns what passes standard input on to a command: a line before it, and the variables which that reads.
+
+    Raises:
+        click.UsageError: There is no standard input, or it is too long.
+    """
+    from .._wire.command_input import MAX_INLINE, inline_input
+
+    if sys.stdin is None:
+        raise click.UsageError("--stdin: there is no standard input")
+    data = sys.stdin.buffer.read(MAX_INLINE + 1)
+    if len(data) > MAX_INLINE:
+        raise click.UsageError(
+            f"--stdin passes on {MAX_INLINE // 1024} KiB at most; for more, copy it first: "
+            f"{NAME} cp - sandbox:FILE, and have the command read that file"
+        )
+    return inline_input(data)

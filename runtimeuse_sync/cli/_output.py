@@ -14,15 +14,14 @@ from typing import Any, Deque, Dict, List, Optional, Protocol, Union
 from ..errors import AgentRuntimeError
 from ..messages import AssistantMessageInterface, CommandOutputMessageInterface, StreamedMessage
 from ..results import CommandExecutionResult, QueryResult, StructuredOutputResult
-from ._exits import exit_code_of_command, one_line_of
+from ._exits import INTERRUPTED, exit_code_of_command, one_line_of
 from ._masking import Masking
 from ._screen import Screen
 
 Result = Union[QueryResult, CommandExecutionResult]
 
-#: The most lines of what the agent has said that are compared with its answer. More than a message can have would not
-#: be more telling.
-_COMPARED = 100_000
+#: The most characters of what the agent has said last that are kept, to compare them with its answer.
+_COMPARED = 16 * 1024 * 1024
 
 
 class Output(Protocol):
@@ -51,14 +50,16 @@ class AnswerText:
         self._screen = screen
         self._masking = masking
         self._answer_only = answer_only
-        self._said: Deque[str] = deque(maxlen=_COMPARED)
+        self._said: Deque[str] = deque()
+        self._said_size = 0
+        self._has_said_more = False
 
     def message(self, message: StreamedMessage) -> None:
         """Writes what the agent says to stdout, and what commands print to stderr."""
         if self._answer_only:
             return
         if isinstance(message, AssistantMessageInterface):
-            self._said.extend(_lines(message.text))
+            self._note(_lines(message.text))
             self._screen.out(_ended(message.text))
         elif isinstance(message, CommandOutputMessageInterface):
             self._screen.err(message.text)
@@ -79,11 +80,19 @@ class AnswerText:
     def failed(self, error: BaseException, code: int, line: Optional[str]) -> None:
         """Nothing: stderr says it."""
 
+    def _note(self, lines: List[str]) -> None:
+        self._said.extend(lines)
+        self._said_size += sum(map(len, lines))
+        while self._said_size > _COMPARED:
+            self._said_size -= len(self._said.popleft())
+            self._has_said_more = True
+
     def _have_been_said(self, lines: List[str]) -> bool:
-        if len(lines) > len(self._said):
-            # Of a longer answer, the part that can be compared.
-            return len(self._said) == _COMPARED and lines[-_COMPARED:] == list(self._said)
-        return list(self._said)[len(self._said) - len(lines) :] == lines
+        said = list(self._said)
+        if len(lines) > len(said):
+            # Of an answer that is longer than what is kept, that part is compared.
+            return self._has_said_more and bool(said) and lines[-len(said) :] == said
+        return said[len(said) - len(lines) :] == lines
 
 
 class CommandText:
@@ -147,7 +156,7 @@ class JsonLines:
     def failed(self, error: BaseException, code: int, line: Optional[str]) -> None:
         """Writes the error."""
         metadata = error.metadata if isinstance(error, AgentRuntimeError) else None
-        said = line or one_line_of(str(error)) or type(error).__name__
+        said = "interrupted" if code == INTERRUPTED else line or one_line_of(str(error)) or type(error).__name__
         kind = type(error).__name__
         self._write(
             {"message_type": "error_message", "error": said, "metadata": metadata, "type": kind, "exit_code": code}

@@ -76,7 +76,7 @@ def _ask(settings: Settings, environment: Environment, prompt: str, keywords: Di
             **keywords,
         )
 
-    with Stage(settings, environment.secrets, "waiting for the agent") as stage:
+    with Stage(settings, environment.secrets) as stage:
         output: Output
         if settings.json:
             output = JsonLines(stage.screen, stage.masking)

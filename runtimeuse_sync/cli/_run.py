@@ -139,6 +139,7 @@ def _result(stage: Stage, run: "Run[Any]", output: Output) -> Any:
             with run:
                 if not stage.interrupts.hit:
                     stage.status.note = ""
+                stage.status.doing = stage.status.doing or "waiting for the agent"
                 for message in run:
                     for shown in stage.masking.messages(message):
                         stage.status.message(shown)

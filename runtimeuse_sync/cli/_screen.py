@@ -248,7 +248,8 @@ class _Stream:
                 line.append(self._encodable(" · ", " | "), "dim")
             line.append(self._encodable(text, text.encode("ascii", "replace").decode("ascii")), style)
         if fitting:
-            line.truncate(max(10, console.width - 1), overflow="ellipsis")
+            # With room for the `^C` that the terminal shows, so that it breaks no line.
+            line.truncate(max(10, console.width - 3), overflow="ellipsis")
         with console.capture() as captured:
             console.print(line, end="", soft_wrap=True)
         shown: str = captured.get()

@@ -60,6 +60,19 @@ def test_directory_and_environment(command: Command, runtime: LocalRuntime, tmp_
     assert (tmp_path / "below").is_dir()
 
 
+def test_standard_input_is_passed_on_if_that_is_asked_for(command: Command, runtime: LocalRuntime) -> None:
+    url = runtime.ws_url
+    data = "b\nä\n".encode()
+    assert command("exec", "-i", "--url", url, "--env", "A=x", 'sort; echo "$A"', stdin=data).out == "b\nä\nx\n"
+    assert command("exec", "-i", "--url", url, "wc -c", stdin=b"").out.strip() == "0"
+    assert command("exec", "--url", url, "cat </dev/null", stdin=b"not read").out == ""
+    out = command("exec", "-i", "--json", "--url", url, "cat", stdin=b"secret?").out
+    assert [json.loads(line).get("command", "cat") for line in out.splitlines()] == ["cat", "cat"]
+    code, _, err = command("exec", "-i", "--url", url, "cat", stdin=bytes(1_000_000))
+    assert (code, err.count("\n")) == (2, 1)
+    assert " KiB at most; for more, copy it first: runtimeuse-sync cp - sandbox:FILE" in err
+
+
 def test_json_lines(command: Command, runtime: LocalRuntime) -> None:
     code, out, err = command("exec", "--json", "--url", runtime.ws_url, "echo one; exit 3")
     assert (code, err) == (3, "")

@@ -92,6 +92,15 @@ def test_an_answer_that_has_just_been_said_is_not_repeated(
     assert command("query", "--url", server.url, "hi").out == "".join(f"{each}\n" for each in said)
 
 
+def test_of_a_long_answer_the_end_is_compared(command: Command, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtimeuse_sync.cli._output._COMPARED", 10)
+    said = [f"line {number}" for number in range(9)]
+    for last, repeated in (("line 8", False), ("line 9", True)):
+        answer = "\n".join([*said[:-1], last])
+        out = command("query", "--url", serve(answering(*map(assistant, said), text(answer))).url, "hi").out
+        assert out == "".join(f"{line}\n" for line in said) + (f"{answer}\n" if repeated else "")
+
+
 def test_an_empty_answer_is_nothing(command: Command, serve: Serve) -> None:
     assert command("query", "--url", serve(answering(text(""))).url, "hi") == (0, "", "")
 

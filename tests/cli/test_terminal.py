@@ -80,7 +80,7 @@ def test_it_fits_into_the_terminal(serve: Serve) -> None:
         assert terminal.end() == 0
     painted = [each for each in terminal.shown.split(ERASE) if each]
     assert painted
-    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", each)) <= 39 for each in painted)
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", each)) <= 37 for each in painted)
 
 
 @pytest.mark.parametrize("how", ["quiet", "dumb"])

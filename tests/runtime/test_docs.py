@@ -1,9 +1,11 @@
-"""Every Python snippet of the guides runs, in order, and prints what stands below it."""
+"""Every snippet of the guides runs, in order, and prints what stands below it."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +34,11 @@ GUIDES = (
     "typed-output.md",
 )
 
+#: Guides whose snippets are for a shell.
+SHELL_GUIDES = ("command-line.md",)
+
 _BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+_SHELL_BLOCK = re.compile(_BLOCK.pattern.replace("python", "bash"), _BLOCK.flags)
 _END = "---- end of a snippet ----\n"
 
 
@@ -61,6 +67,31 @@ def test_the_snippets_of_a_guide(name: str, tmp_path: Path) -> None:
     assert ran.stdout.split(_END) == [printed for _, printed in found]
 
 
+@pytest.mark.parametrize("name", SHELL_GUIDES)
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_the_snippets_of_a_guide_for_a_shell(name: str, tmp_path: Path) -> None:
+    text = (DOCS / name).read_text(encoding="utf-8")
+    found = _SHELL_BLOCK.findall(text)
+    assert len(found) == text.count("```bash\n") > 0
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "here").mkdir()
+    script = tmp_path / "bin" / "runtimeuse-sync"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m runtimeuse_sync "$@"\n')
+    script.chmod(0o755)
+    program = f"echo '{_END.strip()}'\n".join(code for code, _ in found)
+    ran = subprocess.run(
+        ["bash", "-c", program],
+        cwd=str(tmp_path / "here"),
+        env={**os.environ, "PATH": f"{script.parent}:{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=CHILD_LIMIT,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.split(_END) == [printed for _, printed in found]
+
+
 def test_the_guide_knows_all_options() -> None:
     text = (DOCS / "runtime.md").read_text(encoding="utf-8")
     for field in dataclasses.fields(RuntimeSettings):
@@ -70,6 +101,6 @@ def test_the_guide_knows_all_options() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for name in GUIDES:
+    for name in GUIDES + SHELL_GUIDES:
         for target in re.findall(r"\]\(([^)]+)\)", (DOCS / name).read_text(encoding="utf-8")):
             assert (DOCS / target).exists(), target
