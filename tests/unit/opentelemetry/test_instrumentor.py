@@ -17,12 +17,12 @@ import pytest
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 import runtimeuse_sync
-from runtimeuse_sync import Run, RuntimeUseClient
+from runtimeuse_sync import AgentRuntimeError, Run, RuntimeUseClient
 from runtimeuse_sync._call_methods.base import RunsRequests
 from runtimeuse_sync._call_methods.commands import ShellCommands
 from runtimeuse_sync.files._operation import Operation
 from runtimeuse_sync.opentelemetry import RuntimeUseInstrumentor
-from runtimeuse_sync.testing import assistant_message, text_result
+from runtimeuse_sync.testing import assistant_message, error, text_result
 
 from ...support.processes import CHILD_LIMIT
 from ...support.threads import InThread
@@ -79,6 +79,21 @@ def test_twice_is_once(caplog: pytest.LogCaptureFixture) -> None:
         RuntimeUseInstrumentor().uninstrument()
         assert "already uninstrumented" in caplog.text
     assert replaced() == ORIGINAL
+
+
+def test_clients_and_sessions_that_there_are_already() -> None:
+    recorded = Recorded()
+    client = fake(text_result("4"), text_result("5"), error("no"), text_result("6"))
+    with client.session() as session:
+        files = session.files
+        with recorded.on():
+            session.query("p")
+            client.query("p")
+            with pytest.raises(AgentRuntimeError):
+                files.exists("x")
+            RuntimeUseInstrumentor().uninstrument()
+            client.query("p")
+    assert [span.name for span in recorded.spans()] == ["invoke_agent", "invoke_agent", "files.exists"]
 
 
 def test_a_stream_that_has_begun_ends_its_span_when_it_is_off() -> None:
