@@ -244,7 +244,6 @@ class FakeConnection:
         self._outgoing: queue.Queue[Union[Message, BaseException, None]] = queue.Queue()
         self._lock = threading.RLock()
         self._busy = False
-        self._request: Optional[Message] = None
         self._current: Optional[Play] = None
         self._plays: Set[Play] = set()
         self._ending = False
@@ -265,14 +264,18 @@ class FakeConnection:
         # Without the lock: this may call a function of the user.
         reply = self._runtime._reply_to(message)
         if isinstance(reply, (list, tuple)) and not any(isinstance(item, STEPS) for item in reply):
-            messages = [checked(item) for item in reply]
+            try:
+                messages = [checked(item) for item in reply]
+            except TypeError as wrong:
+                self._runtime._failed(message, wrong)
+                raise
             with self._lock:
                 self._busy = not any(is_terminal(each) for each in messages)
                 self._put(messages)
             return
-        play = Play(reply, self)
+        play = Play(message, reply, self)
         with self._lock:
-            self._busy, self._current, self._request = True, play, message
+            self._busy, self._current = True, play
             self._plays.add(play)
         with self._runtime._knowing(play):
             play.start()
@@ -319,8 +322,7 @@ class FakeConnection:
                 play.stop()
         self._outgoing.put(None)
 
-    def say(self, play: Play, message: Message, is_terminal: bool) -> None:
-        """Sends a message of a reply that is being played, unless it was stopped."""
+    def _say(self, play: Play, message: Message, is_terminal: bool) -> None:
         with self._lock:
             if play.stopped:
                 return
@@ -328,25 +330,25 @@ class FakeConnection:
                 self._busy, self._current = False, None
             self._put([message])
 
-    def fall_silent(self) -> None:
-        """Sends nothing from now on, and takes no note of what is received."""
+    def _fall_silent(self, play: Play) -> None:
         with self._lock:
-            self._mute = True
+            self._mute = self._mute or not play.stopped
 
-    def break_down(self, error: BaseException) -> None:
-        """Breaks the connection: `receive` raises the error, once it has returned what was sent before."""
-        if not isinstance(error, ConnectionResetError):
-            self._runtime._failed(self._request or {}, error)
+    def _break_down(self, error: BaseException) -> None:
         with self._lock:
             if not self._broken:
                 self._broken = True
                 for play in self._plays:
                     play.stop()
+                # `receive` first returns what was sent before.
                 self._outgoing.put(error)
                 self._outgoing.put(None)
 
-    def played(self, play: Play) -> None:
-        """Takes note that a reply has been played to its end."""
+    def _failed(self, play: Play, error: BaseException) -> None:
+        self._runtime._failed(play.request, error)
+        self._break_down(error)
+
+    def _played(self, play: Play) -> None:
         with self._lock:
             self._plays.discard(play)
             self._confirm_if_ended()

@@ -24,16 +24,19 @@ _numbers = itertools.count(1)
 class Stage(Protocol):
     """Where a reply is played: a connection."""
 
-    def say(self, play: "Play", message: Message, is_terminal: bool) -> None:
+    def _say(self, play: "Play", message: Message, is_terminal: bool) -> None:
         """Sends a message, unless the play was stopped."""
 
-    def fall_silent(self) -> None:
-        """Sends nothing from now on."""
+    def _fall_silent(self, play: "Play") -> None:
+        """Sends nothing from now on, unless the play was stopped."""
 
-    def break_down(self, error: BaseException) -> None:
+    def _break_down(self, error: BaseException) -> None:
         """Breaks the connection."""
 
-    def played(self, play: "Play") -> None:
+    def _failed(self, play: "Play", error: BaseException) -> None:
+        """Breaks the connection, as the reply has raised."""
+
+    def _played(self, play: "Play") -> None:
         """Takes note that the play has ended."""
 
 
@@ -41,15 +44,18 @@ class Play:
     """A reply, played to one request.
 
     Args:
+        request: The request that it answers.
         items: The messages and steps.
         stage: Where to play it.
 
     Attributes:
+        request: As given.
         ignores_cancel: Whether the request goes on if it is cancelled.
     """
 
-    def __init__(self, items: "Iterable[Union[Message, Step]]", stage: Stage) -> None:
-        self.ignores_cancel = False
+    def __init__(self, request: Message, items: "Iterable[Union[Message, Step]]", stage: Stage) -> None:
+        self.request: Message = request
+        self.ignores_cancel: bool = False
         self._items = items
         self._stage = stage
         self._stopped = threading.Event()
@@ -87,9 +93,9 @@ class Play:
                     close()
         except BaseException as error:
             # In the caller's call it is the cause of the lost connection.
-            self._stage.break_down(error)
+            self._stage._failed(self, error)
         finally:
-            self._stage.played(self)
+            self._stage._played(self)
 
     def _play(self) -> None:
         for number, item in enumerate(self._items):
@@ -97,7 +103,7 @@ class Play:
                 break
             if isinstance(item, dict):
                 ends = is_terminal(item) if self._last_terminal is None else number == self._last_terminal
-                self._stage.say(self, checked(item), ends)
+                self._stage._say(self, checked(item), ends)
             else:
                 self._take(item)
 
@@ -110,9 +116,10 @@ class Play:
         elif isinstance(step, IgnoreCancel):
             self.ignores_cancel = True
         elif isinstance(step, Silence):
-            self._stage.fall_silent()
+            self._stage._fall_silent(self)
         elif isinstance(step, LostConnection):
-            self._stage.break_down(ConnectionResetError("the fake runtime broke the connection"))
+            if not self.stopped:
+                self._stage._break_down(ConnectionResetError("the fake runtime broke the connection"))
         else:
             checked(step)
 

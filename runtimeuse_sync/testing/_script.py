@@ -211,7 +211,7 @@ class Script:
 
     def _secrets(self) -> List[str]:
         secrets: List[str] = []
-        for request, _ in self._seen:
+        for request in [*(request for request, _ in self._seen), *(request for request, _ in self._failures)]:
             secrets += request.get("secrets_to_redact") or ()
             environments = [request.get("agent_env"), *(each.get("env") for each in request.get("commands") or ())]
             secrets += env_secrets(*environments)

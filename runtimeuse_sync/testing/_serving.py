@@ -35,7 +35,7 @@ class Connection(ConnectedTransport, Protocol):
     def is_silent(self) -> bool:
         """Whether nothing comes from the runtime any more, although the connection is open."""
 
-    def break_down(self, error: BaseException) -> None:
+    def _break_down(self, error: BaseException) -> None:
         """Breaks the connection."""
 
 
@@ -164,7 +164,7 @@ class _Served:
                         connection.send(message)
                     except BaseException as error:
                         # In memory, the client would learn of it by its `send`.
-                        connection.break_down(error)
+                        connection._break_down(error)
             # Pongs, and binary messages, which the protocol does not have, are passed over.
 
     def _write(self, connection: Connection) -> None:

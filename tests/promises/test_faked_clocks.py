@@ -16,7 +16,7 @@ import time_machine
 
 from runtimeuse_sync import AssistantMessageInterface, HeartbeatMessageInterface, RunTimeoutError, RuntimeUseClient
 from runtimeuse_sync.runtime import LocalRuntime
-from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, text_result
+from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, delay, text_result
 
 from ..support.builders import SOON
 from ..support.processes import CHILD_LIMIT
@@ -49,7 +49,11 @@ def stop(request: pytest.FixtureRequest) -> Stop:
 @contextlib.contextmanager
 def fake() -> Iterator[RuntimeUseClient]:
     def reply(request: Any) -> Any:
-        return HANG if request["user_prompt"] == "sleep 60" else [assistant_message("x"), *text_result("done")]
+        return (
+            HANG
+            if request["user_prompt"] == "sleep 60"
+            else [assistant_message("x"), delay(0.01), *text_result("done")]
+        )
 
     yield RuntimeUseClient(transport=FakeRuntime([reply] * 3), model="m")
 

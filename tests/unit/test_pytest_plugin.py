@@ -332,7 +332,9 @@ def test_where_it_is_not_used_it_imports_nothing(pytester: pytest.Pytester, monk
     project(pytester, "def test_it(): pass")
     lines = apart(pytester, monkeypatch, "-s").outlines
     assert "loaded: runtimeuse_sync runtimeuse_sync.pytest_plugin" in lines, lines
-    assert [line.strip() for line in lines if line.startswith("heavy:")] == ["heavy:"]
+    # Up to Python 3.10, pytest itself imports asyncio, with unittest.
+    heavy = "heavy: asyncio ssl" if sys.version_info < (3, 11) else "heavy:"
+    assert heavy in [line.strip() for line in lines]
 
 
 def test_the_marker_and_the_fixtures_are_documented(pytester: pytest.Pytester) -> None:

@@ -143,6 +143,16 @@ def test_secrets_are_not_shown() -> None:
         assert "[REDACTED]" in text
 
 
+def test_secrets_are_not_shown_when_a_reply_raises() -> None:
+    def reply(request: Any) -> Any:
+        raise LookupError(request["user_prompt"])
+
+    fake = FakeRuntime(reply)
+    with pytest.raises(AgentRuntimeError):
+        client_of(fake).query("say s3cret", secrets_to_redact=["s3cret"])
+    assert problems(fake) == "the reply to query 'say [REDACTED]' raised LookupError: say [REDACTED]"
+
+
 def test_long_texts_are_cut() -> None:
     fake = FakeRuntime()
     with pytest.raises(AgentRuntimeError):
@@ -197,6 +207,7 @@ def test_an_item_that_is_none(item: Any, in_time: bool) -> None:
     fake = FakeRuntime([[delay(0), item] if in_time else [item]])
     with pytest.raises(AgentRuntimeError, match="a reply must be a list of messages"):
         client_of(fake).query("a")
+    assert "the reply to query 'a' raised TypeError: a reply must be a list of messages" in problems(fake)
 
 
 def test_bad_input() -> None:
