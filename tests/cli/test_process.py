@@ -19,6 +19,10 @@ from ..support.processes import CHILD_LIMIT, Pipe, wait_until_ended
 from ..support.servers import PATIENCE, Peer
 from .processes import started
 
+pytestmark = pytest.mark.skipif(
+    (3, 9) <= sys.version_info < (3, 13), reason="many processes: on the oldest and the newest interpreter only"
+)
+
 
 def test_output_comes_as_it_is_printed(serve: Serve) -> None:
     """The second line comes only once the first has been read at the other end of the pipe."""
