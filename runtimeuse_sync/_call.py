@@ -135,6 +135,7 @@ class Call:
         connection: The connection whose thread is poked when a flag changes.
         secrets: Texts that whoever makes an exception for the call must mask.
         own_error: The last exception that `noted` got.
+        held_up: What keeps the request from being sent, for the text of a timeout; `""` if nothing does.
         source_id: The user's name for the call, secrets masked.
         add_output: Adds what the call has received to an exception; `None` if the call receives nothing.
         on_sent: Called in the connection's thread when it sends the request.
@@ -152,6 +153,7 @@ class Call:
         "connection",
         "deadline",
         "given_back",
+        "held_up",
         "kind",
         "now",
         "on_sent",
@@ -179,6 +181,7 @@ class Call:
         self.add_output: Optional[Callable[[RuntimeUseError, Call], None]] = None
         self.on_sent: Optional[Callable[[], None]] = None
         self.own_error: Optional[BaseException] = None
+        self.held_up: str = ""
         self.now: Clock = clock
         self._cancel_when: Optional[Callable[[], Any]] = None
         self._ask_interval: float = math.inf
@@ -228,7 +231,8 @@ class Call:
         if self.aborted:
             raise self.prepared(CancelledException(f"{self.kind.capitalize()} was cancelled"))
         if self.deadline.passed():
-            text = f"{self.kind.capitalize()} did not end within {self.deadline.seconds:g} s"
+            why = f": {self.held_up}" if self.held_up else ""
+            text = f"{self.kind.capitalize()} did not end within {self.deadline.seconds:g} s{why}"
             raise self.prepared(RunTimeoutError(text))
 
     def ask(self) -> None:

@@ -63,6 +63,12 @@ class RuntimeUseError(Exception):
         self.args = (plain(message), *values) if values or message != "" else ()
 
     def __str__(self) -> str:
+        from ._display.advice import with_advice
+
+        return with_advice(self._said(), [each.__name__ for each in type(self).__mro__], self.__dict__)
+
+    def _said(self) -> str:
+        """Returns what the error says, without what to do about it."""
         if not self._carried:
             return super().__str__()
         # Not by `OSError.__str__`, which takes two arguments for an error number and its text.
@@ -143,7 +149,7 @@ class AgentRuntimeError(RuntimeUseError):
         self.assistant_texts: List[str] = texts_of(assistant_texts)
         self._carry(error, source_id=source_id)
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         said = str(self.error)
         details = details_of(self.metadata, said)
         return f"{said}\n{details}" if details else said
@@ -200,7 +206,7 @@ class CommandFailedError(AgentRuntimeError):
         """What the failed command printed to stderr; `None` if the client received nothing."""
         return getattr(self.results[-1], "stderr", None) if self.results else None
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         said = str(self.error)
         command = beginning_of(str(self.command))
         lines = [said] if not command or command in said else [said, f"command: {command}"]
@@ -284,8 +290,8 @@ class OutputValidationError(AgentRuntimeError):
         self.structured_output: Optional[Dict[str, Any]] = structured_output
         super().__init__(error, metadata, results, assistant_texts, source_id)
 
-    def __str__(self) -> str:
-        lines = [super().__str__()]
+    def _said(self) -> str:
+        lines = [super()._said()]
         for problem in self.errors[:_SHOWN_PROBLEMS]:
             where = f"{beginning_of(problem.path)}: " if problem.path else ""
             lines.append(f"  {where}{beginning_of(' '.join(problem.reason.split()))}")
@@ -422,7 +428,7 @@ class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
         self.assistant_texts: List[str] = texts_of(assistant_texts)
         self._carry(message, source_id=source_id)
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         return str(self.error)
 
 

@@ -136,7 +136,8 @@ class Readiness:
             self._call.wait(min(until, self._deadline.at))
 
     def _too_late(self) -> RunTimeoutError:
-        why = "" if self._failure is None else f": {self._failure}"
+        # Without the failure's advice, which is not for a wait.
+        why = "" if self._failure is None else f": {self._failure.args[0]}"
         ready = "was not ready" if self._deadline.passed() else "will not be ready"
         return RunTimeoutError(f"the runtime {ready} within {self._deadline.seconds:g} s{why}")
 

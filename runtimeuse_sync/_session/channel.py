@@ -119,8 +119,7 @@ class Channel:
         call.connection = self.connection
         self.turn.join(ticket)
         call.ask()  # Not before: in the queue, a call of the same session by `cancel_when` is refused.
-        while not self.turn.has(ticket):
-            call.wait()
+        self.turn.wait(ticket, call)
         self.active = call
         # Whoever had the turn before may have replaced the connection.
         call.connection = self.connection
@@ -318,7 +317,7 @@ class Channel:
                 return
             timer.update(call.now(), refused=self.protocol.state is State.REFUSED)
             if call.now() < timer.due_at:
-                call.wait(timer.due_at)
+                timer.wait(call)
                 continue
             probe = not self.protocol.probing
             if probe:
@@ -385,7 +384,7 @@ class Channel:
             if self.connection.is_open or not self.connection.last_failure or not call.is_own(error):
                 raise
             why = scrub(self.connection.last_failure, self.secrets)
-            text = f"{error}: no connection to {self._origin} yet, the last attempt: {why}"
+            text = f"{error.args[0]}: no connection to {self._origin} yet, the last attempt: {why}"
             raise call.prepared(RunTimeoutError(text)) from None
 
     # The connection's thread.

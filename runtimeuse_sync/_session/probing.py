@@ -5,6 +5,8 @@ Threads: whoever has the session's turn uses the timer (`channel.py`).
 
 import math
 
+from .._call import Call
+
 #: Seconds without a terminal message after which the barrier is sent (again) to an unsettled connection.
 PROBE_INTERVAL = 1.0
 
@@ -33,6 +35,12 @@ class ProbeTimer:
             self._refused = True
             self.due_at = now + self._after_refusal
             self._after_refusal = min(2 * self._after_refusal, PROBE_INTERVAL)
+
+    def wait(self, call: Call) -> None:
+        """Waits until it is time to ask, or a message has come; raises as `Call.wait`."""
+        call.held_up = "the runtime was still busy with an earlier request"
+        call.wait(self.due_at)
+        call.held_up = ""
 
     def restart(self, now: float, *, probed: bool) -> None:
         """Starts another interval; `probed` says that the barrier was sent, not that its answer is still awaited."""

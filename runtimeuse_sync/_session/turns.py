@@ -10,7 +10,7 @@ Threads: callers queue here. A connection's thread takes the turn only if it is 
 import threading
 from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
-from .._call import Wakeup
+from .._call import Call, Wakeup
 
 #: One reading of a run: the reading thread's identifier, and an object that makes the reading unique.
 Reading = Tuple[int, object]
@@ -101,6 +101,13 @@ class Turn:
         """Returns whether it is the ticket's turn."""
         return self.first is ticket
 
+    def wait(self, ticket: Ticket, call: Call) -> None:
+        """Waits until it is the turn of a ticket that has joined; raises as `Call.wait`."""
+        while not self.has(ticket):
+            call.held_up = "it was still waiting for its turn on the session"
+            call.wait()
+        call.held_up = ""
+
     def try_take(self, ticket: Ticket) -> bool:
         """Takes the turn if the queue is empty; otherwise leaves the queue unchanged. Returns whether it was taken."""
         if self._queue:
@@ -127,6 +134,11 @@ class Turn:
     def used_by_this_thread(self) -> bool:
         """Returns whether this thread has the turn or waits for it: if it queued again, it would wait for itself."""
         return any(ticket.is_of_this_thread for ticket in list(self._queue))
+
+    @property
+    def length(self) -> int:
+        """How many tickets there are."""
+        return len(self._queue)
 
     @property
     def first(self) -> Optional[Ticket]:

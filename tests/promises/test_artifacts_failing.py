@@ -199,7 +199,7 @@ def test_what_the_runtime_gave_up(serve: Serve, in_session: bool, said: str) -> 
     with pytest.raises(ArtifactUploadError) as caught:
         run(client_of(serve(script)), in_session)
     shown = said.replace("sig=hidden", "[REDACTED]") or "it closed the connection because of an internal error"
-    assert str(caught.value) == f"the runtime did not confirm the end of the session: {shown}"
+    assert caught.value.args[0] == f"the runtime did not confirm the end of the session: {shown}"
     assert isinstance(caught.value.__cause__, ConnectionLostError)
     assert "hidden" not in str(caught.value.__cause__)
     assert in_session or caught.value.result.text == "done"

@@ -102,7 +102,7 @@ def test_a_missing_result() -> None:
     both = Both()
     assert str(both.theirs) == "No result message received"
     assert isinstance(both.ours, ConnectionLostError)
-    assert str(both.ours) == "the connection to method was lost (query): the runtime closed it"
+    assert both.ours.error == "the connection to method was lost (query): the runtime closed it"
 
 
 def test_a_result_that_makes_no_sense() -> None:

@@ -9,7 +9,7 @@ from runtimeuse_sync.errors import ConnectionLostError, ProtocolError, RuntimeCo
 def test_public_errors() -> None:
     error = connection_error(ConnectionClosed("refused", Ending.NEVER_OPENED, status=403), "ws://h", "query", [])
     assert type(error) is RuntimeConnectionError
-    assert (error.status, str(error)) == (403, "could not connect to ws://h: refused")
+    assert (error.status, error.args[0]) == (403, "could not connect to ws://h: refused")
     error = connection_error(ConnectionClosed("bad frame", Ending.PROTOCOL_ERROR), "ws://h", "query", [])
     assert type(error) is ProtocolError
     assert "bad frame" in str(error)
