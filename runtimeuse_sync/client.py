@@ -126,6 +126,9 @@ class RuntimeUseClient(Calls):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._origin!r})"
 
+    def _described(self) -> Dict[str, str]:
+        return {"runtime": self._origin, "one-shot calls": f"{len(self._calls)} in progress"}
+
     @property
     def _origin(self) -> str:
         transport = getattr(self, "_transport", None)

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, Generic, List, Literal, O
 from ._wire.dataclass_json import JsonMixin, json_field
 from ._wire.safe_repr import SafeRepr
 
+if TYPE_CHECKING:
+    from ._display.results import Answer, Ran
+
 
 @dataclass
 class TextResult(JsonMixin):
@@ -74,6 +77,26 @@ class QueryResult(JsonMixin):
         if isinstance(self.data, TextResult):
             return self.data.text
         return json.dumps(self.data.structured_output, ensure_ascii=False)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        from ._display import results as display
+
+        answer = self._answer()
+        short = cycle or display.is_inside(printer)
+        printer.text(display.answer_in_short(answer) if short else display.answer_as_text(answer))
+
+    def _repr_html_(self) -> str:
+        from ._display import results as display
+
+        return display.answer_as_html(self._answer())
+
+    def _answer(self) -> "Answer":
+        from ._display.results import Answer
+
+        data = self.data
+        text = data.text if isinstance(data, TextResult) else None
+        structured = data.structured_output if isinstance(data, StructuredOutputResult) else None
+        return Answer(type(self).__name__, text, structured, self.metadata)
 
     @property
     def text(self) -> str:
@@ -188,6 +211,23 @@ class CommandResultItem(JsonMixin):
     stdout: Optional[str] = None
     stderr: Optional[str] = None
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        from ._display import results as display
+
+        name, ran = type(self).__name__, self._ran()
+        short = cycle or display.is_inside(printer)
+        printer.text(display.command_in_short(name, ran) if short else display.commands_as_text(name, [ran]))
+
+    def _repr_html_(self) -> str:
+        from ._display import results as display
+
+        return display.commands_as_html(type(self).__name__, [self._ran()])
+
+    def _ran(self, where: str = "") -> "Ran":
+        from ._display.results import Ran
+
+        return Ran(self.command, self.exit_code, self.stdout, self.stderr, where)
+
 
 @dataclass
 class CommandExecutionResult(JsonMixin):
@@ -198,6 +238,23 @@ class CommandExecutionResult(JsonMixin):
     """
 
     results: List[CommandResultItem]
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        from ._display import results as display
+
+        name, all_ran = type(self).__name__, self._all_ran()
+        short = cycle or display.is_inside(printer)
+        title = display.commands_title(name, len(all_ran))
+        printer.text(display.commands_in_short(name, all_ran) if short else display.commands_as_text(title, all_ran))
+
+    def _repr_html_(self) -> str:
+        from ._display import results as display
+
+        all_ran = self._all_ran()
+        return display.commands_as_html(display.commands_title(type(self).__name__, len(all_ran)), all_ran)
+
+    def _all_ran(self) -> "List[Ran]":
+        return [item._ran(f".results[{index}]") for index, item in enumerate(self.results)]
 
 
 @dataclass(repr=False)

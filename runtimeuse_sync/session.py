@@ -14,7 +14,7 @@ import threading
 import warnings
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, ContextManager, Iterator, List, Optional, Set, Type
+from typing import TYPE_CHECKING, Any, Callable, ContextManager, Dict, Iterator, List, Optional, Set, Type
 
 from ._call import AskedByMany, Call, Deadline, shortened
 from ._call_methods.calls import Calls
@@ -172,8 +172,15 @@ class RuntimeUseSession(Calls):
             self._finalizer.detach()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "new" if self._channel is None else "lost" if self.closed else "open"
-        return f"<{type(self).__name__} {self._origin} {state}>"
+        return f"<{type(self).__name__} {self._origin} {self._state}>"
+
+    @property
+    def _state(self) -> str:
+        return "closed" if self._closed else "new" if self._channel is None else "lost" if self.closed else "open"
+
+    def _described(self) -> Dict[str, str]:
+        calls = 0 if self._channel is None else self._channel.turn.length
+        return {"runtime": self._origin, "state": self._state, "calls": f"{calls} in progress or waiting"}
 
     @property
     def closed(self) -> bool:

@@ -4,7 +4,7 @@ Threads: everything here runs in the calling thread.
 """
 
 import abc
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Optional
 
 from .._call import AskedByMany
 from .._logs import LoggerLike
@@ -26,6 +26,18 @@ class RunsRequests(abc.ABC):
 
     #: Makes a run of a request. `opentelemetry` puts a method in its place, which gets the client or session, too.
     _new_run: "ClassVar[Callable[..., Run[Any]]]" = Run
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002  # as IPython calls it
+        printer.text(repr(self))
+
+    def _repr_html_(self) -> str:
+        from .._display import html
+
+        return html.table(type(self).__name__, self._described())
+
+    @abc.abstractmethod
+    def _described(self) -> Dict[str, str]:
+        """Returns what a notebook shows of this, by name; no secrets."""
 
     @property
     @abc.abstractmethod
