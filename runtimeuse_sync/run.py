@@ -350,11 +350,18 @@ class Run(Generic[ResultType_co]):
                 self.close()
 
 
-def complete(run: "Run[ResultType_co]") -> ResultType_co:
-    """Runs a request to its end and returns the result; gives back everything that the run took, whatever happens."""
+def complete(run: "Run[ResultType_co]", read: Optional[Callable[[], None]] = None) -> ResultType_co:
+    """Runs a request to its end and returns the result; gives back everything that the run took, whatever happens.
+
+    Args:
+        run: The run.
+        read: Called once the run has started: to read its messages. What is left of them goes only to the callbacks.
+    """
 
     def start_and_wait() -> ResultType_co:
         run._start(until_open=False)
+        if read is not None:
+            read()
         return run.result
 
     try:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Optional
 
 from .._call import AskedByMany
 from .._logs import LoggerLike
+from .._wire import validation as check
 from .._wire.defaults import Defaults
 from .._wire.request import Request
-from ..run import Run
+from ..run import ResultType_co, Run, complete
 
 if TYPE_CHECKING:
     from ..files import Files
@@ -64,3 +65,18 @@ class RunsRequests(abc.ABC):
             request: The request.
             keep_output: How many bytes of output to keep; `None` is the client's default.
         """
+
+
+def completing(show: bool) -> "Callable[[Run[ResultType_co]], ResultType_co]":
+    """Returns what runs a request to its end: `complete`, or what also shows the messages as they come.
+
+    Raises:
+        TypeError: `show` is not a bool.
+    """
+    if show is False:
+        return complete
+    check.check_type("show", show, bool, "a bool")
+    # Imported by the first call that shows something: importing the client stays fast.
+    from .showing import complete_shown
+
+    return complete_shown

@@ -6,7 +6,7 @@ Threads: everything here runs in the calling thread; what `submit_commands` retu
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, List, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Union
 
 from .._call import AskedByMany, Deadline, monotonic, shortened
 from .._interrupts import raised_by_a_signal_handler, undone_on_failure
@@ -20,7 +20,7 @@ from ..messages import CommandInterface
 from ..options import ExecuteCommandsOptions
 from ..results import CommandExecutionResult, CommandResultItem
 from ..run import Run, complete
-from .base import RunsRequests
+from .base import RunsRequests, completing
 
 if TYPE_CHECKING:
     from ..futures import RunFuture
@@ -43,6 +43,8 @@ class ShellCommands(RunsRequests):
         self,
         commands: Commands,
         options: Optional[ExecuteCommandsOptions] = None,
+        *,
+        show: bool = False,
         **keywords: "Unpack[CommandsKeywords]",
     ) -> CommandExecutionResult:
         """Runs shell commands in the sandbox, in order, without the agent; stops after the first that fails.
@@ -53,6 +55,8 @@ class ShellCommands(RunsRequests):
         Args:
             commands: The commands, as strings or `CommandInterface`, or a single one.
             options: The options; default: none set.
+            show: Whether to show the commands' output as it comes: as text on stdout, or in a notebook as a display
+                that is updated. The callbacks run as well. Default: `False`.
             **keywords: Single options by name; they override those of `options`.
 
         Returns:
@@ -74,7 +78,12 @@ class ShellCommands(RunsRequests):
             ValueError: An argument has an invalid value; nothing was sent.
             Exception: Whatever a callback or `cancel_when` raised.
         """
-        return complete(self.stream_commands(commands, options, **keywords))
+        run = self.stream_commands(commands, options, **keywords)
+        try:
+            finish = completing(show)
+        except TypeError as error:
+            raise shortened(error)  # noqa: B904  # the same exception
+        return finish(run)
 
     @lists_keywords(CommandsKeywords, COMMANDS_OPTIONS)
     def run(
@@ -85,6 +94,7 @@ class ShellCommands(RunsRequests):
         cwd: Optional[SandboxPath] = None,
         env: Optional[Mapping[str, str]] = None,
         input: Union[str, bytes, None] = None,  # noqa: A002  # as `subprocess.run` names it
+        show: bool = False,
         **keywords: "Unpack[CommandsKeywords]",
     ) -> CommandResultItem:
         """Runs one shell command in the sandbox and returns its result, much as `subprocess.run` does.
@@ -100,6 +110,8 @@ class ShellCommands(RunsRequests):
             input: What the command reads from its stdin; text is sent as UTF-8. It passes through a file in the
                 sandbox, which is removed. More than 790 KiB is sent by requests of their own, as `files.write` does.
                 Default: none; the stdin is the runtime's.
+            show: Whether to show the command's output as it comes: as text on stdout, or in a notebook as a display
+                that is updated. The callbacks run as well. Default: `False`.
             **keywords: Single options by name; they override those of `options`. With `check=False`, a command that
                 fails is returned like any other.
 
@@ -124,6 +136,7 @@ class ShellCommands(RunsRequests):
             Exception: Whatever a callback raised.
         """
         try:
+            finish = completing(show)
             data = b""
             path: Optional[str] = None
             line: Optional[str] = None
@@ -139,13 +152,19 @@ class ShellCommands(RunsRequests):
                     line, variables = inline_input(data)
             request = command_request(command, cwd, env, line, variables, options, dict(keywords), self._defaults)
             if path is not None:
-                return self._run_after_writing(request, path, data)
+                return self._run_after_writing(request, path, data, finish)
             run: Run[CommandExecutionResult] = self._run(request)
         except BaseException as error:
             raise shortened(error)  # noqa: B904  # the same exception
-        return complete(run).results[0]
+        return finish(run).results[0]
 
-    def _run_after_writing(self, request: Request, path: str, data: bytes) -> CommandResultItem:
+    def _run_after_writing(
+        self,
+        request: Request,
+        path: str,
+        data: bytes,
+        finish: "Callable[[Run[CommandExecutionResult]], CommandExecutionResult]",
+    ) -> CommandResultItem:
         """Writes a command's input to a file in the sandbox, then runs the command, within the one timeout."""
         options = request.options
         deadline = Deadline(seconds(options.timeout))
@@ -171,7 +190,7 @@ class ShellCommands(RunsRequests):
                 self._files(left(), options.logger, asked).write(path, data, mode=0o600, progress=begins)
                 now = dataclasses.replace(options, timeout=left(), cancel_when=asked)
                 run: Run[CommandExecutionResult] = self._run(request._replace(options=now))
-                return complete(run).results[0]
+                return finish(run).results[0]
             except RuntimeUseError as error:
                 if not raised_by_a_signal_handler(error):
                     named(error)

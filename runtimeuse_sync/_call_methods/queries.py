@@ -12,7 +12,7 @@ from ..keywords import QueryKeywords, Unpack, lists_keywords
 from ..options import QueryOptions
 from ..results import QueryResult, TypedQueryResult
 from ..run import Run, complete
-from .base import RunsRequests
+from .base import RunsRequests, completing
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -37,6 +37,7 @@ class Queries(RunsRequests):
         options: Optional[QueryOptions] = None,
         *,
         output_type: Type[_Output],
+        show: bool = False,
         **keywords: "Unpack[QueryKeywords]",
     ) -> "TypedQueryResult[_Output]": ...
 
@@ -47,6 +48,7 @@ class Queries(RunsRequests):
         options: Optional[QueryOptions] = None,
         *,
         output_type: None = None,
+        show: bool = False,
         **keywords: "Unpack[QueryKeywords]",
     ) -> QueryResult: ...
 
@@ -57,6 +59,7 @@ class Queries(RunsRequests):
         options: Optional[QueryOptions] = None,
         *,
         output_type: "TypeForm[_Output]",
+        show: bool = False,
         **keywords: "Unpack[QueryKeywords]",
     ) -> "TypedQueryResult[_Output]": ...
 
@@ -67,6 +70,7 @@ class Queries(RunsRequests):
         options: Optional[QueryOptions] = None,
         *,
         output_type: Any = None,
+        show: bool = False,
         **keywords: "Unpack[QueryKeywords]",
     ) -> QueryResult:
         """Sends a prompt to the agent and returns the result.
@@ -80,6 +84,8 @@ class Queries(RunsRequests):
             output_type: The type of the answer: a pydantic model, a dataclass, a `TypedDict`, or anything else that
                 `pydantic.TypeAdapter` takes, such as `List[Finding]`. Its JSON schema is sent to the agent, and the
                 result's `parsed` is an instance of it. Default: none. Needs the extra `[pydantic]`.
+            show: Whether to show the agent's messages and the output of commands as they come: as text on stdout, or in
+                a notebook as a display that is updated. The callbacks run as well. Default: `False`.
             **keywords: Single options by name; they override those of `options`.
 
         Returns:
@@ -104,7 +110,11 @@ class Queries(RunsRequests):
             Exception: Whatever a callback, or a validator of the `output_type`, raised.
         """
         run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
-        return complete(run)
+        try:
+            finish = completing(show)
+        except TypeError as error:
+            raise shortened(error)  # noqa: B904  # the same exception
+        return finish(run)
 
     @overload
     def stream(

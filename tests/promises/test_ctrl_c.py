@@ -40,6 +40,9 @@ def one_shot():
 def commands():
     client.execute_commands(["echo started; sleep 60"], on_command_output=lambda m: say(m.text.strip()))
 
+def shown():
+    client.execute_commands("echo started; printf unfinished; sleep 60", show=True)
+
 def stream():
     with client.stream("echo started; sleep 60") as run:
         for message in run:
@@ -87,6 +90,10 @@ def test_a_real_process(runtime: LocalRuntime, name: str) -> None:
 
 def test_a_real_process_with_a_session(runtime: LocalRuntime) -> None:
     assert interrupted("session", runtime.ws_url) == "usable\n\nKeyboardInterrupt\n"
+
+
+def test_a_real_process_that_shows_what_comes(runtime: LocalRuntime) -> None:
+    assert interrupted("shown", runtime.ws_url) in ("unfinished\nKeyboardInterrupt\n", "KeyboardInterrupt\n")
 
 
 def test_a_real_process_that_connects(serve: Serve) -> None:
