@@ -252,7 +252,7 @@ class Examination:
             session.open()
         except RuntimeConnectionError as error:
             advice = HANDSHAKE_ADVICE.get(error.status, ADVICE["handshake"])
-            yield Finding("handshake", FAILED, self._shown(str(error)), advice, {"status": error.status})
+            yield Finding("handshake", FAILED, self._shown(error._said()), advice, {"status": error.status})
             yield from (Finding(name, SKIPPED, "not looked at") for name in ("command", "clock"))
             return
         with contextlib.closing(session):
@@ -265,7 +265,7 @@ class Examination:
                 results = session.execute_commands([_DATE], check=False, timeout=self._limit).results
             except RuntimeUseError as error:
                 advice = ADVICE["silent runtime" if isinstance(error, RunTimeoutError) else "command"]
-                yield Finding("command", FAILED, self._shown(str(error)), advice)
+                yield Finding("command", FAILED, self._shown(error._said()), advice)
                 yield Finding("clock", SKIPPED, "not looked at")
                 return
             seconds = time.monotonic() - begun

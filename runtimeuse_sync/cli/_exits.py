@@ -77,7 +77,8 @@ def exit_code_of_command(code: Optional[int]) -> int:
 
 def said(error: BaseException) -> str:
     """Returns the text of an exception in one line; that of a fault of this package has its class."""
-    text = one_line_of(str(error))
+    # Without what to do about it, which speaks to those who call the client from Python.
+    text = one_line_of(error._said() if isinstance(error, RuntimeUseError) else str(error))
     if isinstance(error, (RuntimeUseError, OSError)) or type(error).__module__.startswith(__package__):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text} (--verbose shows where)"
