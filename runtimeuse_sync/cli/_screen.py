@@ -18,6 +18,8 @@ import threading
 from types import TracebackType
 from typing import Any, Callable, List, Optional, TextIO, Tuple, Type
 
+from .._wire.redaction import ESCAPES
+
 #: Pieces of a status line, each with its style in rich's words.
 Pieces = List[Tuple[str, str]]
 
@@ -26,6 +28,9 @@ _PAUSE = 0.25
 
 #: Goes to the line's beginning, and erases it.
 _ERASE = "\r\x1b[2K"
+
+#: How many characters at the end of a text are looked at for a line feed before escape sequences, such as colours.
+_TAIL = 100
 
 #: Terminals that cannot erase a line.
 _DUMB = ("", "dumb", "unknown")
@@ -155,9 +160,10 @@ class Screen:
             if stream.is_terminal:
                 self._erase()
             stream.write(text)
-            if stream.is_terminal:
-                self._behind_a_line = not text.endswith("\n")
-            # Not at once again if much is written: the thread does it.
+            # The status line is painted again by its thread: not at once, as more may follow.
+            end = ESCAPES.sub("", text[-_TAIL:])
+            if stream.is_terminal and end:
+                self._behind_a_line = not end.endswith("\n")
 
     # The status line.
 
@@ -249,7 +255,8 @@ class _Stream:
             line.append(self._encodable(text, text.encode("ascii", "replace").decode("ascii")), style)
         if fitting:
             # With room for the `^C` that the terminal shows, so that it breaks no line.
-            line.truncate(max(10, console.width - 3), overflow="ellipsis")
+            width = max(10, console.width - 3)
+            line.truncate(width, overflow="ellipsis" if self._encodable("…", "") else "crop")
         with console.capture() as captured:
             console.print(line, end="", soft_wrap=True)
         shown: str = captured.get()
