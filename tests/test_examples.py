@@ -146,6 +146,17 @@ PRINTS = {
         metadata: \{'model': 'counter-1'\}
         error: there is nothing to count
         """,
+    "show": r"""
+        3
+        2
+        1
+        result: \['3', '2', '1'\]
+        compiling
+        testing
+        characters: 18
+        no such target
+        failed: no such target
+        """,
     "many_runs": r"""
         as completed: \['1', '4'\]
         aborted: Query was cancelled

@@ -26,6 +26,7 @@ GUIDES = (
     "custom-agents.md",
     "files.md",
     "many-runs.md",
+    "notebooks.md",
     "opentelemetry.md",
     "options.md",
     "runtime.md",
