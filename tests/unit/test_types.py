@@ -56,6 +56,7 @@ reveal_type(client.query("p"))  # QueryResult
 reveal_type(client.query("p", options, timeout=5))  # QueryResult
 reveal_type(client.query("p", output_type=None))  # QueryResult
 reveal_type(client.query("p", output_type=Stats))  # TypedQueryResult[Stats]
+reveal_type(client.query("p", output_type=Stats, show=True).parsed)  # Stats
 reveal_type(client.query("p", output_type=Stats).parsed)  # Stats
 reveal_type(client.query("p", options, output_type=Note, timeout=5).parsed)  # Note
 reveal_type(client.query("p", output_type=Movie).parsed["title"])  # str
@@ -99,6 +100,8 @@ reveal_type(ask(Stats, int))  # Stats
 client.query("p", output_type=Stats).parsed.nothing  # error
 client.query("p").parsed  # error
 client.query("p", output_typ=Stats)  # error
+client.query("p", show="yes")  # error
+client.stream("p", show=True)  # error
 client.query("p", output_type=Stats, timeout="5")  # error
 client.execute_commands(["ls"], output_type=Stats)  # error
 """
@@ -119,7 +122,7 @@ def expected(checker: str) -> Tuple[Dict[int, str], Set[int]]:
             names = comment.split(" or ")
             types[number] = names[-1] if checker == "pyright" else names[0]
     assert len(types) > 20
-    assert len(errors) == 5
+    assert len(errors) == 7
     return types, errors
 
 
