@@ -63,8 +63,10 @@ class RuntimeUseError(Exception):
         self.args = (plain(message), *values) if values or message != "" else ()
 
     def __str__(self) -> str:
-        from ._display.advice import with_advice
-
+        try:
+            from ._display.advice import with_advice
+        except ImportError:
+            return self._said()  # The interpreter is shutting down, and imports nothing more.
         return with_advice(self._said(), [each.__name__ for each in type(self).__mro__], self.__dict__)
 
     def _said(self) -> str:
