@@ -15,9 +15,9 @@ import os
 import sys
 from typing import Any, Callable, Dict, Iterable, List, Optional, TextIO
 
+from .._wire.stream_redaction import StreamRedactor
 from . import html
 from . import text as texts
-from .masking import Masking
 
 #: Seconds between two updates of a display: after something has come, and for the time alone.
 INTERVAL = 0.2
@@ -43,7 +43,7 @@ class View(abc.ABC):
     due: float = math.inf
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._masking = Masking(secrets)
+        self._masking = StreamRedactor(secrets)
         self._in_line = False
         self._command: Optional[str] = None
 
@@ -73,7 +73,7 @@ class View(abc.ABC):
         Args:
             how: How the run has ended, such as `"done"`.
         """
-        held = self._masking.end()
+        held = self._masking.flush()
         if held:
             self._show(held)
         self._end(how)

@@ -9,6 +9,7 @@ Threads: one thread, the one that performs the run; `text` may be called in any.
 import dataclasses
 from typing import Any, Dict, List, Sequence, Tuple
 
+from .._wire.stream_redaction import StreamRedactor
 from ..messages import AssistantMessageInterface, CommandOutputMessageInterface, StreamedMessage
 
 
@@ -48,8 +49,6 @@ class Masking:
             return [dataclasses.replace(message, text_blocks=blocks)]
         if not isinstance(message, CommandOutputMessageInterface):
             return [message]
-        from ..runtime.masking import StreamRedactor
-
         shown: List[StreamedMessage] = []
         begun = self._streams.get(message.stream)
         if begun is not None and begun[0].command != message.command:
@@ -57,7 +56,7 @@ class Masking:
             begun = None
         if begun is None:
             plain = dataclasses.replace(message, text="", command=message.command)
-            begun = self._streams[message.stream] = (plain, StreamRedactor(self._redactor))
+            begun = self._streams[message.stream] = (plain, StreamRedactor(self._redactor.secrets))
         text = begun[1].feed(message.text)
         if text:
             shown.append(dataclasses.replace(message, text=text, command=self.text(message.command)))

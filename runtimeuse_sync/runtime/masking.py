@@ -3,8 +3,7 @@
 A text gives the same result whether it is masked at once or in pieces, as both use `StreamRedactor`. Overlapping
 secrets get one mask.
 
-Threads: no I/O but logging. One thread at a time uses a `StreamRedactor`. Any thread may use a `Redactor`, which is
-immutable, and a `RedactingLogger`.
+Threads: no I/O but logging. Any thread may use a `Redactor`, which is immutable, and a `RedactingLogger`.
 """
 
 import json
@@ -13,7 +12,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Iterable, Optional, Tuple
 
-from .._wire.redaction import MASK, mask_secrets
+from .._wire.redaction import MASK
+from .._wire.stream_redaction import StreamRedactor
 
 #: Fields whose values the protocol fixes. They are not masked.
 _STRUCTURAL: FrozenSet[str] = frozenset(("message_type", "type", "stream"))
@@ -41,7 +41,7 @@ class Redactor:
         """Returns the text with every secret masked."""
         if not self.secrets:
             return text
-        stream = StreamRedactor(self)
+        stream = StreamRedactor(self.secrets)
         # In pieces, to bound memory: a long text may contain a short secret very often.
         masked = [stream.feed(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE)]
         return "".join([*masked, stream.flush()])
@@ -97,54 +97,6 @@ def _number(text: str) -> Optional[float]:
         except ValueError:
             continue
     return None
-
-
-class StreamRedactor:
-    """Masks secrets in a text that arrives in pieces, including secrets that are split across pieces.
-
-    An end of the text that may be the beginning of a secret is held back until the next piece or `flush`. It is always
-    shorter than the longest secret.
-    """
-
-    def __init__(self, redactor: Redactor) -> None:
-        self._secrets = redactor.secrets
-        self._held = ""
-        # How many of the held characters belong to a secret that is masked already. They are held because another
-        # secret may begin among them.
-        self._covered = 0
-
-    def feed(self, text: str) -> str:
-        """Adds the next piece; returns the masked text that is certain by now."""
-        if not self._secrets:
-            return text
-        self._held += text
-        return self._take(self._undecided_from())
-
-    def flush(self) -> str:
-        """Ends the text; returns the masked rest."""
-        return self._take(len(self._held))
-
-    def _undecided_from(self) -> int:
-        """Returns the start of the longest suffix that is the beginning of a secret."""
-        held = self._held
-        start = len(held)
-        for secret in self._secrets:
-            at = max(0, len(held) - len(secret) + 1)
-            while True:
-                at = held.find(secret[0], at, start)
-                if at < 0:
-                    break
-                if secret.startswith(held[at:]):
-                    start = at
-                    break
-                at += 1
-        return start
-
-    def _take(self, end: int) -> str:
-        masked, covered = mask_secrets(self._held, self._secrets, self._covered, end)
-        self._held = self._held[end:]
-        self._covered = covered - end
-        return masked
 
 
 if TYPE_CHECKING:

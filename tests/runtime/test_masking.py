@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtimeuse_sync._wire.stream_redaction import StreamRedactor
 from runtimeuse_sync.runtime import Invocation, Sender
-from runtimeuse_sync.runtime.masking import _PIECE, RedactingLogger, Redactor, StreamRedactor
+from runtimeuse_sync.runtime.masking import _PIECE, RedactingLogger, Redactor
 
 from .conftest import Connect
 from .wire import Wire, output
@@ -19,7 +20,7 @@ MASK = "[REDACTED]"
 
 
 def in_pieces(secrets: List[str], pieces: List[str]) -> str:
-    stream = StreamRedactor(Redactor(secrets))
+    stream = StreamRedactor(secrets)
     return "".join([stream.feed(piece) for piece in pieces]) + stream.flush()
 
 
@@ -51,7 +52,7 @@ def test_a_text_in_pieces_is_masked_as_a_whole_one(secrets: List[str], pieces: L
 
 
 def test_only_what_may_become_a_secret_is_held_back() -> None:
-    stream = StreamRedactor(Redactor(["SECRETVALUE"]))
+    stream = StreamRedactor(["SECRETVALUE"])
     assert stream.feed("go SECRET") == "go "
     assert stream.feed("ARY\nSECRET") == "SECRETARY\n"
     assert stream.feed("VALUE!") == MASK + "!"
@@ -60,7 +61,7 @@ def test_only_what_may_become_a_secret_is_held_back() -> None:
 
 
 def test_a_run_of_overlapping_secrets_is_not_kept_in_memory() -> None:
-    stream = StreamRedactor(Redactor(["aa"]))
+    stream = StreamRedactor(["aa"])
     assert "".join(stream.feed("a" * 1000) for _ in range(20)) == MASK
     assert len(stream._held) < 2
     assert stream.flush() == ""

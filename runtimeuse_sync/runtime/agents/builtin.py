@@ -5,10 +5,11 @@ Threads: each run is a task on the runtime's event loop. `shell` runs its proces
 
 from typing import Any, Callable, Dict, List, Optional
 
+from ..._wire.stream_redaction import StreamRedactor
 from ..commands.execution import cut_note
 from ..commands.processes import ProcessRunner
 from ..failures import RequestFailedError
-from ..masking import Redactor, StreamRedactor
+from ..masking import Redactor
 from .base import Invocation, RunFunction, asked_schema, parse_structured
 from .openai import openai_agent
 from .sender import AsyncSender
@@ -61,7 +62,7 @@ class ShellAgent:
         errors: List[str] = []
         # Masked before it is split into lines, as a secret may span lines.
         redactor = Redactor(invocation.secrets)
-        masking = {"stdout": StreamRedactor(redactor), "stderr": StreamRedactor(redactor)}
+        masking = {"stdout": StreamRedactor(redactor.secrets), "stderr": StreamRedactor(redactor.secrets)}
         # The pieces of the unfinished line; there may be any number of them.
         begun: List[str] = []
 

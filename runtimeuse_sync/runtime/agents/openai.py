@@ -11,9 +11,10 @@ import asyncio
 import json
 from typing import Any, Dict, List, Optional, Set
 
+from ..._wire.stream_redaction import StreamRedactor
 from ..commands.processes import ProcessRunner
 from ..failures import RequestFailedError
-from ..masking import Redactor, StreamRedactor
+from ..masking import Redactor
 from .base import Invocation, RunFunction, agent_environment, asked_schema, parse_structured
 from .sender import AsyncSender
 
@@ -193,7 +194,7 @@ class _Shown:
     """The masked beginning and end of a command's output."""
 
     def __init__(self, redactor: Redactor) -> None:
-        self._masking = StreamRedactor(redactor)
+        self._masking = StreamRedactor(redactor.secrets)
         self._head = ""
         self._tail = ""
         self._left_out = 0

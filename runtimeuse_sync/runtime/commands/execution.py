@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence
 
 from ..._wire.json_text import encode_string, escape
-from ..masking import Redactor, StreamRedactor
+from ..._wire.stream_redaction import StreamRedactor
+from ..masking import Redactor
 from ..outbox import Outbox, encode
 from ..parsing import Command
 from .processes import ProcessRunner
@@ -80,7 +81,7 @@ async def _run(
 ) -> CommandResult:
     shown = encode_string(redactor.text(command.command))
     stdout = _Stdout(max_stdout)
-    masking = {"stdout": StreamRedactor(redactor), "stderr": StreamRedactor(redactor)}
+    masking = {"stdout": StreamRedactor(redactor.secrets), "stderr": StreamRedactor(redactor.secrets)}
     heads: Dict[str, bytes] = {
         stream: encode({"message_type": "command_output_message", "stream": stream, "command": ""})[:-3]
         for stream in masking

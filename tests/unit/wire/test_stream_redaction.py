@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimeuse_sync._display.masking import Masking
 from runtimeuse_sync._wire.redaction import MASK, mask_secrets
+from runtimeuse_sync._wire.stream_redaction import StreamRedactor
 
 
 def shown(pieces: List[str], *secrets: str) -> List[str]:
-    masking = Masking(secrets)
+    masking = StreamRedactor(secrets)
     parts = [masking.feed(piece) for piece in pieces]
-    return [*parts, masking.end()]
+    return [*parts, masking.flush()]
 
 
 @pytest.mark.parametrize(
