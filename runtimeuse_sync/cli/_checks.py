@@ -14,6 +14,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from urllib.parse import urlsplit
 
+from .._call import monotonic
 from .._websocket.attempt import OpeningFailed, OpeningInterrupted
 from .._websocket.dialing import dial
 from .._websocket.opening import split_zone
@@ -138,7 +139,7 @@ class Examination:
             raise _Wrong(str(failure), ADVICE["proxy setting"]) from None
         proxy = self._proxy
         host, port = (self._host + self._zone, self._port) if proxy is None else (proxy.hostname, proxy.port)
-        begun = time.monotonic()
+        begun = monotonic()
         self._addresses = StepOpener(self._limit).look_up(host, port)
         found = list(dict.fromkeys(address[4][0] for address in self._addresses))
         if not found:
@@ -147,20 +148,20 @@ class Examination:
         text = f"{whose}{host} is {', '.join(found)}"
         if found == [host]:
             text = f"{whose}{host} is an address: there is nothing to look up"
-        return Finding("name", OK, text, details={"addresses": found, "seconds": time.monotonic() - begun})
+        return Finding("name", OK, text, details={"addresses": found, "seconds": monotonic() - begun})
 
     def _check_tcp(self) -> Finding:
         proxy = self._proxy
         host, port = (self._host, self._port) if proxy is None else (proxy.hostname, proxy.port)
         where = host_and_port(host, port)
-        begun = time.monotonic()
+        begun = monotonic()
         try:
             self._sock = dial(self._addresses, StepOpener(self._limit))
         except (OpeningFailed, OpeningInterrupted) as failure:
             silent = isinstance(failure, OpeningInterrupted)
             advice = ADVICE["silence" if silent else "refused" if "refused" in str(failure) else "tcp"]
             raise _Wrong(f"{where}: {failure}", advice if proxy is None else ADVICE["proxy gone"]) from None
-        seconds = time.monotonic() - begun
+        seconds = monotonic() - begun
         address = self._sock.getpeername()[0]
         text = f"{where} accepts connections ({milliseconds(seconds)})"
         return Finding("tcp", OK, text, details={"address": address, "seconds": seconds})
@@ -173,7 +174,7 @@ class Examination:
         assert self._sock is not None
         opener = StepOpener(self._limit)
         name = f"{proxy.scheme}://{host_and_port(proxy.hostname, proxy.port)}"
-        begun = time.monotonic()
+        begun = monotonic()
         try:
             if proxy.scheme == "http":
                 tunnel(self._sock, self._host, self._port, proxy, opener, self._secrets)
@@ -186,7 +187,7 @@ class Examination:
             if "socks]" in str(failure):
                 advice = "Install the extra that the text names."
             raise _Wrong(scrub(f"{name}: {failure}", proxy.secrets()), advice) from None
-        seconds = time.monotonic() - begun
+        seconds = monotonic() - begun
         text = f"{name} leads to {host_and_port(self._host, self._port)} ({milliseconds(seconds)})"
         return Finding("proxy", OK, text, details={"proxy": name, "seconds": seconds})
 
@@ -199,7 +200,7 @@ class Examination:
         assert self._sock is not None
         opener = StepOpener(self._limit)
         self._sock.settimeout(opener.left)
-        begun = time.monotonic()
+        begun = monotonic()
         try:
             # It takes the socket over, and closes it where it fails.
             secured = ssl.create_default_context().wrap_socket(self._sock, server_hostname=self._host)
@@ -213,7 +214,7 @@ class Examination:
             reason = getattr(error, "reason", None) or str(error)
             raise _Wrong(f"TLS: {reason}", ADVICE["tls"]) from None
         self._sock = secured
-        seconds = time.monotonic() - begun
+        seconds = monotonic() - begun
         certificate = certificate_of(secured.getpeercert() or {})
         details: Dict[str, Any] = {"version": secured.version(), "seconds": seconds, **_fields(certificate)}
         text = f"{secured.version()}, certificate {certificate or 'without an end'} ({milliseconds(seconds)})"
@@ -247,7 +248,7 @@ class Examination:
 
     def _session(self) -> Iterator[Finding]:
         session = self._client.session()
-        begun = time.monotonic()
+        begun = monotonic()
         try:
             session.open()
         except RuntimeConnectionError as error:
@@ -256,11 +257,11 @@ class Examination:
             yield from (Finding(name, SKIPPED, "not looked at") for name in ("command", "clock"))
             return
         with contextlib.closing(session):
-            seconds = time.monotonic() - begun
+            seconds = monotonic() - begun
             text = f"{self._origin} accepts WebSockets ({milliseconds(seconds)})"
             yield Finding("handshake", OK, text, details={"seconds": seconds})
             sent = time.time()
-            begun = time.monotonic()
+            begun = monotonic()
             try:
                 results = session.execute_commands([_DATE], check=False, timeout=self._limit).results
             except RuntimeUseError as error:
@@ -268,7 +269,7 @@ class Examination:
                 yield Finding("command", FAILED, self._shown(error._said()), advice)
                 yield Finding("clock", SKIPPED, "not looked at")
                 return
-            seconds = time.monotonic() - begun
+            seconds = monotonic() - begun
             text = f"a command comes back in {milliseconds(seconds)}"
             yield Finding("command", OK, text, details={"seconds": seconds})
             yield _clock((results[0].stdout or "") if results else "", sent, seconds)

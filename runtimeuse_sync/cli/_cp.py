@@ -9,11 +9,11 @@ Threads: the main thread.
 import os
 import posixpath
 import sys
-import time
 from typing import Any, BinaryIO, List, NamedTuple, Optional, Tuple
 
 import click
 
+from .._call import monotonic
 from ..client import RuntimeUseClient
 from ..errors import RunTimeoutError
 from ._options import Settings, runtime_options, settings_of
@@ -104,7 +104,7 @@ class Progress:
         self.name = name
         self.done = 0
         self.total: Optional[int] = None
-        self._begun = time.monotonic()
+        self._begun = monotonic()
 
     def __call__(self, done: int, total: Optional[int]) -> None:
         self.done, self.total = done, total
@@ -112,7 +112,7 @@ class Progress:
     @property
     def seconds(self) -> float:
         """The seconds since the begin."""
-        return time.monotonic() - self._begun
+        return monotonic() - self._begun
 
     def pieces(self) -> Pieces:
         """Returns the bar, the bytes, the speed, the name."""
@@ -147,7 +147,7 @@ def copy(paths: Tuple[str, ...], no_target_directory: bool, recursive: bool, **o
                 # An abort would not end a read that waits for somebody to type.
                 stage.interrupts.cancels(None if sources[0].is_stream else client.abort)
                 try:
-                    until = None if settings.timeout is None else time.monotonic() + settings.timeout
+                    until = None if settings.timeout is None else monotonic() + settings.timeout
                     into = not no_target_directory and _is_directory(client, target, len(sources), until)
                     for source in sources:
                         if stage.interrupts.hit:
@@ -218,7 +218,7 @@ def _copy_one(
 def _left(until: Optional[float]) -> Optional[float]:
     if until is None:
         return None
-    left = until - time.monotonic()
+    left = until - monotonic()
     if left <= 0:
         raise RunTimeoutError("Copying did not end within --timeout")
     return left

@@ -10,9 +10,9 @@ import math
 import select
 import socket
 import threading
-import time
 from typing import List, Sequence
 
+from .._call import monotonic
 from .._websocket.attempt import Addresses, OpeningInterrupted
 from .._websocket.dialing import look_up
 
@@ -29,11 +29,11 @@ class StepOpener:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._until = time.monotonic() + limit
+        self._until = monotonic() + limit
 
     def now(self) -> float:
         """Returns the time in seconds."""
-        return time.monotonic()
+        return monotonic()
 
     @property
     def left(self) -> float:
