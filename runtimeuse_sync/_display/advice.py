@@ -118,7 +118,7 @@ _RULES = [
     ),
     _rule(
         "ArtifactUploadError",
-        r"artifact|the end of the session",
+        r"could (not )?be uploaded: |confirm the end of the session",
         "While the sandbox lives, client.files.read(path) gets such a file.",
     ),
     _rule("SessionStateError", r"in use by the same thread|is in a callback or run", _SAME_SESSION),

@@ -146,7 +146,7 @@ def test_the_deadline_is_for_the_whole_operation(strict: StrictRuntime, strict_c
     strict.before = hold
     # Released by the end of the operation: the runtime cannot be cancelled while it holds the command.
     releasing = InThread(release)
-    with pytest.raises(RunTimeoutError, match=r"^Writing a file did not end within 1.5 s$") as raised:
+    with pytest.raises(RunTimeoutError, match=r"(?m)^Writing a file did not end within 1.5 s$") as raised:
         strict_client.files.write("target", random_bytes(SIZE), timeout=1.5)
     releasing.result()
     assert raised.value.results == []
@@ -160,10 +160,10 @@ def test_the_clients_timeout_is_the_default(strict: StrictRuntime) -> None:
     client = RuntimeUseClient(transport=strict, timeout=0.5)
     held = threading.Event()
     strict.before = lambda command: wait(held)
-    with pytest.raises(RunTimeoutError, match=r"^Reading a file did not end within 0.5 s$"):
+    with pytest.raises(RunTimeoutError, match=r"(?m)^Reading a file did not end within 0.5 s$"):
         client.files.read("file")
     with client.session() as session:
-        with pytest.raises(RunTimeoutError, match=r"within 0.25 s$"):
+        with pytest.raises(RunTimeoutError, match=r"(?m)within 0.25 s$"):
             session.files.read("file", timeout=datetime.timedelta(seconds=0.25))
         held.set()
 

@@ -222,7 +222,7 @@ def test_the_reason_in_the_body_is_shown(serve: Serve) -> None:
         peer.raw(body)
 
     client = client_of(serve(script), headers={"X-Key": "opensesame"})
-    with pytest.raises(RuntimeConnectionError, match=r"HTTP 403 Forbidden: no quota left for \[REDACTED\]$"):
+    with pytest.raises(RuntimeConnectionError, match=r"(?m)HTTP 403 Forbidden: no quota left for \[REDACTED\]$"):
         client.query("hi")
 
 
@@ -248,7 +248,7 @@ def test_a_proxys_reason_is_shown(serve: Serve) -> None:
 
     with FaultServer(script) as proxy:
         client = RuntimeUseClient(f"ws://{NAME}", model="m", proxy=f"http://uSeR0123:pw@127.0.0.1:{proxy.port}")
-        with pytest.raises(RuntimeConnectionError, match=r"HTTP 403 Forbidden: not from here, \[REDACTED\]$"):
+        with pytest.raises(RuntimeConnectionError, match=r"(?m)HTTP 403 Forbidden: not from here, \[REDACTED\]$"):
             client.query("hi")
 
 
@@ -258,7 +258,7 @@ def test_a_body_that_never_comes_does_not_delay_the_refusal(serve: Serve) -> Non
         peer.raw(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nno")
 
     watch = Stopwatch()
-    with pytest.raises(RuntimeConnectionError, match=r"403 Forbidden: no$"):
+    with pytest.raises(RuntimeConnectionError, match=r"(?m)403 Forbidden: no$"):
         client_of(serve(script), connect_timeout=None).query("hi")
     assert watch.seconds < PATIENCE - 2
 
