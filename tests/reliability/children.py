@@ -8,10 +8,10 @@ import sys
 import textwrap
 from typing import ContextManager, List, Optional, Tuple
 
-from ..support.processes import killed_in_the_end
+from ..support.processes import CHILD_LIMIT, killed_in_the_end
 
 #: Seconds for a child that waits for nothing but its own work; only a failure takes that long.
-PATIENCE = 50.0
+PATIENCE = CHILD_LIMIT
 
 #: What interpreters since 3.12 say of every `fork` beside threads.
 _FORK = "ignore:This process:DeprecationWarning"

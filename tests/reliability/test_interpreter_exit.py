@@ -119,7 +119,7 @@ def from_a_finalizer():
     begun.release()
 
 globals()[how]()
-assert begun.acquire(timeout=20)
+assert begun.acquire(timeout=100)
 until = time.perf_counter() + 0.01 * rnd.random()
 while time.perf_counter() < until:
     time.sleep(0)

@@ -64,7 +64,7 @@ for number in range(count):
         _, status = os.waitpid(pid, 0)
         assert status == 0, status
         assert outcomes == [] and other.is_alive()
-        begun.wait(20)
+        begun.wait(100)
         run.abort()
         other.join(20)
         assert outcomes == ["cancelled"], outcomes
