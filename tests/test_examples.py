@@ -88,13 +88,14 @@ PRINTS = {
         today: buy milk
         commands: 'exit 3' failed with exit code 3; ran: \['true', 'exit 3'\]
         query: the script failed with exit code: 1
-        query: Query did not end within 0\.2 s
+        query: Query did not end within 0\.2 s(: the runtime was still busy .*\nRaise timeout.*)?
         the session goes on: yes
         squares: \['0', '1', '4', '9', '16'\]
         closed: <RuntimeUseSession ws://127\.0\.0\.1:\d+ closed>
         healthy: True one
         healthy: True one
         lost: the connection to ws://127\.0\.0\.1:\d+ was lost \(query\): .+; nothing was sent
+        Make the call again; .+
         answer: two
         """,
     "cancel_and_timeouts": r"""

@@ -32,13 +32,13 @@ _CONNECTING = [
     _rule(
         "",
         r"^(through )?the (URL of the )?proxy |^SOCKS ",
-        "Check the proxy: the client's proxy=…, or https_proxy and its like (proxy='' uses none).",
+        "Check the proxy: the client's proxy, or https_proxy and its like (proxy='' uses none).",
     ),
-    _rule("", r"^[^:]*: HTTP 40[13]\b", "Check the credentials: the client's headers=…, or the token in the URL."),
+    _rule("", r"^[^:]*: HTTP 40[13]\b", "Check the credentials: the client's headers, or the token in the URL."),
     _rule(
         "",
         r"^[^:]*: HTTP (429|50[234])\b",
-        "Its server is up, but not the runtime: wait longer, by connect_timeout=… or client.wait_until_ready(timeout).",
+        "Its server is up, but not the runtime: wait longer, by connect_timeout or client.wait_until_ready(timeout).",
     ),
     _rule(
         "", r"^[^:]*: HTTP \d\d\d\b", "Check the path and the port of the URL: what answers there is not the runtime."
@@ -46,14 +46,14 @@ _CONNECTING = [
     _rule(
         "",
         r"certificate",
-        "Check the URL's host name, or trust the certificate's issuer by the client's ssl_context=….",
+        "Check the URL's host name, or trust the certificate's issuer by the client's ssl_context.",
     ),
     _rule("", r"TLS", "Check whether the runtime speaks TLS at that port: if not, its URL begins with ws://."),
     _rule("", r"cannot be resolved|no address|look-up", "Check the host name in the URL, and the network."),
     _rule(
         "",
         r"handshake",
-        "Check the port of the URL: what listens there does not answer as a runtime; handshake_timeout=… waits longer.",
+        "Check the port of the URL: what listens there does not answer as a runtime; handshake_timeout waits longer.",
     ),
     _rule(
         "",
@@ -64,24 +64,22 @@ _CONNECTING = [
 ]
 
 _NOT_READY = "Check that the runtime is being started and that the URL has its host and port, or raise the timeout."
-_WAIT_LONGER = "Allow more time by timeout=…; what had arrived is in the error's .results and .assistant_texts."
 _SAME_SESSION = "In a callback or a loop over a run, use the client or another session."
-_OPEN_ANOTHER = "Open another one: with client.session() as session: …"
+_OPEN_ANOTHER = "Open another one: with client.session() as session:"
 
 #: What to do about all else.
 _RULES = [
     _rule(
         "RunTimeoutError",
         r"[Tt]he end of the session",
-        "Raise end_session_timeout=…, or read the files with client.files.",
+        "Raise end_session_timeout, or read the files with client.files.",
     ),
     _rule(
         "RunTimeoutError",
         r"waiting for its turn",
         "Make the call on the client or on another session, or end the call in progress: session.abort().",
     ),
-    _rule("RunTimeoutError", r"busy with an earlier request", "Raise timeout=…, or make the call on another session."),
-    _rule("RunTimeoutError", r"did not end within", _WAIT_LONGER),
+    _rule("RunTimeoutError", r"busy with an earlier request", "Raise timeout, or make the call on another session."),
     # Of a command that printed anything, the end of that is what is looked for: it is the end of the text.
     _rule(
         "CommandFailedError",
@@ -90,16 +88,11 @@ _RULES = [
     ),
     _rule("CommandFailedError", r"", ""),
     _rule(
-        "OutputValidationError",
-        r"^the agent's answer does not fit",
-        "The answer is in the error's .structured_output: ask again, or allow it in the output_type.",
-    ),
-    _rule(
         "ProtocolError",
         r"although the query gave a JSON schema",
         "Check that the agent's model has structured output; the text is in the error's .metadata.",
     ),
-    _rule("ProtocolError", r"max_(message_size|buffered)", "Raise that setting: RuntimeUseClient(…) takes it."),
+    _rule("ProtocolError", r"max_(message_size|buffered)", "Raise that setting: RuntimeUseClient(...) takes it."),
     _rule(
         "ProtocolError",
         r"^the runtime |^the peer ",
@@ -124,7 +117,7 @@ _RULES = [
     _rule("SessionStateError", r"in use by the same thread|is in a callback or run", _SAME_SESSION),
     _rule("SessionStateError", r"closed from inside", "Close it after the call, or use it as a context manager."),
     _rule("SessionStateError", r"session is closed|session has ended|opened only once", _OPEN_ANOTHER),
-    _rule("SessionStateError", r"run can be entered only once", "Make another one: with client.stream(…) as run: …"),
+    _rule("SessionStateError", r"run can be entered only once", "Make another one: with client.stream(...) as run:"),
     _rule(
         "SessionStateError", r"another thread is reading", "Read a run in one thread; any thread may call its abort()."
     ),
@@ -147,9 +140,9 @@ def _advice(text: str, kinds: Sequence[str], attributes: Mapping[str, Any]) -> s
     metadata = attributes.get("metadata")
     option = metadata.get("timeout_type") if isinstance(metadata, dict) else None
     if option == "idle_timeout":
-        return "Raise idle_timeout=… (a runtime sends a heartbeat every 15 s), or check that the sandbox still runs."
+        return "Raise idle_timeout (a runtime sends a heartbeat every 15 s), or check that the sandbox still runs."
     if option is not None:
-        return f"Raise {option}=…, or have the callback do less."
+        return f"Raise {option}, or have the callback do less."
     if {"RunTimeoutError", "RuntimeConnectionError"}.intersection(kinds) and _CONNECTING_SAYS.search(text):
         advice = _first(_CONNECTING, _REASON.sub("", text))
         return _NOT_READY if advice == _CONNECTING[-1].advice and "ready within" in text else advice

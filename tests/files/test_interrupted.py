@@ -146,8 +146,9 @@ def test_the_deadline_is_for_the_whole_operation(strict: StrictRuntime, strict_c
     strict.before = hold
     # Released by the end of the operation: the runtime cannot be cancelled while it holds the command.
     releasing = InThread(release)
-    with pytest.raises(RunTimeoutError, match=r"(?m)^Writing a file did not end within 1.5 s$") as raised:
-        strict_client.files.write("target", random_bytes(SIZE), timeout=1.5)
+    with pytest.raises(RunTimeoutError, match=r"(?m)^Writing a file did not end within 6 s$") as raised:
+        # So long that the second request is made in time, on a busy machine, too.
+        strict_client.files.write("target", random_bytes(SIZE), timeout=6)
     releasing.result()
     assert raised.value.results == []
     strict.before = None

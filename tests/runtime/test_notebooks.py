@@ -92,7 +92,7 @@ def test_a_kernel(start: Start) -> None:
         "session.run('echo free', timeout=30)",
         "session",
         "client.execute_commands('echo why >&2; exit 3', show=True)",
-        "session.query('sleep 60', timeout=1)",
+        "session.query('sleep 60', idle_timeout=1)",
     ]
     set_up, short, long, counted, stopped, free, shown, failed, late = run(cells)
     assert set_up["outputs"] == []
@@ -121,7 +121,7 @@ def test_a_kernel(start: Start) -> None:
     display, error = failed["outputs"]
     assert "failed (CommandFailedError)" in display["data"]["text/plain"]
     assert error["evalue"].splitlines()[-1] == "why"
-    assert late["outputs"][0]["traceback"][-1].splitlines()[-1].startswith("Allow more time by timeout=")
+    assert late["outputs"][0]["traceback"][-1].splitlines()[-1].startswith("Raise idle_timeout")
 
 
 @needs("IPython")
@@ -132,7 +132,7 @@ def test_ipython_in_a_terminal(start: Start) -> None:
         "client.query('echo a; echo b', show=True)",
         "[client.run('ls /nowhere', check=False)]",
         "session",
-        "client.query('sleep 60', timeout=1)",
+        "client.query('sleep 60', idle_timeout=1)",
         "session.close()",
         "exit",
     ]
@@ -148,6 +148,6 @@ def test_ipython_in_a_terminal(start: Start) -> None:
     assert "a\nb\nOut[6]: \nQueryResult (text)\na\nb\n" in done.stdout, done.stdout
     assert "[CommandResultItem('ls /nowhere', exit_code=2)]" in done.stdout
     assert "<RuntimeUseSession ws://127.0.0.1:" in done.stdout
-    error = done.stdout.partition("RunTimeoutError: ")[2].split("\n\n")[0].splitlines()
-    assert error[0] == "Query did not end within 1 s"
-    assert error[1].startswith("Allow more time by timeout=")
+    error = done.stdout.partition("AgentRuntimeError: ")[2].split("\n\n")[0].splitlines()
+    assert error[0] == "No message received from agent runtime for 1s"
+    assert error[1].startswith("Raise idle_timeout")

@@ -9,5 +9,12 @@ import pytest
 
 def needs(*packages: str) -> pytest.MarkDecorator:
     """Marks a test that is skipped where a package is missing: the tests run on Pythons that have not all of them."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages if not _is_installed(name)]
     return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}, which the tests get on some Pythons")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False  # The package that it is part of.
