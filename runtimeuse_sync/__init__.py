@@ -94,17 +94,20 @@ else:
             from .futures import RunFuture
 
             return RunFuture
-        if name in _MODULES:
+        if name in _MODULES or name in _OTHER_MODULES:
             return importlib.import_module(f".{name}", __name__)
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         for each in _MODULES:
             found = vars(importlib.import_module(f".{each}", __name__))
-            globals().update({public: found[public] for public in __all__ if public in found})
+            for public in __all__:
+                if public in found:
+                    # A test may have put something else in its place already.
+                    globals().setdefault(public, found[public])
         return globals()[name]
 
     def __dir__() -> List[str]:
-        return sorted({*globals(), *__all__, *_MODULES})
+        return sorted({*globals(), *__all__, *_MODULES, *_OTHER_MODULES})
 
 
 __version__ = "0.1.0"
@@ -166,3 +169,6 @@ __all__ = [
 
 #: The modules that the names above, but `RunFuture`, are from.
 _MODULES = ("client", "errors", "messages", "options", "results", "run", "session", "transports")
+
+#: Further modules for users.
+_OTHER_MODULES = ("artifacts", "batch", "files", "futures", "keywords", "testing")

@@ -119,6 +119,13 @@ def without_traceback(error: Optional[BaseException]) -> Optional[BaseException]
     return copied
 
 
+def said(error: BaseException) -> str:
+    """Returns what an error says, without what to do about it: to be part of another error's text."""
+    if isinstance(error, RuntimeUseError) and type(error).__str__ is RuntimeUseError.__str__:
+        return error._said()
+    return str(error)
+
+
 class AgentRuntimeError(RuntimeUseError):
     """The runtime ended the request with an error, or the client's idle or callback timeout passed.
 

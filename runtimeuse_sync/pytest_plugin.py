@@ -18,11 +18,13 @@ Threads: fixtures and hooks run in the thread that runs the test. The runtimes h
 ended when the test's fixtures are torn down.
 """
 
+from __future__ import annotations
+
 import contextlib
 import difflib
 import importlib.util
 import inspect
-from typing import TYPE_CHECKING, Any, Dict, Iterator
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
 
 import pytest
 
@@ -50,7 +52,7 @@ class _Used:
         told: Whether the test's report says already how requests differ from the script.
     """
 
-    def __init__(self, fake: "FakeRuntime") -> None:
+    def __init__(self, fake: FakeRuntime) -> None:
         self.fake = fake
         self.told = False
 
@@ -62,7 +64,15 @@ class _Used:
             pytest.fail(problems, pytrace=False)
 
 
-_used = pytest.StashKey[_Used]()
+#: Older versions of pytest load the plugin, too, in every run: it must do no harm there.
+_IS_SUPPORTED = hasattr(pytest, "StashKey")
+
+if _IS_SUPPORTED:
+    _used = pytest.StashKey[_Used]()
+
+
+def _used_by(item: pytest.Item) -> Optional[_Used]:
+    return item.stash.get(_used, None) if _IS_SUPPORTED else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,15 +87,15 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
     """Checks the script, once the test itself has passed; so it is the test that fails, not its teardown."""
-    used = item.stash.get(_used, None)
+    used = _used_by(item)
     if used is not None:
         used.check()
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> None:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     """Adds to the report of a test that has failed how its requests differ from the script."""
-    used = item.stash.get(_used, None)
+    used = _used_by(item)
     if used is None or used.told or call.excinfo is None:
         return
     used.told = True
@@ -97,8 +107,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") 
 
 @pytest.fixture
 def runtimeuse_runtime(
-    request: pytest.FixtureRequest, tmp_path: "Path", monkeypatch: pytest.MonkeyPatch
-) -> "Iterator[LocalRuntime]":
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalRuntime]:
     """A running embedded runtime, for this test alone; code that uses `RUNTIMEUSE_WS_URL` finds it.
 
     The marker `@pytest.mark.runtimeuse(agent=…)` sets its agent, and any other argument of `LocalRuntime`. By default
@@ -113,7 +123,7 @@ def runtimeuse_runtime(
 
 
 @pytest.fixture
-def runtimeuse_fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> "Iterator[FakeRuntime]":
+def runtimeuse_fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRuntime]:
     """A fake runtime, whose script the test writes; code that uses `RUNTIMEUSE_WS_URL` finds it.
 
     `expect_query`, `expect_commands` and `expect` add a request and its reply, `answer_all` takes a function. The test
@@ -139,7 +149,7 @@ def runtimeuse_fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def runtimeuse_client(request: pytest.FixtureRequest) -> "Iterator[RuntimeUseClient]":
+def runtimeuse_client(request: pytest.FixtureRequest) -> Iterator[RuntimeUseClient]:
     """A client of the test's `runtimeuse_fake`, if it uses that, else of its `runtimeuse_runtime`.
 
     It has the model `"test-model"`. At the test's end, what it has in flight is cancelled.
@@ -155,7 +165,7 @@ def runtimeuse_client(request: pytest.FixtureRequest) -> "Iterator[RuntimeUseCli
         yield client
 
 
-def _started(request: pytest.FixtureRequest, root: "Path") -> "LocalRuntime":
+def _started(request: pytest.FixtureRequest, root: Path) -> LocalRuntime:
     """Returns the test's runtime, started. What is wrong with it fails the test without a traceback of this module."""
     _check_alone(request)
     for package in NEEDED:
@@ -193,6 +203,8 @@ def _given(request: pytest.FixtureRequest) -> Dict[str, Any]:
 
 
 def _check_alone(request: pytest.FixtureRequest) -> None:
+    if not _IS_SUPPORTED:
+        pytest.fail(f"the fixtures of runtimeuse_sync need pytest 7 or newer; this is {pytest.__version__}")
     if {"runtimeuse_fake", "runtimeuse_runtime"} <= set(request.fixturenames):
         pytest.fail(
             "a test can use runtimeuse_fake or runtimeuse_runtime, not both: RUNTIMEUSE_WS_URL leads to one of them",
@@ -200,7 +212,7 @@ def _check_alone(request: pytest.FixtureRequest) -> None:
         )
 
 
-def _url_with_token(request: pytest.FixtureRequest, runtime: "LocalRuntime") -> str:
+def _url_with_token(request: pytest.FixtureRequest, runtime: LocalRuntime) -> str:
     token = _given(request).get("token")
     if not token:
         return runtime.ws_url

@@ -34,7 +34,7 @@ from .._call import Call, Clock, Wakeup, monotonic
 from .._logs import Records, logger_for
 from .._threads import Start, join_thread, new_thread
 from .._wire import codec
-from ..errors import RuntimeUseError, SessionStateError
+from ..errors import RuntimeUseError, SessionStateError, said
 from .closed import ConnectionClosed, Ending
 from .inbox import Batch, Inbox
 
@@ -285,7 +285,7 @@ class Connection:
             )
 
     def _not_started(self, error: RuntimeUseError) -> None:
-        self.inbox.close(ConnectionClosed(str(error), Ending.NEVER_OPENED, cause=error.__cause__))
+        self.inbox.close(ConnectionClosed(said(error), Ending.NEVER_OPENED, cause=error.__cause__))
 
     # For the connection's thread.
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 
 from .._call import Clock, Wakeup, monotonic
 from .._threads import new_thread, start_directly
-from ..errors import RuntimeUseError
+from ..errors import RuntimeUseError, said
 from .base import Connection
 from .closed import ConnectionClosed, Ending, NotATransport
 
@@ -82,7 +82,7 @@ class CustomConnection(Connection):
             self._both_started = True
         except RuntimeUseError as error:
             # The system cannot start another thread. Callers learn of it first, as below.
-            failure = ConnectionClosed(str(error), Ending.NEVER_OPENED, cause=error.__cause__)
+            failure = ConnectionClosed(said(error), Ending.NEVER_OPENED, cause=error.__cause__)
             self.inbox.close(failure)
             self._over = True
             self.poke()
@@ -195,7 +195,8 @@ def _close(transport: "ConnectedTransport") -> None:
 
 
 def _failed(what: str, error: BaseException, ending: Ending = Ending.LOST) -> ConnectionClosed:
-    text = f"{what}{type(error).__name__}: {error}" if str(error) else f"{what}{type(error).__name__}"
+    why = said(error)
+    text = f"{what}{type(error).__name__}: {why}" if why else f"{what}{type(error).__name__}"
     return ConnectionClosed(text, ending, cause=error)
 
 

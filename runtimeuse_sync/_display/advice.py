@@ -11,7 +11,14 @@ from typing import Any, Mapping, NamedTuple, Pattern, Sequence
 
 #: Errors of connecting, and where the reason begins in their texts.
 _CONNECTING_SAYS = re.compile(r"could not connect to |no connection to |not (be )?ready within ")
-_REASON = re.compile(r".*(could not connect to \S+: |the last attempt: )", re.DOTALL)
+_LAST_ATTEMPT = "the last attempt: "
+_COULD_NOT_CONNECT = "could not connect to "
+
+#: How many characters of a text are looked at, at its beginning and at its end: there the client says what happened.
+_LOOKED_AT = 4000
+
+#: The client's options that limit a callback.
+_CALLBACK_TIMEOUTS = ("assistant_callback_timeout", "artifact_upload_callback_timeout")
 
 
 class _Rule(NamedTuple):
@@ -132,21 +139,33 @@ def with_advice(text: str, kinds: Sequence[str], attributes: Mapping[str, Any]) 
         kinds: The names of the error's class and its base classes.
         attributes: The error's attributes.
     """
-    advice = _advice(text, kinds, attributes)
+    looked_at = text if len(text) <= 2 * _LOOKED_AT else f"{text[:_LOOKED_AT]}\n{text[-_LOOKED_AT:]}"
+    advice = _advice(looked_at, kinds, attributes)
     return f"{text}\n{advice}" if advice and advice not in text else text
 
 
 def _advice(text: str, kinds: Sequence[str], attributes: Mapping[str, Any]) -> str:
     metadata = attributes.get("metadata")
     option = metadata.get("timeout_type") if isinstance(metadata, dict) else None
+    if not isinstance(option, str):
+        option = None  # The runtime's own.
     if option == "idle_timeout":
         return "Raise idle_timeout (a runtime sends a heartbeat every 15 s), or check that the sandbox still runs."
-    if option is not None:
+    if option in _CALLBACK_TIMEOUTS:
         return f"Raise {option}, or have the callback do less."
     if {"RunTimeoutError", "RuntimeConnectionError"}.intersection(kinds) and _CONNECTING_SAYS.search(text):
-        advice = _first(_CONNECTING, _REASON.sub("", text))
+        advice = _first(_CONNECTING, _reason(text))
         return _NOT_READY if advice == _CONNECTING[-1].advice and "ready within" in text else advice
     return _first([rule for rule in _RULES if rule.kind in kinds], text)
+
+
+def _reason(text: str) -> str:
+    """Returns why an attempt to connect has failed; the whole text if it does not say where that begins."""
+    attempt, connect = text.rfind(_LAST_ATTEMPT), text.rfind(_COULD_NOT_CONNECT)
+    if attempt > connect:
+        return text[attempt + len(_LAST_ATTEMPT) :]
+    place = text.find(": ", connect) if connect >= 0 else -1
+    return text[place + 2 :] if place >= 0 else text
 
 
 def _first(rules: Sequence[_Rule], text: str) -> str:

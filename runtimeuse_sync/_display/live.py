@@ -166,7 +166,9 @@ class NotebookView(View):
 
     def _drop_the_oldest(self) -> None:
         text = "".join(self._pieces)
-        cut = text.find("\n", len(text) - _KEPT) + 1 or len(text) - _KEPT
+        cut = len(text) - _KEPT
+        # At the end of a line, if there is one near.
+        cut = text.find("\n", cut, cut + _KEPT // 2) + 1 or cut
         self._dropped += text.count("\n", 0, cut)
         self._pieces = [text[cut:]]
         self._size = len(text) - cut

@@ -17,6 +17,7 @@ from typing import Optional, Tuple
 import click
 
 from ..errors import RuntimeUseError
+from ..errors import said as plain_text
 from ._screen import OutputClosed
 
 #: The command's name, before each line on stderr.
@@ -78,7 +79,7 @@ def exit_code_of_command(code: Optional[int]) -> int:
 def said(error: BaseException) -> str:
     """Returns the text of an exception in one line; that of a fault of this package has its class."""
     # Without what to do about it, which speaks to those who call the client from Python.
-    text = one_line_of(error._said() if isinstance(error, RuntimeUseError) else str(error))
+    text = one_line_of(plain_text(error))
     if isinstance(error, (RuntimeUseError, OSError)) or type(error).__module__.startswith(__package__):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text} (--verbose shows where)"

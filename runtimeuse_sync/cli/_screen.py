@@ -213,9 +213,15 @@ class _Stream:
             # The process was started without it.
             raise OutputFailed(f"cannot write to {self._name}: {os.strerror(errno.EBADF)}")
         try:
+            buffer = getattr(stream, "buffer", None)
+            if buffer is None:
+                # A stream that somebody has put in its place, such as `io.StringIO`.
+                stream.write(data.decode(self.encoding, "backslashreplace"))
+                stream.flush()
+                return
             # Not by the text stream: it would buffer, and translate line feeds on Windows.
-            stream.buffer.write(data)
-            stream.buffer.flush()
+            buffer.write(data)
+            buffer.flush()
         except (BrokenPipeError, ConnectionResetError):
             self.discard()
             raise OutputClosed(self._name) from None
@@ -229,8 +235,12 @@ class _Stream:
         The interpreter flushes the stream again when it exits, and would report the failure.
         """
         if self._stream is not None:
+            try:
+                number = self._stream.fileno()
+            except OSError:
+                return  # It is no file, and the interpreter does not flush it.
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
+            os.dup2(nowhere, number)
             os.close(nowhere)
 
     def is_in_foreground(self) -> bool:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from .._wire.redaction import env_secrets, in_any_form, scrub
 from ..messages import CommandExecutionMessage, InvocationMessage
@@ -20,6 +20,9 @@ QUERY, COMMANDS = "invocation_message", "command_execution_message"
 
 #: The longest text of a prompt or a value that is shown, in characters.
 _LONGEST = 400
+
+#: For how many pairs of lines it is shown where they differ.
+_MOST_PAIRS = 20
 
 
 class _Any:
@@ -57,14 +60,20 @@ class Expected(NamedTuple):
         commands = request["commands"]
         return len(commands) == len(self.content) and all(map(_fits_command, self.content, commands))
 
-    def __str__(self) -> str:
+    def shown(self, secrets: List[str]) -> str:
+        """Returns it as text, with the secrets masked."""
         if self.kind is None:
             return "any request"
         if self.content is ANY:
-            shown = "any query" if self.kind == QUERY else "any commands"
+            text = "any query" if self.kind == QUERY else "any commands"
         else:
-            shown = f"{'query' if self.kind == QUERY else 'commands'} {_shown(self.content)}"
-        return shown + _shown_fields(self.fields)
+            text = f"{'query' if self.kind == QUERY else 'commands'} {_shown(self.content, secrets)}"
+        return text + _shown_fields(self.fields, secrets)
+
+    def secrets(self) -> List[str]:
+        """Returns the secrets in it, as far as it has values and not patterns or functions."""
+        commands = [each for each in _listed(self) if isinstance(each, dict)]
+        return _secrets_in({**self.fields, "commands": commands})
 
 
 def expected_query(prompt: Any, fields: Dict[str, Any]) -> Expected:
@@ -171,8 +180,9 @@ class Script:
             self._seen.append((request, expected))
             return reply
         self._seen.append((request, None))
-        shown = f"FakeRuntime did not expect {self._shown(request)}; it expected {expected}"
-        return error(scrub(shown, self._secrets()))
+        secrets = self._secrets()
+        shown = f"FakeRuntime did not expect {self._shown(request, secrets)}; it expected {expected.shown(secrets)}"
+        return error(scrub(shown, secrets))
 
     def failed(self, request: Message, failure: BaseException) -> None:
         """Notes that a function that makes replies has raised."""
@@ -181,40 +191,43 @@ class Script:
     def problems(self) -> str:
         """Returns how what came differs from what was expected, and what failed; `""` if all is well."""
         parts = []
+        secrets = self._secrets()
         unexpected = sum(expected is None for _, expected in self._seen)
         if unexpected or self._steps:
             counts = [f"{unexpected} not expected"] * bool(unexpected) + [f"{len(self._steps)} missing"] * bool(
                 self._steps
             )
-            wanted = [str(each) for each in self._expected]
-            came = [str(expected) if expected else self._shown(request) for request, expected in self._seen]
+            wanted = [each.shown(secrets) for each in self._expected]
+            came = [
+                expected.shown(secrets) if expected else self._shown(request, secrets)
+                for request, expected in self._seen
+            ]
             parts += [
                 f"the requests are not those that FakeRuntime expected ({', '.join(counts)}):",
                 "  - expected",
                 "  + received",
                 "",
-                *(line.rstrip("\n") for line in difflib.ndiff(wanted, came)),
+                *_difference(wanted, came),
             ]
         for request, failure in self._failures:
-            parts.append(f"the reply to {self._shown(request)} raised {type(failure).__name__}: {failure}")
-        return scrub("\n".join(parts), self._secrets())
+            shown = self._shown(request, secrets)
+            parts.append(f"the reply to {shown} raised {type(failure).__name__}: {failure}")
+        return scrub("\n".join(parts), secrets)
 
-    def _shown(self, request: Message) -> str:
+    def _shown(self, request: Message, secrets: List[str]) -> str:
         """Returns a request as text, with those fields that the script says something about."""
         names = {name: None for expected in self._expected for name in expected.fields}
         fields = {name: request[name] for name in names if name in request}
         if request.get("message_type") == QUERY:
-            return f"query {_shown(request['user_prompt'])}{_shown_fields(fields)}"
+            return f"query {_shown(request['user_prompt'], secrets)}{_shown_fields(fields, secrets)}"
         with_more = any(isinstance(each, dict) for expected in self._expected for each in _listed(expected))
         commands = request.get("commands", []) if with_more else commands_of(request)
-        return f"commands {_shown(commands)}{_shown_fields(fields)}"
+        return f"commands {_shown(commands, secrets)}{_shown_fields(fields, secrets)}"
 
     def _secrets(self) -> List[str]:
-        secrets: List[str] = []
+        secrets = [secret for expected in self._expected for secret in expected.secrets()]
         for request in [*(request for request, _ in self._seen), *(request for request, _ in self._failures)]:
-            secrets += request.get("secrets_to_redact") or ()
-            environments = [request.get("agent_env"), *(each.get("env") for each in request.get("commands") or ())]
-            secrets += env_secrets(*environments)
+            secrets += _secrets_in(request)
         return in_any_form(secrets)
 
 
@@ -222,14 +235,41 @@ def _listed(expected: Expected) -> List[Any]:
     return expected.content if isinstance(expected.content, list) else []
 
 
-def _shown(value: Any) -> str:
+def _secrets_in(request: Message) -> List[str]:
+    """Returns the secrets in a request, or in what is expected of one."""
+    listed = request.get("secrets_to_redact")
+    secrets = [each for each in listed if isinstance(each, str)] if isinstance(listed, (list, tuple)) else []
+    environments = [request.get("agent_env"), *(each.get("env") for each in request.get("commands") or ())]
+    for environment in environments:
+        if isinstance(environment, Mapping):
+            secrets += env_secrets({name: value for name, value in environment.items() if isinstance(value, str)})
+    return secrets
+
+
+def _difference(wanted: List[str], came: List[str]) -> Iterator[str]:
+    """Yields the lines that differ and those that do not; for the first ones also where in the line they differ."""
+    pairs = 0
+    for kind, start, end, other, other_end in difflib.SequenceMatcher(None, wanted, came, autojunk=False).get_opcodes():
+        if kind == "equal":
+            yield from (f"  {line}" for line in wanted[start:end])
+            continue
+        both = min(end - start, other_end - other, _MOST_PAIRS - pairs)
+        for index in range(both):
+            pair = difflib.ndiff([wanted[start + index]], [came[other + index]])
+            yield from (line.rstrip("\n") for line in pair)
+        pairs += both
+        yield from (f"- {line}" for line in wanted[start + both : end])
+        yield from (f"+ {line}" for line in came[other + both : other_end])
+
+
+def _shown(value: Any, secrets: List[str]) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(map(_shown, value))}]"
+        return f"[{', '.join(_shown(each, secrets) for each in value)}]"
     if isinstance(value, re.Pattern):
-        return f"matching {_cut(repr(value.pattern))}"
+        return f"matching {_cut(scrub(repr(value.pattern), secrets))}"
     if callable(value):
         return f"that {getattr(value, '__name__', type(value).__name__)} accepts"
-    return _cut(repr(value))
+    return _cut(scrub(repr(value), secrets))
 
 
 def _cut(text: str) -> str:
@@ -238,5 +278,5 @@ def _cut(text: str) -> str:
     return f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 2 :]}"
 
 
-def _shown_fields(fields: Dict[str, Any]) -> str:
-    return f" ({', '.join(f'{name}={_shown(fields[name])}' for name in sorted(fields))})" if fields else ""
+def _shown_fields(fields: Dict[str, Any], secrets: List[str]) -> str:
+    return f" ({', '.join(f'{name}={_shown(fields[name], secrets)}' for name in sorted(fields))})" if fields else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from typing import List
 import pytest
 
 import runtimeuse_sync
+from runtimeuse_sync.cli import main
 
 from ..support.processes import CHILD_LIMIT
 from .conftest import Command
@@ -79,6 +82,15 @@ def test_help(command: Command, name: str) -> None:
     assert (code, err) == (0, "")
     assert out.startswith(f"Usage: runtimeuse-sync {name} ")
     assert "\b" not in out
+
+
+def test_streams_that_are_no_files() -> None:
+    """As `contextlib.redirect_stdout` and notebooks put them in place."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert (main(["--version"]), main(["query"])) == (0, 2)
+    assert out.getvalue().startswith("runtimeuse-sync")
+    assert err.getvalue()
 
 
 def test_version(command: Command) -> None:

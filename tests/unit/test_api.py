@@ -179,7 +179,23 @@ def test_importing_the_package_alone_imports_nothing_more() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["client", "errors", "messages", "options", "results", "run", "session", "transports"]
+    "module",
+    [
+        "client",
+        "errors",
+        "messages",
+        "options",
+        "results",
+        "run",
+        "session",
+        "transports",
+        "artifacts",
+        "batch",
+        "files",
+        "futures",
+        "keywords",
+        "testing",
+    ],
 )
 def test_the_modules_are_there_without_an_import_of_their_own(module: str) -> None:
     statement = f"import runtimeuse_sync; runtimeuse_sync.{module}.__name__"
@@ -196,6 +212,17 @@ def test_the_packages_names_are_all_there_when_first_asked_for() -> None:
         assert set(runtimeuse_sync.__all__) < set(names), names
         assert runtimeuse_sync.RuntimeUseClient is runtimeuse_sync.client.RuntimeUseClient
         assert not hasattr(runtimeuse_sync, "RuntimeUseClints")
+        """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
+
+
+def test_a_name_that_a_program_has_replaced_stays_replaced() -> None:
+    script = """
+        import runtimeuse_sync
+
+        runtimeuse_sync.RuntimeUseClient = "another"
+        assert runtimeuse_sync.QueryOptions is runtimeuse_sync.options.QueryOptions
+        assert runtimeuse_sync.RuntimeUseClient == "another"
         """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
 

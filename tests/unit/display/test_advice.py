@@ -305,6 +305,31 @@ def test_no_advice() -> None:
     assert str(again).count("Open another one") == 1
 
 
+def test_a_long_text_takes_no_time() -> None:
+    """The time of some patterns would be quadratic; a second is much for any machine."""
+    for long in ("could not connect to ws://x: " + "a" * 3_000_000, "could not connect to " * 200_000, "x" * 3_000_000):
+        for kind in (RuntimeConnectionError, RunTimeoutError, AgentRuntimeError):
+            begun = time.process_time()
+            assert str(kind(long)).startswith(long)
+            assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("option", ["agent_timeout", "", "X\nfake", 3, [["deep"]], None])
+def test_what_the_runtime_calls_its_own_timeout_is_no_option(option: Any) -> None:
+    assert str(AgentRuntimeError("it failed", {"timeout_type": option})) == "it failed"
+
+
+def test_the_advice_of_a_cause_is_not_part_of_an_error() -> None:
+    class Wrapping:
+        def connect(self) -> Any:
+            raise RuntimeConnectionError("could not connect to ws://inner: HTTP 401")
+
+    with pytest.raises(RuntimeConnectionError) as caught:
+        RuntimeUseClient(transport=Wrapping(), model="m").query("p")
+    assert "\n" not in caught.value.args[0]
+    assert "HTTP 401" in caught.value.args[0]
+
+
 def test_machines_get_none() -> None:
     with pytest.raises(AgentRuntimeError) as caught:
         fake(HANG).query("p", idle_timeout=0.05)

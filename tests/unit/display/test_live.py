@@ -160,6 +160,12 @@ def test_a_display_keeps_no_more_than_a_notebook_can_bear() -> None:
         one_line.view.add_printed("x" * 9000, "c")
     one_line.view.end("done")
     assert 100_000 < len(one_line.html) < 300_000
+    # Its end is the end of the output.
+    ended = Pages()
+    ended.view.add_printed("x" * 250_000 + "\n", "cat big.json")
+    ended.view.end("done")
+    assert len(ended.html) > 100_000
+    assert "xxx" in ended.texts[-1]
 
 
 def test_a_display_has_neither_secrets_nor_tags_of_the_output() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import time
 from typing import Any, Dict
 from unittest import mock
 
@@ -141,6 +142,32 @@ def test_secrets_are_not_shown() -> None:
     for text in (str(caught.value), problems(fake)):
         assert "s3cret" not in text
         assert "[REDACTED]" in text
+
+
+def test_secrets_of_what_is_missing_are_not_shown_either() -> None:
+    fake = FakeRuntime()
+    fake.expect_query("x", agent_env={"KEY": "s3cret-1"}, secrets_to_redact=["s3cret-2"])
+    fake.expect_commands([{"command": "make", "env": {"KEY": "s3cret-3"}}])
+    # Cut in the middle, it would not be recognized.
+    prompt = "x" * 190 + "s3cret-4-is-long" + "y" * 400
+    with pytest.raises(AgentRuntimeError):
+        client_of(fake).query(prompt, secrets_to_redact=["s3cret-4-is-long"])
+    assert "s3cre" not in problems(fake)
+
+
+def test_the_difference_of_many_requests_takes_no_time() -> None:
+    fake = FakeRuntime()
+    for number in range(300):
+        fake.expect_query(f"Summarise the file number {number} in a sentence", "s", model="right")
+    client = client_of(fake)
+    for number in range(40):
+        with pytest.raises(AgentRuntimeError):
+            client.query(f"Summarise the file number {number} in a sentence", model="wrong")
+    begun = time.process_time()
+    shown = problems(fake).split("\n")
+    assert time.process_time() - begun < 5
+    assert sum(line.startswith("- ") for line in shown) == 300
+    assert sum(line.startswith("+ ") for line in shown) == 40
 
 
 def test_secrets_are_not_shown_when_a_reply_raises() -> None:
