@@ -35,7 +35,7 @@ from runtimeuse_sync.testing import (
 )
 
 from ...support.servers import PATIENCE
-from ...support.threads import InThread
+from ...support.threads import InThread, when
 
 Opened = Callable[..., ContextManager[RuntimeUseClient]]
 
@@ -139,11 +139,11 @@ def test_a_terminal_that_comes_late_is_not_taken_for_the_next_one(opened: Opened
     fake = FakeRuntime([late_terminal(text_result("late"), event), text_result("next")])
     with fake, opened(fake) as client, client.session() as session:
         with pytest.raises(RunTimeoutError):
-            session.query("p", timeout=0.2)
+            session.query("p", timeout=1)
+        when(lambda: fake.cancelled == 1)
         following = InThread(lambda: session.query("q", timeout=60))
         event.set()
         assert following.result().text == "next"
-    assert fake.cancelled == 1
 
 
 def test_a_second_terminal_ends_the_request(opened: Opened) -> None:
