@@ -29,7 +29,7 @@ from runtimeuse_sync.batch._journal import Journal
 from runtimeuse_sync.batch._outcomes import done_to_dict
 from runtimeuse_sync.testing import HANG, FakeRuntime, command_results, error, text_result
 
-from ...support.builders import wait
+from ...support.builders import on_alarm, wait
 from ...support.servers import PATIENCE
 from ...support.threads import InThread
 from ...support.threads import when as when_true
@@ -297,6 +297,14 @@ def test_what_has_ended_meanwhile_is_recorded(
     assert len(path.read_text().splitlines()) == 3
 
 
+class OutOfTime(Exception):
+    """What the handler of the alarm raises."""
+
+
+def out_of_time() -> None:
+    raise OutOfTime
+
+
 def ring_main_thread(when: Callable[[], None]) -> None:
     when()
     # To that thread: a wait in it would otherwise end only with its slice.
@@ -306,12 +314,6 @@ def ring_main_thread(when: Callable[[], None]) -> None:
 def test_an_interrupt_while_it_waits(
     runtime: Talking, client: RuntimeUseClient, how: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class OutOfTime(Exception):
-        pass
-
-    def ring(*_: object) -> None:
-        raise OutOfTime
-
     waits = threading.Event()
     original = Wakeup.wait
 
@@ -325,15 +327,12 @@ def test_an_interrupt_while_it_waits(
         wait(waits)
 
     monkeypatch.setattr(Wakeup, "wait", noted)
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
+    with on_alarm(out_of_time):
         outcomes = run_many(["hang 1", "hang 2"], client=client, **how)
         ringing = InThread(ring_main_thread, both_have_begun)
         with pytest.raises(OutOfTime):
             next(outcomes)
         ringing.result()
-    finally:
-        signal.signal(signal.SIGALRM, before)
     assert runtime.cancelled == 2
     with pytest.raises(StopIteration):
         next(outcomes)
@@ -343,13 +342,6 @@ def test_an_interrupt_while_it_starts_a_job(
     runtime: Talking, client: RuntimeUseClient, how: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that a pool has begun is cancelled and waited for; one in a thread of its own does not begin."""
-
-    class OutOfTime(Exception):
-        pass
-
-    def ring(*_: object) -> None:
-        raise OutOfTime
-
     add = concurrent.futures.Future.add_done_callback
 
     def interrupted(future: Any, callback: Any) -> None:
@@ -358,13 +350,9 @@ def test_an_interrupt_while_it_starts_a_job(
             runtime.until_arrived(1)
         signal.raise_signal(signal.SIGALRM)
 
-    before = signal.signal(signal.SIGALRM, ring)
     monkeypatch.setattr(concurrent.futures.Future, "add_done_callback", interrupted)
-    try:
-        with pytest.raises(OutOfTime):
-            next(run_many(["hang"], client=client, **how))
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with on_alarm(out_of_time), pytest.raises(OutOfTime):
+        next(run_many(["hang"], client=client, **how))
     assert runtime.cancelled == len(runtime.requests) == len(how)
 
 
@@ -434,22 +422,12 @@ def test_an_interrupt_as_a_job_begins(
 def test_an_exception_of_a_signal_handler_is_not_held_back(runtime: Talking, client: RuntimeUseClient) -> None:
     """Although it comes out of the iterable, say, whose own exceptions wait for what is in flight."""
 
-    class OutOfTime(Exception):
-        pass
-
-    def ring(*_: object) -> None:
-        raise OutOfTime
-
     def jobs() -> Iterator[str]:
         yield "hang"
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        with pytest.raises(OutOfTime):
-            list(run_many(jobs(), client=client))
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with on_alarm(out_of_time), pytest.raises(OutOfTime):
+        list(run_many(jobs(), client=client))
 
 
 def test_an_abort_of_the_client_is_the_jobs_error(runtime: Talking, client: RuntimeUseClient, how: Any) -> None:
