@@ -14,7 +14,7 @@ from .._call import Call, Deadline
 from .._interrupts import cleaned_up
 from .._websocket.attempt import RETRYABLE_ERRNO
 from .._websocket.http import RETRYABLE_STATUS
-from ..errors import RunTimeoutError
+from ..errors import RunTimeoutError, said
 from .base import Connection
 from .closed import ConnectionClosed, connection_error
 from .retry import keep_trying
@@ -137,7 +137,7 @@ class Readiness:
 
     def _too_late(self) -> RunTimeoutError:
         # Without the failure's advice, which is not for a wait.
-        why = "" if self._failure is None else f": {self._failure.args[0]}"
+        why = "" if self._failure is None else f": {said(self._failure)}"
         ready = "was not ready" if self._deadline.passed() else "will not be ready"
         return RunTimeoutError(f"the runtime {ready} within {self._deadline.seconds:g} s{why}")
 

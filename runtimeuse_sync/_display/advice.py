@@ -147,8 +147,6 @@ def with_advice(text: str, kinds: Sequence[str], attributes: Mapping[str, Any]) 
 def _advice(text: str, kinds: Sequence[str], attributes: Mapping[str, Any]) -> str:
     metadata = attributes.get("metadata")
     option = metadata.get("timeout_type") if isinstance(metadata, dict) else None
-    if not isinstance(option, str):
-        option = None  # The runtime's own.
     if option == "idle_timeout":
         return "Raise idle_timeout (a runtime sends a heartbeat every 15 s), or check that the sandbox still runs."
     if option in _CALLBACK_TIMEOUTS:

@@ -30,7 +30,7 @@ from .._logs import Logger
 from .._wire import codec
 from .._wire.redaction import latest_secrets, scrub
 from .._wire.surrogates import Halves
-from ..errors import ProtocolError, RunTimeoutError, SessionStateError
+from ..errors import ProtocolError, RunTimeoutError, SessionStateError, said
 from ..messages import ArtifactUploadRequestMessageInterface
 from .probing import ProbeTimer
 from .protocol import STREAMED, Event, Protocol, State
@@ -384,7 +384,7 @@ class Channel:
             if self.connection.is_open or not self.connection.last_failure or not call.is_own(error):
                 raise
             why = scrub(self.connection.last_failure, self.secrets)
-            text = f"{error.args[0]}: no connection to {self._origin} yet, the last attempt: {why}"
+            text = f"{said(error)}: no connection to {self._origin} yet, the last attempt: {why}"
             raise call.prepared(RunTimeoutError(text)) from None
 
     # The connection's thread.

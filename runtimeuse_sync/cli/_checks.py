@@ -23,7 +23,7 @@ from .._websocket.socks import check_extra, socks_tunnel
 from .._wire.redaction import scrub
 from .._wire.urls import is_loopback, url_origin
 from ..client import RuntimeUseClient
-from ..errors import RuntimeConnectionError, RunTimeoutError, RuntimeUseError
+from ..errors import RuntimeConnectionError, RunTimeoutError, RuntimeUseError, said
 from ._advice import ADVICE, CERTIFICATE_ADVICE, HANDSHAKE_ADVICE, PROXY_ADVICE
 from ._certificate import Certificate, certificate_of, untrusted_certificate
 from ._exits import one_line_of
@@ -253,7 +253,7 @@ class Examination:
             session.open()
         except RuntimeConnectionError as error:
             advice = HANDSHAKE_ADVICE.get(error.status, ADVICE["handshake"])
-            yield Finding("handshake", FAILED, self._shown(error._said()), advice, {"status": error.status})
+            yield Finding("handshake", FAILED, self._shown(said(error)), advice, {"status": error.status})
             yield from (Finding(name, SKIPPED, "not looked at") for name in ("command", "clock"))
             return
         with contextlib.closing(session):
@@ -266,7 +266,7 @@ class Examination:
                 results = session.execute_commands([_DATE], check=False, timeout=self._limit).results
             except RuntimeUseError as error:
                 advice = ADVICE["silent runtime" if isinstance(error, RunTimeoutError) else "command"]
-                yield Finding("command", FAILED, self._shown(error._said()), advice)
+                yield Finding("command", FAILED, self._shown(said(error)), advice)
                 yield Finding("clock", SKIPPED, "not looked at")
                 return
             seconds = monotonic() - begun

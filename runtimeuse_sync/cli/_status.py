@@ -4,9 +4,9 @@ Threads: the thread that performs the run writes; the one that paints the status
 whole.
 """
 
-import time
 from typing import Callable, Optional
 
+from .._call import monotonic
 from ..messages import AssistantMessageInterface, CommandOutputMessageInterface, HeartbeatMessageInterface
 from ._screen import Pieces
 
@@ -26,7 +26,7 @@ class Status:
         note: What is said before that, such as that the run is being cancelled.
     """
 
-    def __init__(self, doing: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, doing: str = "", clock: Callable[[], float] = monotonic) -> None:
         self.doing = doing
         self.note = ""
         self._clock = clock
