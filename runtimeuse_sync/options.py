@@ -43,8 +43,8 @@ CANCEL_POLL_INTERVAL = 0.5
 _NOT_IN_JSON = json_field(exclude=True)
 _SECRET = {"secret": "values"}
 
-#: The fields that JSON leaves out.
-_CALLBACKS_AND_LOGGER = (
+#: The fields that are no plain data: JSON leaves them out.
+CALLBACKS_AND_LOGGER = (
     "on_assistant_message",
     "on_command_output",
     "on_artifact_upload_request",
@@ -86,7 +86,7 @@ class _OptionsBase(SafeRepr, JsonMixin):
     def _without_callbacks(self: _Self) -> _Self:
         # dataclasses-json makes a deep copy before it leaves fields out, but callbacks may hold locks and sockets.
         plain = copy.copy(self)
-        for name in _CALLBACKS_AND_LOGGER:
+        for name in CALLBACKS_AND_LOGGER:
             setattr(plain, name, None)
         return plain
 

@@ -1,0 +1,14 @@
+"""The app as Django knows it: `INSTALLED_APPS = [..., "runtimeuse_sync.django"]`.
+
+Threads: Django sets up its apps once, in the thread that starts the process.
+"""
+
+from django.apps import AppConfig
+
+
+class RuntimeUseConfig(AppConfig):  # type: ignore[misc]  # Django has no types
+    """The app `runtimeuse`: system checks and the command `manage.py runtimeuse`. It has no models."""
+
+    name = "runtimeuse_sync.django"
+    label = "runtimeuse"
+    verbose_name = "RuntimeUse"
