@@ -10,7 +10,7 @@ import logging
 import os
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Collection, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
 
 from ._call import AskedByMany, Call, Deadline, shortened
 from ._call_methods.calls import Calls
@@ -49,8 +49,8 @@ class RuntimeUseClient(Calls):
     """Talks to a RuntimeUse agent runtime. Each call blocks until the runtime has answered.
 
     Args:
-        ws_url: The runtime's `ws://` or `wss://` URL; default: the environment variable `RUNTIMEUSE_WS_URL`. Ignored if
-            a transport is given.
+        ws_url: The runtime's URL, `ws://` or `wss://`; or `http://` or `https://`, which mean the same, as providers of
+            sandboxes give it. Default: the environment variable `RUNTIMEUSE_WS_URL`. Ignored if a transport is given.
         transport: A custom transport, instead of a WebSocket. A transport that is callable and has `connect` is called
             for one-shot calls, and connects for sessions. A subclass of `WebSocketTransport` works, too: the client
             uses the `connect` or `__call__` that it overrides.
@@ -190,12 +190,14 @@ class RuntimeUseClient(Calls):
         for operation in list(self._operations):
             operation.abort()
 
-    def wait_until_ready(self, timeout: Optional[check.Seconds] = 60.0) -> None:
+    def wait_until_ready(self, timeout: Optional[check.Seconds] = 60.0, *, also_retry: Collection[int] = ()) -> None:
         """Blocks until the runtime accepts connections, such as one in a sandbox that is still booting.
 
         Args:
             timeout: The most seconds to wait, handshakes included (default 60; `None`: no limit). It takes the place of
                 `connect_timeout`. A handshake that takes longer than `handshake_timeout` is started again.
+            also_retry: HTTP statuses that here, too, mean that the runtime is not up yet, besides 429, 502, 503 and
+                504: `[404]` for a proxy that does not know a sandbox before its port is open, say.
 
         Raises:
             CancelledException: `abort` was called.
@@ -203,19 +205,23 @@ class RuntimeUseClient(Calls):
                 longer pause than is left. The message says how the last attempt failed.
             RuntimeConnectionError: The failure is permanent, such as an invalid certificate, or a refusal with the
                 status 401 or 404.
-            TypeError: `timeout` is not a number, or the transport did not return a connection.
-            ValueError: `timeout` is not positive.
+            TypeError: `timeout` is not a number, `also_retry` not a list of statuses, or the transport did not return a
+                connection.
+            ValueError: `timeout` is not positive, or a status is none that refuses.
         """
         limit: Optional[float] = check.seconds(timeout)
         check.check_seconds("timeout", limit)
+        check.check_statuses("also_retry", also_retry)
         from ._connection.readiness import Readiness
 
         call = Call("waiting for the runtime", None)
         # The connection gets the deadline: it knows how the last attempt failed, and says so at the deadline.
         deadline = Deadline(limit)
-        connect = functools.partial(self._connection, deadline)
+        connect = functools.partial(self._connection, deadline, also_retry)
         repeat = self._websocket is None
-        readiness = Readiness(call, connect, deadline, self._origin, self._secrets(), repeat=repeat)
+        readiness = Readiness(
+            call, connect, deadline, self._origin, self._secrets(), repeat=repeat, also_retry=also_retry
+        )
 
         def wait() -> None:
             self._calls.add(call)
@@ -270,10 +276,10 @@ class RuntimeUseClient(Calls):
         # Called if it can be, as the async client does, even if it can also connect.
         return CustomConnection(connector(transport, one_shot=True), DEFAULT_MAX_BUFFERED)
 
-    def _connection(self, connect_deadline: Optional[Deadline] = None) -> Connection:
+    def _connection(self, connect_deadline: Optional[Deadline] = None, also_retry: Collection[int] = ()) -> Connection:
         websocket = self._websocket
         if websocket is not None:
-            return websocket.connection(connect_deadline)
+            return websocket.connection(connect_deadline, also_retry)
         return CustomConnection(connector(self._transport), DEFAULT_MAX_BUFFERED)
 
     @property

@@ -14,11 +14,12 @@ Threads: all runs in the connection's thread, but for the name look-up, which ha
 
 import math
 import socket
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Collection, List, NamedTuple, Optional, Sequence, Tuple
 
 from .._call import Clock, Deadline, monotonic
 from .._websocket.attempt import Addresses, OpeningFailed, OpeningInterrupted
 from .._websocket.dialing import look_up
+from .._websocket.http import RETRYABLE_STATUS
 from .._websocket.opening import Target, open_websocket
 from .._websocket.poller import Poller
 from .retry import keep_trying
@@ -47,6 +48,7 @@ class Connecting:
         limits: How long it may take.
         is_closing: Returns whether the connection is not wanted any more.
         note_failure: Called with how an attempt failed, before the pause until the next.
+        also_retry: Further HTTP statuses of a runtime that may not be up yet.
         clock: Returns the time in seconds.
     """
 
@@ -57,6 +59,7 @@ class Connecting:
         limits: Limits,
         is_closing: Callable[[], bool],
         note_failure: Callable[[OpeningFailed], None],
+        also_retry: Collection[int] = (),
         clock: Clock = monotonic,
     ) -> None:
         self._target = target
@@ -64,6 +67,7 @@ class Connecting:
         self._limits = limits
         self._is_closing = is_closing
         self._note_failure = note_failure
+        self._retried = frozenset((*RETRYABLE_STATUS, *also_retry))
         self._clock = clock
         self._last_failure: Optional[OpeningFailed] = None
         #: When the handshake must have been answered; `None` until a peer has accepted the connection.
@@ -152,6 +156,10 @@ class Connecting:
         """Starts the time for the handshake: a peer has accepted the connection."""
         seconds = self._limits.handshake
         self._handshake_until = math.inf if seconds is None else self._clock() + seconds
+
+    def may_pass(self, status: int) -> bool:
+        """Returns whether a refusal with this HTTP status is tried again: the runtime may not be up yet."""
+        return status in self._retried
 
     # Time.
 

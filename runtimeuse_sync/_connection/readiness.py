@@ -8,7 +8,7 @@ Threads: all runs in the calling thread; each connection has its own besides.
 
 import socket
 import ssl
-from typing import Callable, List, Optional
+from typing import Callable, Collection, List, Optional
 
 from .._call import Call, Deadline
 from .._interrupts import cleaned_up
@@ -53,6 +53,7 @@ class Readiness:
         origin: Where the connections lead to, without secrets.
         secrets: What must not appear in an exception.
         repeat: Whether a connection makes only one attempt, so that new ones must be made.
+        also_retry: Further HTTP statuses of a runtime that may not be up yet.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Readiness:
         secrets: List[str],
         *,
         repeat: bool,
+        also_retry: Collection[int] = (),
     ) -> None:
         self._call = call
         self._connect = connect
@@ -71,6 +73,7 @@ class Readiness:
         self._origin = origin
         self._secrets = secrets
         self._repeat = repeat
+        self._retried = frozenset((None, *RETRYABLE_STATUS, *also_retry))
         self._failure: Optional[Exception] = None
 
     def wait(self) -> None:
@@ -88,7 +91,7 @@ class Readiness:
             asked_for = failed.closed.retry_after
             too_late = self._deadline.passed() or (asked_for is not None and asked_for >= self._deadline.remaining())
             # A refusal stays permanent if the time ran out while the reason in its body was awaited.
-            if too_late and failed.status in (None, *RETRYABLE_STATUS):
+            if too_late and failed.status in self._retried:
                 raise self._too_late() from self._failure
             raise self._failure
 
@@ -101,7 +104,7 @@ class Readiness:
         return None
 
     def _is_worth_another(self, error: BaseException) -> bool:
-        return self._repeat and isinstance(error, _AttemptFailed) and _may_be_up_later(error.closed)
+        return self._repeat and isinstance(error, _AttemptFailed) and self._may_be_up_later(error.closed)
 
     def _attempt(self) -> None:
         connection = self._connect()
@@ -141,14 +144,13 @@ class Readiness:
         ready = "was not ready" if self._deadline.passed() else "will not be ready"
         return RunTimeoutError(f"the runtime {ready} within {self._deadline.seconds:g} s{why}")
 
+    def _may_be_up_later(self, closed: ConnectionClosed) -> bool:
+        """Returns whether a custom transport failed in a way that may pass: its runtime may not be up yet.
 
-def _may_be_up_later(closed: ConnectionClosed) -> bool:
-    """Returns whether a custom transport failed in a way that may pass: its runtime may not be up yet.
-
-    The failure may come from a `WebSocketTransport` that it wraps. That is permanent if the certificate was invalid, or
-    the runtime refused with a status that is not retryable.
-    """
-    error = closed.cause
-    may_pass = isinstance(error, _NOT_UP) or (isinstance(error, OSError) and error.errno in RETRYABLE_ERRNO)
-    bad_certificate = isinstance(getattr(error, "__cause__", None), ssl.SSLCertVerificationError)
-    return may_pass and not bad_certificate and getattr(error, "status", None) in (None, *RETRYABLE_STATUS)
+        The failure may come from a `WebSocketTransport` that it wraps. That is permanent if the certificate was
+        invalid, or the runtime refused with a status that is not retried.
+        """
+        error = closed.cause
+        may_pass = isinstance(error, _NOT_UP) or (isinstance(error, OSError) and error.errno in RETRYABLE_ERRNO)
+        bad_certificate = isinstance(getattr(error, "__cause__", None), ssl.SSLCertVerificationError)
+        return may_pass and not bad_certificate and getattr(error, "status", None) in self._retried

@@ -12,7 +12,7 @@ from .._call import Deadline
 from .._websocket.http import basic_authorization
 from .._websocket.opening import USER_AGENT, Target
 from .._wire import validation as check
-from .._wire.urls import url_origin
+from .._wire.urls import is_secure, url_origin
 from .connecting import Limits
 
 
@@ -98,7 +98,7 @@ class WebSocketSettings:
             OSError: a file of them cannot be read.
         """
         target = self.target
-        if target.ssl_context is None and target.url.startswith("wss:"):
+        if target.ssl_context is None and is_secure(target.url):
             self.target = target._replace(ssl_context=ssl.create_default_context())
 
 

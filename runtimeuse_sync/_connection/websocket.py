@@ -23,7 +23,7 @@ import encodings.punycode  # noqa: F401
 import math
 import socket
 import ssl
-from typing import Optional
+from typing import Collection, Optional
 
 from .._call import Clock, Deadline, monotonic
 from .._interrupts import cleaned_up
@@ -47,6 +47,7 @@ class WebSocketConnection(Connection):
     Args:
         settings: Where to connect, how, and for how long.
         connect_deadline: When a peer must have accepted the connection, instead of the settings' `connect_timeout`.
+        also_retry: The HTTP statuses that count as those of a runtime which may not be up yet, besides the usual ones.
         clock: Returns the time in seconds.
     """
 
@@ -54,6 +55,7 @@ class WebSocketConnection(Connection):
         self,
         settings: WebSocketSettings,
         connect_deadline: Optional[Deadline] = None,
+        also_retry: Collection[int] = (),
         clock: Clock = monotonic,
     ) -> None:
         super().__init__(settings.max_buffered, clock)
@@ -61,6 +63,7 @@ class WebSocketConnection(Connection):
         self._poller: Optional[Poller] = None
         self._settings = settings
         self._limits = settings.limits(connect_deadline)
+        self._also_retry = also_retry
         # Here, not in the connection's thread: the limits have begun to count, and an error is the caller's.
         settings.load_certificates()
         self._last_sign = 0.0
@@ -129,7 +132,9 @@ class WebSocketConnection(Connection):
 
     def _connecting(self, poller: Poller) -> Connecting:
         target, limits = self._settings.target, self._limits
-        return Connecting(target, poller, limits, lambda: self._closing, self._note_failure, self._clock)
+        return Connecting(
+            target, poller, limits, lambda: self._closing, self._note_failure, self._also_retry, self._clock
+        )
 
     def _make_stream(self, sock: socket.socket, received: bytes) -> WebSocketStream:
         return WebSocketStream(sock, received, self._settings.max_message_size)

@@ -55,7 +55,9 @@ _CONNECTING = [
         r"certificate",
         "Check the URL's host name, or trust the certificate's issuer by the client's ssl_context.",
     ),
-    _rule("", r"TLS", "Check whether the runtime speaks TLS at that port: if not, its URL begins with ws://."),
+    _rule(
+        "", r"TLS", "Check whether the runtime speaks TLS at that port: if not, its URL begins with ws:// or http://."
+    ),
     _rule("", r"cannot be resolved|no address|look-up", "Check the host name in the URL, and the network."),
     _rule(
         "",

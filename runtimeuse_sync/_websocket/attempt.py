@@ -57,6 +57,9 @@ class Opener(Protocol):
     def accepted(self) -> None:
         """Notes that a peer has accepted the connection: from now on the handshake's limit counts."""
 
+    def may_pass(self, status: int) -> bool:
+        """Returns whether a refusal with this HTTP status may pass, because the runtime may not be up yet."""
+
 
 class OpeningFailed(Exception):
     """One attempt to open the connection failed.

@@ -152,7 +152,7 @@ def refusal(what: str, sock: socket.socket, answer: Tuple[bytes, bytes], opener:
         what: Who refused what, for the text.
         sock: Where the rest of the response comes from.
         answer: The head of the response, and the bytes received after it.
-        opener: Waits for the rest.
+        opener: Waits for the rest, and knows which refusals may pass.
         secrets: What must not be shown.
 
     Raises:
@@ -165,7 +165,7 @@ def refusal(what: str, sock: socket.socket, answer: Tuple[bytes, bytes], opener:
     said = _shown(_reason(_body(sock, status, headers, received, opener)), secrets)
     if said:
         text += f": {said}"
-    retryable = status in RETRYABLE_STATUS
+    retryable = opener.may_pass(status)
     seconds = retry_after(headers) if retryable else None
     if seconds is not None:
         text += f" (it asks to wait for {seconds:g} s)"

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import websocket
 
 from .._wire.redaction import header_secrets, scrub
-from .._wire.urls import path_secrets, url_origin, url_secrets
+from .._wire.urls import host_secrets, is_secure, path_secrets, url_origin, url_secrets, websocket_url
 from .attempt import Opener, OpeningFailed, OpeningInterrupted, Wait, os_failure
 from .dialing import dial
 from .http import ask, parse_status, refusal
@@ -31,9 +31,9 @@ class Target(NamedTuple):
     """Where to connect, and how.
 
     Attributes:
-        url: The `ws://` or `wss://` URL.
+        url: The URL, `ws://` or `wss://`, or `http://` or `https://`, which mean the same.
         headers: The HTTP headers to send with the handshake.
-        ssl_context: The TLS settings for `wss://`; `None` for the default ones.
+        ssl_context: The settings of TLS; `None` for the default ones.
         proxy: The URL of a proxy; `None` reads the environment, `""` uses no proxy.
     """
 
@@ -49,7 +49,7 @@ class Target(NamedTuple):
         """Returns what must not be shown of URL, headers and proxy."""
         headers = {name: value for name, value in self.headers.items() if value != USER_AGENT}
         proxy = url_secrets(self.proxy) if self.proxy else []
-        return url_secrets(self.url) + path_secrets(self.url) + header_secrets(headers) + proxy
+        return url_secrets(self.url) + path_secrets(self.url) + host_secrets(self.url) + header_secrets(headers) + proxy
 
 
 def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes]:
@@ -61,7 +61,7 @@ def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes
     """
     parts = urlsplit(target.url)
     host, zone = split_zone(parts.hostname or "")
-    secure = parts.scheme == "wss"
+    secure = is_secure(target.url)
     port = parts.port or (443 if secure else 80)
     proxy = proxy_for(target.proxy, host, port, secure)
     if proxy is None:
@@ -230,7 +230,7 @@ def _handshake(sock: socket.socket, target: Target, opener: Opener) -> bytes:
     client: Any = websocket.WebSocket(enable_multithread=False)
     try:
         client.connect(
-            target.url,
+            websocket_url(target.url),
             socket=stand_in,
             header=[f"{name}: {value}" for name, value in headers.items()],
             host=host,

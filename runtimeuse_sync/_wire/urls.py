@@ -1,7 +1,10 @@
 """Hosts and URLs: how to write them, and which parts of a URL may be secret.
 
-In a WebSocket URL everything except scheme, host and port may be secret; in a presigned URL, the user, the password and
-the query string.
+In a runtime's URL everything except scheme, host and port may be secret, and in the host a token that signs the URL; in
+a presigned URL, the user, the password and the query string.
+
+A runtime's URL may begin with `https://` as well as with `wss://`: providers of sandboxes give it so. It stays as it
+was given, and what is shown of it, too; only the handshake gets the scheme of WebSockets.
 
 Threads: pure functions; each runs in its caller's thread.
 """
@@ -15,6 +18,18 @@ from .redaction import MASK, MIN_SECRET_LENGTH
 
 #: The supported schemes of proxy URLs. Desktops put `socks://` into the environment and mean SOCKS version 5.
 PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h", "socks")
+
+#: The schemes of a runtime's URL, each with the one that WebSockets have for it.
+_WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+#: Their names as error texts list them.
+SCHEMES_IN_WORDS = "ws://, wss://, http:// or https://"
+
+#: The host of a signed preview URL of Daytona, on any domain: a port and a token. Whoever has the URL gets in.
+_SIGNED_HOST = re.compile(r"([0-9]{1,5}-)([a-z0-9]{16})(?=\.)", re.IGNORECASE)
+
+#: What is shown in place of a token in a host name, where brackets would make the URL an invalid one.
+_HOST_MASK = "REDACTED"
 
 #: Segments of a URL's path that have fewer characters than this are words, not secrets.
 MIN_PATH_SECRET_LENGTH = 8
@@ -47,15 +62,46 @@ _PUBLIC_PARAMETERS = {
 }
 
 
+def is_websocket_scheme(scheme: str) -> bool:
+    """Returns whether a runtime's URL may have a scheme, given in lower case."""
+    return scheme in _WEBSOCKET_SCHEMES
+
+
+def is_secure(url: str) -> bool:
+    """Returns whether connections to a runtime's URL use TLS."""
+    return _WEBSOCKET_SCHEMES.get(urlsplit(url).scheme) == "wss"
+
+
+def websocket_url(url: str) -> str:
+    """Returns a runtime's URL with the scheme of WebSockets, in lower case."""
+    scheme, _, rest = url.partition(":")
+    return f"{_WEBSOCKET_SCHEMES[scheme.lower()]}:{rest}"
+
+
 def url_origin(url: str) -> str:
-    """Returns scheme, host and port of a URL, the only parts of a WebSocket URL that are never secret."""
+    """Returns scheme, host and port of a URL, which may be shown: a token in the host is masked."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return MASK
-    return f"{parts.scheme}://{bracketed(host)}{port}"
+    return f"{parts.scheme}://{bracketed(_shown_host(host))}{port}"
+
+
+def _shown_host(host: str) -> str:
+    signed = _SIGNED_HOST.match(host)
+    return host if signed is None else signed.group(1) + _HOST_MASK + host[signed.end() :]
+
+
+def host_secrets(url: str) -> List[str]:
+    """Returns the token in a URL's host, as written and as it is resolved, in lower case."""
+    try:
+        host = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return []
+    signed = _SIGNED_HOST.match(host)
+    return [] if signed is None else sorted({signed.group(2), signed.group(2).lower()})
 
 
 def mask_url(url: str) -> str:

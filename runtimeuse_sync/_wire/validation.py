@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import Any, Mapping, Optional, Sequence, Tuple, Type, Union
 from urllib.parse import urlsplit
 
-from .urls import PROXY_SCHEMES
+from .urls import PROXY_SCHEMES, SCHEMES_IN_WORDS, is_websocket_scheme
 
 #: A time as an argument: a number of seconds, or a `timedelta`.
 Seconds = Union[float, timedelta]
@@ -159,7 +159,7 @@ def check_artifact_pairing(directories: Optional[Sequence[str]], directory: Opti
 
 
 def check_ws_url(name: str, value: Any) -> None:
-    """Raises unless `value` is a `ws://` or `wss://` URL with a host, and without spaces or control characters."""
+    """Raises unless `value` is the URL of a runtime: one of its schemes, a host, no spaces or control characters."""
     check_str(name, value)
     if any(character <= " " or character == "\x7f" for character in value):
         raise ValueError(f"{name} contains a space or a control character")
@@ -172,10 +172,9 @@ def check_ws_url(name: str, value: Any) -> None:
         host = parts.hostname
     except ValueError:
         raise ValueError(f"{name} is not a URL: its host or port is invalid") from None
-    if parts.scheme not in ("ws", "wss"):
-        # Show no other scheme: in a URL without one, the user name may be parsed as the scheme.
-        given = f", not {parts.scheme}://" if parts.scheme in ("http", "https") else ""
-        raise ValueError(f"{name} must begin with ws:// or wss://{given}")
+    if not is_websocket_scheme(parts.scheme):
+        # Not shown: in a URL without a scheme, the user name may be parsed as one.
+        raise ValueError(f"{name} must begin with {SCHEMES_IN_WORDS}")
     if not host:
         raise ValueError(f"{name} has no host")
     if port == 0:
@@ -195,6 +194,15 @@ def check_proxy_url(name: str, value: Any) -> None:
         raise ValueError(f"{name} is not a URL: its host or port is invalid") from None
     if parts.scheme not in PROXY_SCHEMES or not parts.hostname:
         raise ValueError(f"{name} must be an http:// or socks5h:// URL (or socks4, socks4a, socks5) with a host")
+
+
+def check_statuses(name: str, value: Any) -> None:
+    """Raises unless `value` is a collection of HTTP statuses that refuse a WebSocket: any but 101."""
+    check_type(name, value, (list, tuple, set, frozenset), "a list of HTTP statuses")
+    for item in value:
+        check_type(f"an item of {name}", item, int, "an HTTP status")
+        if not 200 <= item <= 599:
+            raise ValueError(f"{name}: {item} is not an HTTP status that refuses a connection (200 to 599)")
 
 
 def check_header(name: str, key: Any, value: Any) -> None:

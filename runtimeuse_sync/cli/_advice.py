@@ -17,7 +17,7 @@ ADVICE = {
     "proxy": "Ask who runs the proxy whether it may connect there, or exempt the host by no_proxy.",
     "proxy gone": "The proxy cannot be reached: correct https_proxy, http_proxy or all_proxy, or exempt the host by "
     "no_proxy.",
-    "tls": "Probably nothing there speaks TLS: try a ws:// URL, or another port.",
+    "tls": "Probably nothing there speaks TLS: try a ws:// or http:// URL, or another port.",
     "tls silence": "Something accepts connections there and says nothing: check the port in the URL.",
     "certificate": "Have the server present a valid certificate.",
     "handshake": "Something else than an agent runtime listens there: check the port and the path of the URL.",

@@ -21,7 +21,7 @@ from .._websocket.opening import split_zone
 from .._websocket.proxy import Proxy, host_and_port, proxy_for, tunnel
 from .._websocket.socks import check_extra, socks_tunnel
 from .._wire.redaction import scrub
-from .._wire.urls import is_loopback, url_origin
+from .._wire.urls import is_loopback, is_secure, url_origin
 from ..client import RuntimeUseClient
 from ..errors import RuntimeConnectionError, RunTimeoutError, RuntimeUseError, said
 from ._advice import ADVICE, CERTIFICATE_ADVICE, HANDSHAKE_ADVICE, PROXY_ADVICE
@@ -82,7 +82,7 @@ class Examination:
 
     def __init__(self, url: str, secrets: List[str], limit: float, client: RuntimeUseClient) -> None:
         parts = urlsplit(url)
-        self._secure = parts.scheme.lower() == "wss"
+        self._secure = is_secure(url)
         self._host, self._zone = split_zone(parts.hostname or "")
         self._port = parts.port or (443 if self._secure else 80)
         self._origin = url_origin(url)
@@ -116,7 +116,8 @@ class Examination:
 
     def _made(self, name: str, check: Callable[[], Finding]) -> Finding:
         try:
-            return check()
+            finding = check()
+            return finding._replace(text=self._shown(finding.text))
         except _Wrong as wrong:
             return Finding(name, FAILED, self._shown(wrong.text), wrong.advice)
         except (OpeningFailed, OpeningInterrupted) as failure:
@@ -196,7 +197,7 @@ class Examination:
             if is_loopback(self._host):
                 return Finding("tls", OK, "not used, and not needed on this machine")
             text = "not used: whoever is on the way can read and change everything"
-            return Finding("tls", WARNING, text, "Use a wss:// URL, unless the network between is your own.")
+            return Finding("tls", WARNING, text, "Use a wss:// or https:// URL, unless the network is your own.")
         assert self._sock is not None
         opener = StepOpener(self._limit)
         self._sock.settimeout(opener.left)

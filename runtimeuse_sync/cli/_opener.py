@@ -15,6 +15,7 @@ from typing import List, Sequence
 from .._call import monotonic
 from .._websocket.attempt import Addresses, OpeningInterrupted
 from .._websocket.dialing import look_up
+from .._websocket.http import RETRYABLE_STATUS
 
 #: The longest wait without looking at the clock, in seconds.
 _SLICE = 0.25
@@ -90,3 +91,7 @@ class StepOpener:
 
     def accepted(self) -> None:
         """Notes nothing: each step has its own limit."""
+
+    def may_pass(self, status: int) -> bool:
+        """Returns whether a runtime that is not up yet may be refused with this HTTP status."""
+        return status in RETRYABLE_STATUS

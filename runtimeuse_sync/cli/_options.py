@@ -101,7 +101,7 @@ def runtime_options(function: _Function) -> _Function:
         click.option(
             "--url",
             metavar="URL",
-            help=f"The runtime's URL, ws:// or wss://.  [default: ${URL_VARIABLE}]",
+            help=f"The runtime's URL, ws://, wss:// or https://.  [default: ${URL_VARIABLE}]",
         ),
         click.option("--local", is_flag=True, help="Start the embedded runtime in this directory, for this one call."),
         click.option(

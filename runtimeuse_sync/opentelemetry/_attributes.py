@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from .._wire.redaction import scrub
 from .._wire.request import Request
+from .._wire.urls import is_secure
 
 #: The version of OpenTelemetry's conventions that the names are from.
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
@@ -95,7 +96,7 @@ def of_server(origin: str) -> Attributes:
         return {}
     if not host:
         return {}
-    return {SERVER_ADDRESS: host, SERVER_PORT: port or (443 if parts.scheme == "wss" else 80)}
+    return {SERVER_ADDRESS: host, SERVER_PORT: port or (443 if is_secure(origin) else 80)}
 
 
 def of_request(request: Request, source_id: Optional[str]) -> Attributes:

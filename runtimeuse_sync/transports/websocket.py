@@ -13,7 +13,7 @@ import math
 import queue
 import ssl
 import threading
-from typing import Iterator, List, Mapping, Optional
+from typing import Collection, Iterator, List, Mapping, Optional
 
 from .._call import Deadline, Wakeup
 from .._connection.closed import Ending, connection_error
@@ -36,12 +36,13 @@ from .base import Message
 
 
 class WebSocketTransport:
-    """Connects to a runtime at a `ws://` or `wss://` URL.
+    """Connects to a runtime by WebSocket.
 
     Args:
-        ws_url: The URL. A user and password in it are sent as `Authorization: Basic`.
+        ws_url: The URL, `ws://` or `wss://`; `http://` and `https://` mean the same. A user and password in it are sent
+            as `Authorization: Basic`.
         headers: HTTP headers to send with the handshake, to this host only.
-        ssl_context: The TLS settings for `wss://`. By default the system's certificate authorities are trusted, and the
+        ssl_context: The settings of TLS. By default the system's certificate authorities are trusted, and the
             host name is checked.
         proxy: The URL of a proxy: `http://[user:password@]host:port`; or `socks5h://…`, `socks5://…`, `socks4a://…` or
             `socks4://…`, with the extra `[socks]`. `None` (default) reads the environment (`http_proxy`, `https_proxy`,
@@ -140,13 +141,16 @@ class WebSocketTransport:
             return type(self).__call__ is not WebSocketTransport.__call__
         return getattr(getattr(self, method), "__func__", None) is not getattr(WebSocketTransport, method)
 
-    def connection(self, connect_deadline: Optional[Deadline] = None) -> WebSocketConnection:
+    def connection(
+        self, connect_deadline: Optional[Deadline] = None, also_retry: Collection[int] = ()
+    ) -> WebSocketConnection:
         """Returns a new connection, not started.
 
         Args:
             connect_deadline: When a peer must have accepted it, instead of the transport's `connect_timeout`.
+            also_retry: Further HTTP statuses of a runtime that may not be up yet.
         """
-        return WebSocketConnection(self._settings, connect_deadline)
+        return WebSocketConnection(self._settings, connect_deadline, also_retry)
 
     def connect(self) -> "ConnectedWebSocketTransport":
         """Opens a connection; blocks until it is open.

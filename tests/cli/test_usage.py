@@ -31,7 +31,7 @@ HERE = ["--url", "ws://127.0.0.1:1"]
         (["query", "--local", "--agent", "nosuch", "x"], "unknown agent 'nosuch'"),
         (["query", "--local", "--agent", "nosuch:x", "x"], "cannot be imported"),
         (["query", "--local", "--agent", "openai", "x"], "the agent openai needs --model"),
-        (["query", "--url", "http://x", "x"], "the URL must begin with ws:// or wss://"),
+        (["query", "--url", "ftp://x", "x"], "the URL must begin with ws://, wss://, http:// or https://"),
         (["query", *HERE, "--timeout", "0", "x"], "it must be more than 0 seconds, not 0"),
         (["query", *HERE, "--timeout", "nan", "x"], "it must be more than 0 seconds, not nan"),
         (["query", *HERE, "--timeout", "soon", "x"], "'soon' is not a number of seconds"),
@@ -57,7 +57,7 @@ HERE = ["--url", "ws://127.0.0.1:1"]
         (["cp", "", "sandbox:c"], "a path is empty"),
         (["cp", *HERE, "-", "sandbox:c/"], "needs a name"),
         (["doctor", "ws://a", *HERE], "the URL is given twice"),
-        (["doctor", "ftp://a"], "the URL must begin with ws:// or wss://"),
+        (["doctor", "ftp://a"], "the URL must begin with ws://, wss://, http:// or https://"),
         (["completion", "powershell"], "'powershell' is not one of"),
     ],
 )

@@ -105,7 +105,7 @@ CALLS: Dict[str, Callable[[Any, Any], Any]] = {
     "a large input": lambda client, dead: dead.run("cat", input="x" * 1_000_000),
     "an invalid command": lambda client, dead: client.run(3),
     "an unknown argument": lambda client, dead: type(client)("ws://a.test", timout=3),
-    "an invalid URL": lambda client, dead: RuntimeUseClient("http://a.test"),
+    "an invalid URL": lambda client, dead: RuntimeUseClient("ftp://a.test"),
     "an invalid setting": lambda client, dead: RuntimeUseClient("ws://a.test", connect_timeout=-1),
     "an invalid default": lambda client, dead: RuntimeUseClient("ws://a.test", timeout=-1),
 }

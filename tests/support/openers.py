@@ -8,6 +8,8 @@ import socket
 import time
 from typing import Any, List, Sequence
 
+from runtimeuse_sync._websocket.http import RETRYABLE_STATUS
+
 from .servers import PATIENCE
 
 
@@ -33,3 +35,6 @@ class SelectOpener:
 
     def accepted(self) -> None:
         self.accepted_at.append(self.now())
+
+    def may_pass(self, status: int) -> bool:
+        return status in RETRYABLE_STATUS

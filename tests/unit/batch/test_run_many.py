@@ -532,7 +532,7 @@ def test_connect(runtime: Talking, client: RuntimeUseClient, how: Any) -> None:
         ({"client": 0, "connect": "ws://h"}, ValueError, "either client or connect"),
         ({"client": "ws://h"}, TypeError, "client must be a RuntimeUseClient"),
         ({"connect": 3}, TypeError, "connect must be a URL, a dict"),
-        ({"connect": "http://h"}, ValueError, "connect must begin with ws://"),
+        ({"connect": "ftp://h"}, ValueError, "connect must begin with ws://"),
         ({"connect": {"modle": "m"}}, (TypeError, ValueError), "modle|ws_url"),
         ({"connect": lambda: 3}, TypeError, "connect must return a RuntimeUseClient, not int"),
         ({"connect": "ws://h", "executor": 3}, TypeError, "executor must be a concurrent.futures.Executor"),

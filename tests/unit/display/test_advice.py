@@ -337,7 +337,7 @@ def test_machines_get_none() -> None:
     assert "Raise" not in repr(caught.value)
 
 
-@pytest.mark.parametrize("call", ["RuntimeUseClient()", "RuntimeUseClient('http://h')", "client.query('p')"])
+@pytest.mark.parametrize("call", ["RuntimeUseClient()", "RuntimeUseClient('ftp://h')", "client.query('p')"])
 def test_arguments_that_are_wrong_say_it_in_one_line(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUNTIMEUSE_WS_URL", raising=False)
     with pytest.raises(ValueError, match=r"RUNTIMEUSE_WS_URL|must begin with ws://|pass model=…") as caught:

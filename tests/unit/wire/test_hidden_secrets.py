@@ -40,9 +40,9 @@ def all_of(error: BaseException) -> str:
             lambda: RuntimeUseClient("ws://h", headers={f"Authorization: {SECRET}": 5}),  # type: ignore[dict-item]
             "headers: 'Authorization…'",
         ),
-        (lambda: RuntimeUseClient("TOPSECRET:pw@host/x"), "must begin with ws:// or wss://$"),
-        (lambda: RuntimeUseClient("TOPSECRET://host"), "must begin with ws:// or wss://$"),
-        (lambda: RuntimeUseClient("http://TOPSECRET@host"), "must begin with ws:// or wss://, not http://$"),
+        (lambda: RuntimeUseClient("TOPSECRET:pw@host/x"), "must begin with ws://, wss://, http:// or https://$"),
+        (lambda: RuntimeUseClient("TOPSECRET://host"), "must begin with ws://, wss://, http:// or https://$"),
+        (lambda: RuntimeUseClient("ftp://TOPSECRET@host"), "must begin with ws://, wss://, http:// or https://$"),
     ],
 )
 def test_a_misplaced_secret_is_not_quoted(make: Callable[[], Any], shown: str) -> None:
