@@ -1,10 +1,12 @@
 """The app's own URLs, for `storage_uploads`: `path("runtimeuse/", include("runtimeuse_sync.django.urls"))`.
 
-Threads: views run in the server's threads.
+Threads: the view runs in the server's threads.
 """
 
-from typing import Any, List
+from django.urls import path
+
+from ._upload_view import upload
 
 app_name = "runtimeuse"
 
-urlpatterns: List[Any] = []
+urlpatterns = [path("uploads/", upload, name="upload")]
