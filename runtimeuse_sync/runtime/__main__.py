@@ -5,6 +5,7 @@ cannot start.
 
 Signals: the first SIGINT or SIGTERM stops the runtime in order, a second one ends the process at once. SIGHUP, which is
 sent when the terminal closes, also stops the runtime in order, however often it comes. Under `nohup` it is ignored.
+With `--until-eof` the end of stdin stops it as well: a process that starts it with a pipe and is killed takes it along.
 
 Exit codes: 0 after a stop in order; 2 if the command line is invalid or the runtime cannot start; 130 if Ctrl-C
 interrupts the start, or is the second signal. A second SIGTERM kills the process, which then has no exit code.
@@ -61,6 +62,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "module:attribute: a function (invocation, sender), or an object with such a method `run`",
     )
     add_options(parser.add_argument)
+    parser.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="stop when stdin ends, as a pipe does when the process that holds its other end has ended, even if killed",
+    )
     parser.set_defaults(port=8080, token=os.environ.get(TOKEN_VARIABLE) or None, allow_origins=[])
     parser.add_argument(
         "--log-level",
@@ -102,7 +108,7 @@ def main(arguments: Optional[List[str]] = None, *, prog: str = _PROG) -> int:
         names = {setting.name for setting in fields(RuntimeSettings)}
         settings = RuntimeSettings(**{name: value for name, value in vars(options).items() if name in names})
         server = RuntimeServer(options.agent, settings)
-        return event_loop.run(_serve(server, settings), settings.task_timeout)
+        return event_loop.run(_serve(server, settings, until_eof=options.until_eof), settings.task_timeout)
     except (ValueError, TypeError, ImportError) as error:
         _logger.debug("The runtime could not start", exc_info=error)
         return _fail(str(error))
@@ -110,7 +116,7 @@ def main(arguments: Optional[List[str]] = None, *, prog: str = _PROG) -> int:
         return 130  # Ctrl-C during the start, or a second one during the stop
 
 
-async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
+async def _serve(server: RuntimeServer, settings: RuntimeSettings, *, until_eof: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:
@@ -129,6 +135,12 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop)
+    if until_eof:
+        try:
+            loop.add_reader(0, _stop_at_eof, loop, stop)
+        except OSError:
+            await server.stop()
+            return _fail("--until-eof needs a pipe or a terminal as stdin, which is none or a file")
     # Not under nohup, which ignores SIGHUP. The kernel and the shell may both send it for one closed terminal, so a
     # second one does not end the process at once.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -143,6 +155,18 @@ async def _serve(server: RuntimeServer, settings: RuntimeSettings) -> int:
     finally:
         await server.stop()
     return 0
+
+
+def _stop_at_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    try:
+        ended = not os.read(0, 65536)
+    except BlockingIOError:
+        return
+    except OSError:
+        ended = True  # the terminal has closed
+    if ended:
+        loop.remove_reader(0)
+        stop.set()
 
 
 def _discard_stdout() -> None:

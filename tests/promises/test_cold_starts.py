@@ -1,4 +1,4 @@
-"""Cold starts of sandboxes: what providers' proxies answer until a runtime is up, and what of it is waited out."""
+"""Retry only what is safe: what providers' proxies answer until a runtime is up, and what of it is waited out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A runtime's URL may begin with https:// or http://, as providers of sandboxes give it."""
+"""URLs of providers, https:// and http://: they are taken as they are given, and shown so: secrets stay in."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import ContextManager, List
+from typing import Any, ContextManager, List
 
 import pytest
 from websockets.sync.client import connect
@@ -33,8 +33,8 @@ def url_of(process: subprocess.Popen[str]) -> str:
     return line.split()[-1]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=CHILD_LIMIT)
+def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=CHILD_LIMIT, **more)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -63,6 +63,31 @@ def test_agent_token_and_origin(tmp_path: Path) -> None:
         assert process.returncode == 0
         assert "hello there" not in err
         assert "token=t" not in err
+
+
+def test_it_stops_at_the_end_of_stdin(tmp_path: Path) -> None:
+    """As it does when the process that started it is killed."""
+    command = [*COMMAND, "--port", "0", "--until-eof", "--root", str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipe = Pipe(tmp_path / "pids")
+    process: subprocess.Popen[str] = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
+    with killed_in_the_end(process), connect(url_of(process)) as connection:
+        assert process.stdin is not None
+        process.stdin.write("what comes before the end does not matter\n")
+        process.stdin.flush()
+        wire = Wire(connection)
+        wire.send_commands("echo $$ > pids; sleep 60")
+        pids = pipe.numbers()
+        process.stdin.close()
+        assert wire.receive() == CANCELLED
+        assert process.wait(PATIENCE) == 0
+    wait_until_ended(*pids)
+
+
+def test_there_is_no_end_of_stdin_to_wait_for() -> None:
+    failed = run("--port", "0", "--until-eof", stdin=subprocess.DEVNULL)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("runtimeuse_sync.runtime: --until-eof needs a pipe or a terminal as stdin")
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:

@@ -32,6 +32,8 @@ MAY_IMPORT: Mapping[str, FrozenSet[str]] = {
     "_websocket": frozenset({"shared"}),
     "shared": frozenset(),
     "runtime": frozenset({"shared"}),
+    # A local sandbox starts the runtime as a process.
+    "sandboxes": frozenset({"surface", "shared"}),
     "opentelemetry": frozenset({"surface", "files", "shared"}),
     "pytest_plugin": frozenset({"surface", "runtime", "shared"}),
     # The doctor takes the steps of a connection one by one.
