@@ -10,7 +10,7 @@ Fixtures, all of them new for each test:
 - `runtimeuse_fake`: a `FakeRuntime`, which fails the test if requests differ from its script.
 - `runtimeuse_client`: a `RuntimeUseClient` of whichever of the two the test uses.
 
-Both runtimes are in `RUNTIMEUSE_WS_URL` during the test.
+Both runtimes are in `RUNTIMEUSE_WS_URL` during the test. In a Django project, all aliases of `get_client` lead to them.
 
 It has no asserts for pytest to rewrite, and may have been imported before (PYTEST_DONT_REWRITE).
 
@@ -24,6 +24,8 @@ import contextlib
 import difflib
 import importlib.util
 import inspect
+import os
+import sys
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
 
 import pytest
@@ -116,8 +118,10 @@ def runtimeuse_runtime(
     """
     runtime = _started(request, tmp_path)
     try:
-        monkeypatch.setenv("RUNTIMEUSE_WS_URL", _url_with_token(request, runtime))
-        yield runtime
+        url = _url_with_token(request, runtime)
+        monkeypatch.setenv("RUNTIMEUSE_WS_URL", url)
+        with _in_django(url):
+            yield runtime
     finally:
         runtime.stop()
 
@@ -137,7 +141,9 @@ def runtimeuse_fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     used = request.node.stash[_used] = _Used(fake)
     with contextlib.ExitStack() as serving:
         try:
-            monkeypatch.setenv("RUNTIMEUSE_WS_URL", serving.enter_context(fake.serve()))
+            url = serving.enter_context(fake.serve())
+            monkeypatch.setenv("RUNTIMEUSE_WS_URL", url)
+            serving.enter_context(_in_django(url))
         except (OSError, RuntimeError):
             # Sockets are blocked, by pytest-socket, say. Clients that are given the fake runtime itself need none.
             monkeypatch.delenv("RUNTIMEUSE_WS_URL", raising=False)
@@ -163,6 +169,19 @@ def runtimeuse_client(request: pytest.FixtureRequest) -> Iterator[RuntimeUseClie
         client = RuntimeUseClient(_url_with_token(request, runtime), model=MODEL)
     with client:
         yield client
+
+
+@contextlib.contextmanager
+def _in_django(url: str) -> Iterator[None]:
+    """Leads `runtimeuse_sync.django.get_client` to a runtime, if this is a Django project."""
+    configured = getattr(sys.modules.get("django.conf"), "settings", None)
+    if configured is None or not (configured.configured or os.environ.get("DJANGO_SETTINGS_MODULE")):
+        yield
+        return
+    from .django._clients import lead_to
+
+    with lead_to(url):
+        yield
 
 
 def _started(request: pytest.FixtureRequest, root: Path) -> LocalRuntime:

@@ -7,6 +7,7 @@ from typing import Any, Dict
 SECRET_KEY = "only for tests, where nothing is secret"
 #: Where no test may write: each has a folder of its own.
 MEDIA_ROOT = "/nonexistent"
+STATIC_URL = "static/"
 DEBUG = False
 ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]
 ROOT_URLCONF = "tests.support.django_project.urls"
