@@ -1,29 +1,30 @@
-"""Runs one shell command as a process group and passes on its output as it arrives.
+"""Runs one shell command, or one program, as a process group and passes on its output as it arrives.
 
 When `ProcessRunner.run` returns or raises, the shell has been reaped and its tasks have ended; after a cancel, the
-whole group has ended.
+whole group has ended. The same holds for `Program.run`, whose cancel also ends what has left the group, on systems with
+/proc.
 
-Threads: per command one thread (`runtimeuse-wait`), which reaps the shell, and two tasks on the event loop, one per
-pipe.
+Threads: per process one thread (`runtimeuse-wait`), which reaps it, and two tasks on the event loop, one per pipe.
 """
 
 import asyncio
 import codecs
 import contextlib
 import fcntl
+import math
 import os
+import subprocess
 import sys
 import uuid
-from typing import IO, Any, Awaitable, Callable, List, Mapping, Optional, Set, Tuple, cast
+from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, cast
 
 from ..settings import MEBIBYTE, RuntimeSettings
 from ..workers import Workers
 from .environment import environment_with
 from .guardian import Guardian
+from .program import OnOutput, Program, start_program
 from .shell import start_shell
 from .termination import MARK, ProcessTerminator
-
-OnOutput = Callable[[str, str], Awaitable[None]]
 
 #: How much of a command's output is read ahead before reading pauses, in bytes.
 _READ_AHEAD = 128 * 1024
@@ -48,6 +49,9 @@ class ProcessRunner:
         self._terminator = ProcessTerminator(settings, workers, self._mark)
         self._guardian = Guardian(self._mark)
         self._started = False
+        # What ends each running program.
+        self._programs: List[ProcessTerminator] = []
+        self._kill_time = math.inf
 
     async def run(self, command: str, cwd: Optional[str], env: Optional[Mapping[str, str]], on_output: OnOutput) -> int:
         """Runs a shell command.
@@ -72,10 +76,49 @@ class ProcessRunner:
         """
         directory = self._settings.path(cwd or ".")
         os.makedirs(directory, exist_ok=True)
+        process = start_shell(command, directory, self._marked(environment_with(env)))
+        return await self._follow(process, on_output)
+
+    def start_program(self, arguments: Sequence[str], environment: Mapping[str, str]) -> "Program":
+        """Starts a program in the runtime's root, in a process group of its own.
+
+        Args:
+            arguments: The path of its executable, and its arguments.
+            environment: All of its environment variables.
+
+        Returns:
+            The program. The caller must have it run, in a task that it starts at once: that ends its processes.
+
+        Raises:
+            OSError: it cannot be started.
+            ValueError: an argument or a variable has a value that no process can get, such as a null byte.
+        """
+        mark = uuid.uuid4().hex
+        process = start_program(arguments, self._settings.path("."), self._marked(environment, mark))
+        terminator = ProcessTerminator(self._settings, self._workers, mark)
+
+        async def run(on_output: OnOutput) -> int:
+            self._programs.append(terminator)
+            terminator.kill_no_later_than(self._kill_time)
+            try:
+                return await self._follow(process, on_output)
+            except BaseException:
+                # Those that have left the program's group; the shells that it starts usually do.
+                await terminator.end_all()
+                raise
+            finally:
+                self._programs.remove(terminator)
+
+        return Program(cast("IO[bytes]", process.stdin), run)
+
+    def _marked(self, environment: Mapping[str, str], *more: str) -> Dict[str, str]:
         self._started = True
         self._guardian.start()
-        marks = [mark for mark in (os.environ.get(MARK), self._mark) if mark]
-        process = start_shell(command, directory, {**environment_with(env), MARK: ":".join(marks)})
+        marks = [mark for mark in (os.environ.get(MARK), self._mark, *more) if mark]
+        return {**environment, MARK: ":".join(marks)}
+
+    async def _follow(self, process: "subprocess.Popen[bytes]", on_output: OnOutput) -> int:
+        """Passes on a process's output and returns its exit code; ends its group on a cancel or a failure."""
         exited = asyncio.ensure_future(self._workers.run("runtimeuse-wait", process.wait))
         pumps = [
             _Pump("stdout", cast("IO[bytes]", process.stdout), on_output),
@@ -118,7 +161,9 @@ class ProcessRunner:
 
     def kill_no_later_than(self, time: float) -> None:
         """Sets the latest time for SIGKILL, on the loop's clock, because the runtime stops."""
-        self._terminator.kill_no_later_than(time)
+        self._kill_time = min(self._kill_time, time)
+        for terminator in (self._terminator, *self._programs):
+            terminator.kill_no_later_than(time)
 
     async def end_all(self) -> None:
         """Ends the processes that commands have left in the background, because the runtime stops."""
