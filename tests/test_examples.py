@@ -204,7 +204,12 @@ PRINTS = {
 
 
 def test_every_example_is_tested() -> None:
-    elsewhere = {"artifacts_s3", "downloads", "openai_agent"}  # in tests/runtime/test_examples_runtime.py
+    elsewhere = {
+        "artifacts_s3",
+        "claude_agent",
+        "downloads",
+        "openai_agent",
+    }  # in tests/runtime/test_examples_runtime.py
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(PRINTS) | elsewhere
 
 

@@ -20,7 +20,12 @@ from ..client import URL_VARIABLE
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 #: The agents that the embedded runtime has built in.
-_AGENTS = {"shell": "runs the prompt as a shell script", "echo": "returns the prompt", "openai": "OpenAI Agents SDK"}
+_AGENTS = {
+    "shell": "runs the prompt as a shell script",
+    "echo": "returns the prompt",
+    "claude": "Claude Agent SDK",
+    "openai": "OpenAI Agents SDK",
+}
 
 
 if TYPE_CHECKING:
@@ -107,7 +112,7 @@ def runtime_options(function: _Function) -> _Function:
         click.option(
             "--agent",
             type=AgentName(),
-            help="Its agent: shell (default), echo, openai, module:attribute.",
+            help="Its agent: shell (default), echo, claude, openai, module:attribute.",
         ),
         click.option("--header", multiple=True, metavar="'NAME: VALUE'", help="An HTTP header to send. Repeatable."),
         click.option("--timeout", type=Seconds(), help="Seconds for all of it; then exit code 124.  [no limit]"),

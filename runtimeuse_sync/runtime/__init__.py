@@ -20,10 +20,11 @@ Modules, from the outside in:
 - `downloads/`: `download.py` fetches a file before the work begins, `http_body.py` reads the response, `archives.py`
   extracts zip archives.
 - `commands/`: `execution.py` runs a request's commands, `processes.py` one shell command, which `shell.py` starts in
-  the environment of `environment.py`. `termination.py` ends processes, which `process_groups.py` finds. `guardian.py`
-  ends them when the runtime is killed.
-- `agents/`: `base.py` finds and runs an agent; `builtin.py` and `openai.py` are agents. An agent sends with `sender.py`
-  and `relay.py`; `outcome.py` encodes its result or failure; `cancellation.py` is its cancel flag.
+  the environment of `environment.py`, or one program, which is talked to by `program.py`. `termination.py` ends
+  processes, which `process_groups.py` finds. `guardian.py` ends them when the runtime is killed.
+- `agents/`: `base.py` finds and runs an agent. `builtin.py`, `openai.py` and `claude.py` are agents;
+  `claude_process.py` owns the process of the last one. An agent sends with `sender.py` and `relay.py`; `outcome.py`
+  encodes its result or failure; `cancellation.py` is its cancel flag.
 - `artifacts/`: `watcher.py` announces the files of watched directories, which `scanner.py` finds with the rules of
   `ignore.py`. `uploads.py` schedules the uploads, `upload.py` sends one file.
 - `http_transfer.py` makes the HTTP requests of downloads and uploads abortable. `extras.py` reports missing packages.

@@ -57,8 +57,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--agent",
         default="shell",
         metavar="NAME",
-        help="shell: runs the prompt as a shell script (default); echo: returns the prompt; openai: the OpenAI Agents "
-        "SDK with a shell tool, needs $OPENAI_API_KEY or, for a local model, $OPENAI_BASE_URL; "
+        help="shell: runs the prompt as a shell script (default); echo: returns the prompt; claude: the Claude Agent "
+        "SDK, needs $ANTHROPIC_API_KEY or the login of claude; openai: the OpenAI Agents SDK with a shell tool, needs "
+        "$OPENAI_API_KEY or, for a local model, $OPENAI_BASE_URL; "
         "module:attribute: a function (invocation, sender), or an object with such a method `run`",
     )
     add_options(parser.add_argument)
@@ -102,7 +103,7 @@ def main(arguments: Optional[List[str]] = None, *, prog: str = _PROG) -> int:
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     # The debug records of asyncio are noise here, those of HTTP clients contain prompts and headers.
-    for name in ("asyncio", "openai", "openai.agents", "httpx", "httpx2", "httpcore"):
+    for name in ("asyncio", "openai", "openai.agents", "httpx", "httpx2", "httpcore", "claude_agent_sdk"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
     try:
         names = {setting.name for setting in fields(RuntimeSettings)}

@@ -2,7 +2,7 @@
 
 No module of this package imports a third-party package at its top. Each is imported where it is first needed, inside
 `needs_extra`. So importing `runtimeuse_sync.runtime` stays cheap, and the error names the missing package and says how
-to install it. `agents/openai.py` reports the packages of the extra `[openai]` itself.
+to install it. `agents/openai.py` and `agents/claude.py` report the packages of their extras themselves.
 
 Threads: no state; any thread may use it.
 """

@@ -33,8 +33,8 @@ class LocalRuntime:
     everything that it runs.
 
     Args:
-        agent: `"shell"`, `"echo"`, `"openai"`, `"module:attribute"`, a function `(invocation, sender)`, or an object
-            with such a method `run` (default: shell). See `runtimeuse_sync.runtime.agents.base`.
+        agent: `"shell"`, `"echo"`, `"claude"`, `"openai"`, `"module:attribute"`, a function `(invocation, sender)`, or
+            an object with such a method `run` (default: shell). See `runtimeuse_sync.runtime.agents.base`.
         {settings}
 
     Raises:

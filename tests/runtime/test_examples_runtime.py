@@ -30,6 +30,11 @@ PRINTS = {
         charts/stock of today\.json \(15 bytes\) is at runs/42/charts/.+ \(application/json\): \{"apples": 12\}
         error: the bucket 'report' does not exist
         """,
+    "claude_agent": r"""
+        assistant: I'll count them\.
+        result: \{'lines': 3\}
+        2 turns, \$0\.01, session scripted
+        """,
     "openai_agent": r"""
         assistant: I'll count them\.
         assistant: \{"lines": 3\}
@@ -38,7 +43,7 @@ PRINTS = {
         """,
 }
 #: What some need beside the extra [runtime].
-NEEDS = {"artifacts_s3": "moto", "openai_agent": "agents"}
+NEEDS = {"artifacts_s3": "moto", "claude_agent": "claude_agent_sdk", "openai_agent": "agents"}
 
 
 def run(name: str, directory: Path, without: Optional[str] = None) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ from ..commands.processes import ProcessRunner
 from ..failures import RequestFailedError
 from ..masking import Redactor
 from .base import Invocation, RunFunction, asked_schema, parse_structured
+from .claude import claude_agent
 from .openai import openai_agent
 from .sender import AsyncSender
 
@@ -21,6 +22,7 @@ _STDERR_LIMIT = 4000
 def built_in_agents(processes: ProcessRunner, max_stdout: Optional[int]) -> Dict[str, Callable[[], RunFunction]]:
     """Returns the factories of the built-in agents, by name."""
     return {
+        "claude": lambda: claude_agent(processes),
         "echo": lambda: echo,
         "openai": lambda: openai_agent(processes),
         "shell": lambda: ShellAgent(processes, max_stdout).run,
