@@ -7,9 +7,9 @@
 
 All public names can be imported from here, except those of `artifacts` (ready-made upload callbacks), `batch` (many
 runs), `files` (files in the sandbox, and their errors), `testing` (a fake runtime for tests), `keywords` (types of
-keywords), `sandboxes` (where runtimes run), `runtime` (the embedded runtime, with the extra `[runtime]`),
-`opentelemetry` (spans and metrics of calls, with the extra `[otel]`) and `django` (the Django app, with the extra
-`[django]`).
+keywords), `sandboxes` (where runtimes run), `sse` (a run as server-sent events), `asgi` (calls and events beside an
+event loop), `runtime` (the embedded runtime, with the extra `[runtime]`), `opentelemetry` (spans and metrics of calls,
+with the extra `[otel]`) and `django` (the Django app, with the extra `[django]`).
 
 The private parts: `_session` has the requests on one connection, `_connection` a connection and the thread that owns
 it, `_websocket` the WebSocket itself, and `_wire` the JSON that goes over it. `_call`, `_threads`, `_interrupts` and
@@ -172,4 +172,4 @@ __all__ = [
 _MODULES = ("client", "errors", "messages", "options", "results", "run", "session", "transports")
 
 #: Further modules for users.
-_OTHER_MODULES = ("artifacts", "batch", "files", "futures", "keywords", "sandboxes", "testing")
+_OTHER_MODULES = ("artifacts", "batch", "files", "futures", "keywords", "sandboxes", "sse", "testing")

@@ -20,6 +20,7 @@ before it waits, and while it reads messages. Any thread, signal handler or fina
 thread reads the flags to tell the runtime, and notes what it has sent.
 """
 
+import contextvars
 import functools
 import inspect
 import math
@@ -49,6 +50,12 @@ _MEANT = (TypeError, ValueError, ImportError, OSError, KeyboardInterrupt, System
 
 #: The longest slice of a wait, in seconds: an interrupt of a waiting thread goes unnoticed for so long at most.
 SLICE = 0.25
+
+
+#: Told of each call that is made in its context, for whoever may have to abort all of them (`asgi.py`).
+note_of_calls: "contextvars.ContextVar[Optional[Callable[[Call], None]]]" = contextvars.ContextVar(
+    "runtimeuse_sync_note_of_calls", default=None
+)
 
 
 class Wakeup:
@@ -142,6 +149,7 @@ class Call:
     """
 
     __slots__ = (
+        "__weakref__",
         "_ask_interval",
         "_cancel_when",
         "aborted",
@@ -185,6 +193,9 @@ class Call:
         self.now: Clock = clock
         self._cancel_when: Optional[Callable[[], Any]] = None
         self._ask_interval: float = math.inf
+        note = note_of_calls.get()
+        if note is not None:
+            note(self)
 
     def ask_every(self, seconds: float, cancel_when: Callable[[], Any]) -> None:
         """Has `cancel_when` asked, at once and then every so many seconds, by `ask` and `wait`."""

@@ -40,7 +40,7 @@ from .results import CommandExecutionResult, QueryResult
 
 ResultType_co = TypeVar("ResultType_co", bound=Union[QueryResult, CommandExecutionResult], covariant=True)
 
-_IN_USE = "this session is in use by the same thread: a call from inside its own callback or run would wait for itself"
+IN_USE = "this session is in use by the same thread: a call from inside its own callback or run would wait for itself"
 
 
 def _nothing(_: Call) -> None:
@@ -112,8 +112,8 @@ class Run(Generic[ResultType_co]):
         except BaseException as error:
             raise shortened(error)  # noqa: B904  # the same exception
 
-    def _enter(self) -> "Run[ResultType_co]":
-        self._start(until_open=True)
+    def _enter(self, *, until_open: bool = True) -> "Run[ResultType_co]":
+        self._start(until_open=until_open)
         # Not a `__del__`: that would run for every run, and swallow a Ctrl-C that hits it.
         # Repeated where an interrupt hits it: CPython prints such an interrupt and goes on.
         give_back = functools.partial(_give_back, self._channel, self._call, self._ticket, self._release_call)
@@ -263,12 +263,13 @@ class Run(Generic[ResultType_co]):
     def _send(self, *, until_open: bool) -> None:
         call, ticket, options = self._call, self._ticket, self._request.options
         ticket.threads.add(threading.get_ident())
-        call.start()
+        if self._channel is None:
+            call.start()
         call.check()
         if self._channel is None:
             self._channel = self._acquire(call)
             if self._channel.turn.used_by_this_thread():
-                raise call.prepared(SessionStateError(_IN_USE))
+                raise call.prepared(SessionStateError(IN_USE))
         channel = self._channel
         call.on_sent = self._log.begin(self._request.secrets + channel.secrets)
         if channel.persistent:
@@ -287,6 +288,7 @@ class Run(Generic[ResultType_co]):
 
     def _reserve(self) -> None:
         """Takes a place in the session's queue, or makes the connection, for another thread that starts the run."""
+        self._call.start()
         channel = self._channel = self._acquire(self._call)
         channel.turn.join(self._ticket)
 

@@ -75,8 +75,8 @@ class TracedRun(Run[ResultType_co], Generic[ResultType_co]):
             raise
         self._has_begun = True
 
-    def _enter(self) -> "Run[ResultType_co]":
-        run = super()._enter()
+    def _enter(self, *, until_open: bool = True) -> "Run[ResultType_co]":
+        run = super()._enter(until_open=until_open)
         if self._span is not None:
             self._left_behind = weakref.finalize(self, self._span.leave_behind)
             self._left_behind.atexit = False

@@ -38,7 +38,9 @@ MAY_IMPORT: Mapping[str, FrozenSet[str]] = {
     "pytest_plugin": frozenset({"surface", "runtime", "django", "shared"}),
     # The doctor takes the steps of a connection one by one.
     "cli": frozenset({"surface", "files", "batch", "runtime", "transports", "_websocket", "shared"}),
-    "django": frozenset({"surface", "artifacts", "batch", "cli", "sse", "testing", "runtime", "shared"}),
+    "sse": frozenset({"surface", "shared"}),
+    "asgi": frozenset({"surface", "sse", "shared"}),
+    "django": frozenset({"surface", "artifacts", "asgi", "batch", "cli", "sse", "testing", "runtime", "shared"}),
     "__main__": frozenset({"cli"}),
 }
 
