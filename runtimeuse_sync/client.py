@@ -10,7 +10,7 @@ import logging
 import os
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Collection, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Collection, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
 
 from ._call import AskedByMany, Call, Deadline, shortened
 from ._call_methods.calls import Calls
@@ -71,6 +71,9 @@ class RuntimeUseClient(Calls):
         TypeError: An argument is unknown or has the wrong type; the message names it.
         ValueError: An argument has an invalid value, or neither a URL nor a transport is given.
     """
+
+    #: What `session` makes; a subclass of clients may have sessions of its own.
+    _session_type: ClassVar[Type[RuntimeUseSession]] = RuntimeUseSession
 
     @lists_keywords(ClientKeywords, _KEYWORDS)
     def __init__(
@@ -162,7 +165,7 @@ class RuntimeUseClient(Calls):
                 "The configured transport does not support persistent sessions: it has no connect method "
                 "(PersistentTransport)"
             )
-        session = RuntimeUseSession(
+        session = self._session_type(
             self._connection, self._origin, self._secrets(), self._defaults, end_session_timeout, reconnect
         )
         self._sessions.add(weakref.ref(session, self._sessions.discard))

@@ -11,10 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from .support.packages import needs
 from .support.plugin import INSTALLED
 from .support.processes import CHILD_LIMIT
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+
+#: What the application of Celery prints, whether its broker is in memory or not.
+CELERY_APP_PRINTS = [
+    "answer: four",
+    "failed: cat nothing.txt 1 after ['looking\\n', None]",
+    "gathered: 50 answer 0 … answer 49",
+    "progress: True",
+    "aborted: ['reading']",
+    "built: 42",
+]
 
 #: A pattern for all that each example prints.
 PRINTS = {
@@ -226,6 +238,20 @@ def test_an_example(name: str, tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr.decode()) == (0, "")
     pattern = "\n".join(line[8:] for line in PRINTS[name].strip("\n").split("\n"))
     assert re.fullmatch(pattern, ran.stdout.decode()), ran.stdout.decode()
+    assert list(tmp_path.iterdir()) == [], "it cleans up after itself"
+
+
+@needs("celery")
+def test_the_celery_application_in_one_process(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{ROOT}"}
+    for name in ("REDIS_URL", "RUNTIMEUSE_WS_URL"):
+        environment.pop(name, None)
+    command = [sys.executable, "-W", "error", "-m", "celery_app"]
+    ran = subprocess.run(
+        command, cwd=str(tmp_path), env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHILD_LIMIT
+    )
+    assert (ran.returncode, ran.stderr.decode()) == (0, "")
+    assert ran.stdout.decode().splitlines() == CELERY_APP_PRINTS
     assert list(tmp_path.iterdir()) == [], "it cleans up after itself"
 
 

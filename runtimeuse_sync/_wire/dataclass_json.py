@@ -61,6 +61,10 @@ class JsonMixin:
         """
         return dict(_mixin().to_dict(self, encode_json=encode_json))
 
+    def __json__(self) -> Dict[str, Any]:
+        """Returns the fields as JSON values, for encoders that ask for them: kombu's, and so Celery's."""
+        return self.to_dict(encode_json=True)
+
     @classmethod
     def from_dict(cls: Type[_T], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _T:
         """Returns an instance with the fields that `to_dict` returned.

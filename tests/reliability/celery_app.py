@@ -8,29 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, Callable, Dict, List, Optional, TypeVar
+from typing import Any, Callable, List, Optional, TypeVar
 
-import redis
-from celery import Celery
 from celery.signals import worker_ready
 
-from runtimeuse_sync import ArtifactUploadResult, CommandInterface, RuntimeUseClient
+from runtimeuse_sync import ArtifactUploadResult, RuntimeUseClient
 
-REDIS = os.environ.get("CELERY_REDIS", "redis://127.0.0.1:1")
-
-#: In the environment of every command that a task has the runtime start.
-MARK = "CELERY_TASK"
-
-#: A command that ends only if it is ended, and first says what processes it consists of.
-ENDLESS = "sleep 600 & echo $$ $!; wait"
-
-
-def make_app(url: str) -> Celery:
-    """Returns an application with this Redis; one without tasks is enough for whoever only sends them."""
-    app = Celery("celery_app", broker=url, backend=url, set_as_current=False)
-    app.conf.update(broker_connection_retry_on_startup=True, worker_prefetch_multiplier=1)
-    return app
-
+from .celery_parts import ENDLESS, FAILURES, MARK, REDIS, make_app, marked, ready, tell
 
 app = make_app(REDIS)
 
@@ -47,21 +31,7 @@ def task(name: str, *, bind: bool = False) -> Callable[[F], F]:
 client = RuntimeUseClient(os.environ.get("RUNTIMEUSE_WS_URL") or "ws://127.0.0.1:1", model="any")
 
 
-def tell(what: str, value: str) -> None:
-    """Appends to a list in Redis."""
-    with redis.Redis.from_url(REDIS) as store:
-        store.rpush(what, value)
-
-
-def ready(**_: Any) -> None:
-    tell("ready", "ready")
-
-
 worker_ready.connect(ready)
-
-
-def marked(command: str, task: str) -> CommandInterface:
-    return CommandInterface(command, env={MARK: task})
 
 
 @task("query")
@@ -79,25 +49,6 @@ def commands(number: int) -> List[Optional[str]]:
 def session(number: int) -> List[str]:
     with client.session() as own:
         return [own.query(f"echo {turn} of {number}").text for turn in range(3)]
-
-
-def _too_late(caller: RuntimeUseClient) -> None:
-    # On a session, so that it is not the connecting that was too late.
-    with caller.session() as own:
-        own.query("sleep 600", timeout=1.0)
-
-
-#: Calls that fail, each in its way; the tests make the same and compare what is raised.
-FAILURES: Dict[str, Callable[[RuntimeUseClient], Any]] = {
-    "a command": lambda caller: caller.execute_commands(["echo one", "echo out; echo err >&2; exit 3", "echo never"]),
-    "a silent command": lambda caller: caller.execute_commands(["exit 4"]),
-    "a command before the agent": lambda caller: caller.query(
-        "true", pre_agent_invocation_commands=[CommandInterface("echo early >&2; exit 5")]
-    ),
-    "the agent": lambda caller: caller.query("echo trouble >&2; exit 6"),
-    "the deadline": _too_late,
-    "nobody there": lambda _: RuntimeUseClient("ws://127.0.0.1:1", model="any", connect_timeout=0.5).query("x"),
-}
 
 
 @task("fail")

@@ -8,31 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator
 
 import psutil
 import pytest
 
 from runtimeuse_sync import RuntimeUseError
-from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import Serve, client_of, text, upload
-from ..support.fixtures import QUICK
 from ..support.packages import needs
 from ..support.processes import wait_until_ended
 from ..support.servers import Peer, PeerGone
 from ..support.tally import FULL, Tally, seeded, tries
-from .redis_server import needs_redis, redis_server
+from .celery_bench import Bench, benches, shown
+from .redis_server import needs_redis
 
 pytestmark = [needs("celery", "redis"), needs_redis(), pytest.mark.timeout(1200 if FULL else 600)]
-
-#: For what must come in the end; only a failure waits for it.
-PATIENCE = 90
 
 POOLS = ["prefork", "threads", "solo", pytest.param("gevent", marks=needs("gevent"))]
 
@@ -47,125 +39,16 @@ ENDLESS = ["commands", "query", "session"]
 #: Where else a soft time limit finds a task.
 HELD_UP = ["connecting", "the end", "the end after an error", "an upload", "after an upload"]
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Bench:
-    """A Redis, a runtime and workers, and what tasks have come to.
-
-    Attributes:
-        runtime: What the tasks talk to.
-        app: What sends tasks, and knows what has come of them.
-    """
-
-    def __init__(self, broker: str, runtime: LocalRuntime, stack: contextlib.ExitStack, directory: Path) -> None:
-        import redis
-
-        from .celery_app import make_app
-
-        self.runtime = runtime
-        self._broker = broker
-        self._stack = stack
-        self._log = directory / "worker.log"
-        self._store = stack.enter_context(redis.Redis.from_url(broker, socket_timeout=2 * PATIENCE))
-        self.app = make_app(broker)
-        self._sent: List[Any] = []
-        stack.callback(self._close_app)
-
-    def _close_app(self) -> None:
-        import kombu.pools
-
-        # A result that is forgotten would have it out with a Redis that is no more.
-        for task in self._sent:
-            self.app.backend.remove_pending_result(task)
-            task.backend = None
-        self._sent.clear()
-        self.app.backend.result_consumer.stop()
-        self.app.backend.client.connection_pool.disconnect()
-        self.app.pool.force_close_all()
-        self.app.close()
-        kombu.pools.reset()
-        # What it was made of is garbage that has descriptors.
-        del self.app
-
-    def start_worker(self, pool: str) -> None:
-        """Starts a worker, and returns when it takes tasks."""
-        options = ["--pool", pool, "--concurrency", "1" if pool == "solo" else "3", "--loglevel", "INFO"]
-        options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        environment = {**os.environ, "CELERY_REDIS": self._broker, "RUNTIMEUSE_WS_URL": self.runtime.ws_url}
-        command = [sys.executable, "-m", "celery", "-A", "tests.reliability.celery_app", "worker", *options]
-        with self._log.open("wb") as log:
-            process = subprocess.Popen(
-                command, cwd=str(ROOT), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        self._stack.callback(self._stop, process)
-        assert self._store.blpop(["ready"], PATIENCE), self.log()
-
-    def _stop(self, process: subprocess.Popen[bytes]) -> None:
-        children = psutil.Process(process.pid).children(recursive=True)
-        # It has nothing left to do, and takes its time for that; but first, as it would start new children.
-        process.kill()
-        process.wait(PATIENCE)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        assert not psutil.wait_procs(children, PATIENCE)[1]
-
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")[-5000:]
-
-    def send(self, name: str, *arguments: Any, **options: Any) -> Any:
-        self._sent.append(self.app.send_task(name, arguments, **options))
-        return self._sent[-1]
-
-    def outcome(self, task: Any) -> Any:
-        """Returns what a task has returned or raised."""
-        import celery.exceptions
-
-        try:
-            return task.get(timeout=PATIENCE, propagate=False)
-        except celery.exceptions.TimeoutError:
-            raise AssertionError(f"{task.id} has not ended: {self.log()}") from None
-
-    def processes_of(self, task: Any) -> List[int]:
-        """Returns the processes of an endless task, once it has begun."""
-        told = self._store.blpop([f"began {task.id}"], PATIENCE)
-        assert told, self.log()
-        return [int(word) for word in told[1].split()]
-
-    def told_by(self, task: Any) -> List[int]:
-        """Returns the processes of an endless task that has ended: none where it had not begun."""
-        return [int(word) for each in self._store.lrange(f"began {task.id}", 0, -1) for word in each.split()]
-
-    def check_next(self, count: int = 5) -> None:
-        """Asserts that the next tasks are right, each: more than there are processes in the pool."""
-        tasks = [self.send("query", number) for number in range(count)]
-        assert [self.outcome(task) for task in tasks] == [f"answer {number}\n" for number in range(count)]
-
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    (tmp_path / "work").mkdir()
-    with contextlib.ExitStack() as stack:
-        settings: Dict[str, Any] = {"root": str(tmp_path / "work"), **QUICK}
-        runtime = stack.enter_context(LocalRuntime("shell", **settings))
-        broker = stack.enter_context(redis_server(tmp_path))
-        yield Bench(broker, runtime, stack, tmp_path)
-
-
-def shown(error: BaseException) -> Dict[str, Any]:
-    """Returns all that a program or a person sees of an error."""
-    names = [name for name in dir(error) if not name.startswith("_") and hasattr(error, name)]
-    values = {name: getattr(error, name) for name in names}
-    public = {name: value for name, value in values.items() if not callable(value)}
-    # What JSON makes of tuples.
-    public["args"] = json.loads(json.dumps(error.args))
-    return {"type": type(error), "text": str(error), **public}
+    with benches(tmp_path) as bench:
+        yield bench
 
 
 def answers_and_errors(bench: Bench, tally: Tally, pool: str) -> None:
     """More than there are processes, threads or greenlets: each gets its own, and errors are what they were."""
-    from .celery_app import FAILURES
+    from .celery_parts import FAILURES
 
     fault = f"celery: tasks in the pool {pool}"
     chance = seeded(fault)

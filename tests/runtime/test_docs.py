@@ -15,6 +15,7 @@ import pytest
 
 from runtimeuse_sync.runtime.settings import RuntimeSettings
 
+from ..support.packages import needs
 from ..support.processes import CHILD_LIMIT
 from .test_main import run as run_runtime
 
@@ -35,6 +36,9 @@ GUIDES = (
     "typed-output.md",
 )
 
+#: Guides that are about packages which the tests get on some Pythons only.
+NEED = {"celery.md": ("celery",)}
+
 #: Guides whose snippets are for a shell.
 SHELL_GUIDES = ("command-line.md",)
 
@@ -48,7 +52,7 @@ def snippets(text: str) -> List[Tuple[str, str]]:
     return [(code, printed or "") for code, printed in _BLOCK.findall(text)]
 
 
-@pytest.mark.parametrize("name", GUIDES)
+@pytest.mark.parametrize("name", [*GUIDES, *(pytest.param(name, marks=needs(*NEED[name])) for name in NEED)])
 def test_the_snippets_of_a_guide(name: str, tmp_path: Path) -> None:
     text = (DOCS / name).read_text(encoding="utf-8")
     found = snippets(text)

@@ -35,6 +35,7 @@ MAY_IMPORT: Mapping[str, FrozenSet[str]] = {
     # A local sandbox starts the runtime as a process.
     "sandboxes": frozenset({"surface", "shared"}),
     "opentelemetry": frozenset({"surface", "files", "shared"}),
+    "celery": frozenset({"surface", "files", "batch", "shared"}),
     "pytest_plugin": frozenset({"surface", "runtime", "django", "shared"}),
     # The doctor takes the steps of a connection one by one.
     "cli": frozenset({"surface", "files", "batch", "runtime", "transports", "_websocket", "shared"}),
