@@ -36,19 +36,22 @@ def mark_of(task_id: str) -> str:
     return f"{task_id}.aborted"
 
 
-def result_from_json(value: Mapping[str, Any]) -> Union[QueryResult, CommandExecutionResult, CommandResultItem]:
+def result_from_json(value: Any) -> Union[QueryResult, CommandExecutionResult, CommandResultItem]:
     """Returns the result that a task has returned, from what Celery's JSON has made of it.
 
     A task that returns a `QueryResult`, a `CommandExecutionResult` or a `CommandResultItem` has its fields, a dict, as
     its result.
 
     Args:
-        value: The dict, such as `result_from_json(task.delay("hi").get())`.
+        value: The dict, such as `result_from_json(task.delay("hi").get())`. A result is returned as it is: that of an
+            eager task, or with a serializer other than JSON.
 
     Raises:
         TypeError: The value is not a dict.
         ValueError: It has not the fields of one of these results.
     """
+    if isinstance(value, (QueryResult, CommandExecutionResult, CommandResultItem)):
+        return value
     check_type("value", value, Mapping, "the fields of a result")
     made = result_of(value)
     if isinstance(made, (QueryResult, CommandExecutionResult)):

@@ -69,6 +69,7 @@ def test_a_result_is_json_and_comes_back(result: Any) -> None:
     fields = through_json(result)
     assert fields == result.to_dict()
     assert result_from_json(fields) == result
+    assert result_from_json(result) is result
     assert type(result).from_dict(fields) == result
 
 
