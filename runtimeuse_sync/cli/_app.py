@@ -4,7 +4,7 @@ Threads: the main thread.
 """
 
 import errno
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import click
 
@@ -15,6 +15,7 @@ from ._cp import copy
 from ._doctor import doctor
 from ._exec import execute
 from ._exits import NAME, WRONG_USAGE, exit_of
+from ._options import Project
 from ._query import query
 from ._screen import OutputClosed, OutputFailed, Screen
 from ._serve import serve
@@ -51,18 +52,46 @@ for each in (query, execute, copy, serve, doctor, completion):
     command_line.add_command(each)
 
 
+@click.group(context_settings=command_line.context_settings, add_help_option=True)
+def of_a_project() -> None:
+    """Ask the agent of a project's runtime, run commands, copy files.
+
+    The runtime is the project's, unless --url names another one, or --local starts one in this directory.
+    """
+
+
+for each in (query, execute, copy, serve, doctor):
+    of_a_project.add_command(each)
+
+
+def run_for(project: Project, words: Sequence[str]) -> int:
+    """Runs a subcommand for a project, and returns the exit code."""
+    return _exit_code(lambda: _invoked(of_a_project, project.name, words, obj=project))
+
+
 def run(words: Sequence[str]) -> int:
     """Runs the command line, and returns the exit code.
 
     Not by `click.Command.main`, which has exit codes of its own for a closed pipe and for Ctrl-C.
     """
-    try:
+
+    def answered_or_run() -> int:
         answered = answer(command_line, NAME)
-        if answered is not None:
-            return answered
-        with command_line.make_context(NAME, list(words)) as context:
-            code: int = command_line.invoke(context)
-        return code
+        return _invoked(command_line, NAME, words) if answered is None else answered
+
+    return _exit_code(answered_or_run)
+
+
+def _invoked(group: click.Group, name: str, words: Sequence[str], **more: Any) -> int:
+    with group.make_context(name, list(words), **more) as context:
+        code: int = group.invoke(context)
+    return code
+
+
+def _exit_code(body: Callable[[], int]) -> int:
+    """Returns the exit code of what `body` does, and says what has failed."""
+    try:
+        return body()
     except (Exception, KeyboardInterrupt) as error:
         code, line = exit_of(_of_stdout(error))
         if line is not None:

@@ -50,7 +50,10 @@ def doctor(address: Optional[str], **options: Any) -> int:
         try:
             with connected(settings) as client:
                 transport = client._transport
-                assert isinstance(transport, WebSocketTransport)
+                if not isinstance(transport, WebSocketTransport):
+                    raise click.UsageError(
+                        "the doctor examines WebSockets, and this runtime has a transport of its own"
+                    )
                 examination = Examination(transport.ws_url, transport.secrets(), limit, client)
                 for finding in examination.findings():
                     _show(finding, stage.screen, as_json=settings.json)

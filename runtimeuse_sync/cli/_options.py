@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 import click
 from click.shell_completion import CompletionItem
 
-from ..client import URL_VARIABLE
+from ..client import URL_VARIABLE, RuntimeUseClient
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -85,6 +85,26 @@ class Settings:
     json: bool
     quiet: bool
     verbose: int
+
+
+@dataclasses.dataclass(repr=False)
+class Project:
+    """Who runs these subcommands with a client of its own, which takes the place of the environment's URL.
+
+    Attributes:
+        name: How the command is called there.
+        new_client: Makes the client, with these keywords in place of its own; headers are added to its own.
+    """
+
+    name: str
+    new_client: Callable[[Dict[str, Any]], RuntimeUseClient]
+
+
+def project_client(settings: Settings) -> Optional[Callable[[Dict[str, Any]], RuntimeUseClient]]:
+    """Returns what makes the client of the project that runs the subcommand; `None` if it is to be another client."""
+    context = click.get_current_context(silent=True)
+    project = None if context is None else context.find_object(Project)
+    return None if project is None or settings.local or settings.url is not None else project.new_client
 
 
 @dataclasses.dataclass(repr=False)
@@ -165,7 +185,8 @@ def settings_of(options: Dict[str, Any]) -> Settings:
         raise click.UsageError("--local and --url exclude each other: each says which runtime")
     if settings.agent is not None and not settings.local:
         raise click.UsageError("--agent needs --local: a runtime that is running has its agent")
-    if not settings.local and settings.url is None and not os.environ.get(URL_VARIABLE):
+    known = settings.local or settings.url is not None or project_client(settings) is not None
+    if not known and not os.environ.get(URL_VARIABLE):
         raise click.UsageError(f"which runtime? Pass --url, or set {URL_VARIABLE}, or start one by --local")
     return settings
 

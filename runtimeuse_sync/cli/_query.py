@@ -11,7 +11,15 @@ import click
 
 from ..client import RuntimeUseClient
 from ..run import Run
-from ._options import Environment, Settings, environment_of, environment_options, runtime_options, settings_of
+from ._options import (
+    Environment,
+    Settings,
+    environment_of,
+    environment_options,
+    project_client,
+    runtime_options,
+    settings_of,
+)
 from ._output import AnswerText, JsonLines, Output
 from ._prompt import STDIN, prompt_of, read_text
 from ._run import Stage, perform
@@ -60,7 +68,8 @@ def query(
         environment,
         prompt_of(prompt, file),
         {
-            "model": model or _ANY_MODEL,
+            # A project's client has a model of its own.
+            "model": model or (None if project_client(settings) else _ANY_MODEL),
             "system_prompt": system_prompt,
             "output_format_json_schema_str": format_text,
         },

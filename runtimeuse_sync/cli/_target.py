@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator
 import click
 
 from ..client import RuntimeUseClient
-from ._options import Settings
+from ._options import Settings, project_client
 
 
 @contextlib.contextmanager
@@ -26,6 +26,13 @@ def connected(settings: Settings) -> Iterator[RuntimeUseClient]:
     more: Dict[str, Any] = {"timeout": settings.timeout}
     if settings.connect_timeout is not None:
         more["connect_timeout"] = settings.connect_timeout
+    of_the_project = project_client(settings)
+    if of_the_project is not None:
+        given = {name: value for name, value in more.items() if value is not None}
+        with wrong_usage():
+            client = of_the_project({**given, "headers": settings.headers})
+        yield client
+        return
     if not settings.local:
         with wrong_usage():
             client = RuntimeUseClient(settings.url, headers=settings.headers, **more)

@@ -12,7 +12,7 @@ another alias; a child of a fork gets a new one, since a thread that it does not
 import contextlib
 import os
 import threading
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
@@ -55,21 +55,38 @@ class _Clients:
 
     def _new(self, alias: str) -> Tuple[RuntimeUseClient, Optional[str]]:
         """Returns a new client, and its URL if that is from the environment."""
-        url = None
+        keywords = self._keywords(alias)
+        url = (os.environ.get(URL_VARIABLE) or None) if uses_the_environment(keywords) else None
+        return client_of(alias, keywords), url
+
+    def _keywords(self, alias: str) -> Dict[str, Any]:
         if self.runtime is not None:
-            keywords = {**arguments(alias, without=_WAY), "ws_url": self.runtime}
-        else:
-            keywords = arguments(alias)
-            if uses_the_environment(keywords):
-                url = os.environ.get(URL_VARIABLE) or None
-                if url is None:
-                    raise ImproperlyConfigured(
-                        f"{SETTING}[{alias!r}] has no 'WS_URL', and the environment no {URL_VARIABLE}"
-                    )
-        try:
-            return RuntimeUseClient(**keywords), url
-        except (TypeError, ValueError) as error:
-            raise ImproperlyConfigured(f"{SETTING}[{alias!r}]: {error}") from error
+            return {**arguments(alias, without=_WAY), "ws_url": self.runtime}
+        return arguments(alias)
+
+    def new(self, alias: str, more: Mapping[str, Any]) -> RuntimeUseClient:
+        """Returns a new client with some arguments in place of the alias' own; headers are added."""
+        keywords = self._keywords(alias)
+        if keywords.get("transport") is not None:
+            # It has neither headers nor time limits for connecting.
+            return client_of(alias, {**keywords, **{name: more[name] for name in ("timeout",) if name in more}})
+        headers = {**(keywords.get("headers") or {}), **more.get("headers", {})}
+        rest = {name: value for name, value in {**keywords, **more}.items() if name != "headers"}
+        return client_of(alias, {**rest, **({"headers": headers} if headers else {})})
+
+
+def client_of(alias: str, keywords: Mapping[str, Any]) -> RuntimeUseClient:
+    """Returns a new client.
+
+    Raises:
+        ImproperlyConfigured: There is no URL, or an argument is wrong.
+    """
+    if uses_the_environment(keywords) and not os.environ.get(URL_VARIABLE):
+        raise ImproperlyConfigured(f"{SETTING}[{alias!r}] has no 'WS_URL', and the environment no {URL_VARIABLE}")
+    try:
+        return RuntimeUseClient(**keywords)
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"{SETTING}[{alias!r}]: {error}") from error
 
 
 _clients = _Clients()
@@ -96,6 +113,16 @@ def get_client(alias: str = DEFAULT_ALIAS) -> RuntimeUseClient:
     """
     check.check_str("alias", alias)
     return _clients.get(alias)
+
+
+def new_client(alias: str, more: Mapping[str, Any]) -> RuntimeUseClient:
+    """Returns a client of an alias for one purpose, with some arguments in place of the alias' own; headers are added.
+
+    Raises:
+        ImproperlyConfigured: As `get_client`.
+        Exception: What a callable in the settings raises.
+    """
+    return _clients.new(alias, more)
 
 
 @contextlib.contextmanager

@@ -34,10 +34,10 @@ DEFAULT_ALIAS = "default"
 KEYS: Mapping[str, str] = {name.upper(): name for name in inspect.signature(RuntimeUseClient).parameters}
 
 #: The keys whose values the client calls itself, or that are loggers: they are passed on as they are.
-_OBJECTS = frozenset({"TRANSPORT", *(name.upper() for name in CALLBACKS_AND_LOGGER)})
+OBJECTS = frozenset({"TRANSPORT", *(name.upper() for name in CALLBACKS_AND_LOGGER)})
 
 #: The keys for which a str is the dotted path of the value.
-_NAMED_BY_PATH = (_OBJECTS | {"SSL_CONTEXT"}) - {"LOGGER"}
+NAMED_BY_PATH = (OBJECTS | {"SSL_CONTEXT"}) - {"LOGGER"}
 
 
 def aliases() -> Mapping[str, Any]:
@@ -103,14 +103,14 @@ def did_you_mean(wrong: object, known: Iterable[str]) -> str:
 
 def _argument(alias: str, key: str, value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Promise) and value:
-        if key in _NAMED_BY_PATH:
+        if key in NAMED_BY_PATH:
             try:
                 value = import_string(value)
             except ImportError as error:
                 raise ImproperlyConfigured(f"{SETTING}[{alias!r}][{key!r}]: {error}") from error
         elif key == "LOGGER":
             return logging.getLogger(value)
-    return evaluated(value) if key not in _OBJECTS else _unwrapped(value)
+    return evaluated(value) if key not in OBJECTS else _unwrapped(value)
 
 
 def evaluated(value: Any) -> Any:

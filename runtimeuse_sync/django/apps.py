@@ -12,3 +12,7 @@ class RuntimeUseConfig(AppConfig):  # type: ignore[misc]  # Django has no types
     name = "runtimeuse_sync.django"
     label = "runtimeuse"
     verbose_name = "RuntimeUse"
+
+    def ready(self) -> None:
+        """Registers the system checks."""
+        from . import checks  # noqa: F401  # registers them

@@ -161,7 +161,7 @@ def test_without_a_url_it_is_that_of_the_environment(monkeypatch: pytest.MonkeyP
         ({"default": {"WS_ULR": HERE}}, "unknown key 'WS_ULR'; did you mean 'WS_URL'?"),
         ({"default": {"ws_url": HERE}}, "unknown key 'ws_url'; did you mean 'WS_URL'?"),
         ({"default": {3: HERE}}, "unknown key 3; there are 'AGENT_ENV', "),
-        ({"default": {"WS_URL": "http://x"}}, r"RUNTIMEUSE\['default'\]: ws_url"),
+        ({"default": {"WS_URL": "ftp://x"}}, r"RUNTIMEUSE\['default'\]: ws_url"),
         ({"default": {"WS_URL": HERE, "TIMEOUT": "60"}}, r"RUNTIMEUSE\['default'\]: timeout must be"),
         ({"default": {"WS_URL": HERE, "CANCEL_WHEN": "no.such.thing"}}, r"\['CANCEL_WHEN'\]: No module named 'no'"),
     ],
