@@ -1,4 +1,4 @@
-"""A server on loopback that speaks OpenAI's chat completions API, streamed, and answers what a test writes down."""
+"""A server on loopback that speaks OpenAI's APIs, streamed, and answers what a test writes down."""
 
 from __future__ import annotations
 
@@ -126,6 +126,43 @@ def runs(*commands: str, saying: Sequence[str] = (), arguments: str = "") -> Tur
         handler.end_stream()
 
     return turn
+
+
+def responds(*items: Dict[str, Any]) -> Turn:
+    """An answer of the responses API with these items: messages, calls of tools."""
+
+    def turn(handler: Handler, body: Dict[str, Any]) -> None:
+        usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+        details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+        response = {"id": "r", "object": "response", "created_at": 1, "model": body["model"], "tools": []}
+        response.update(parallel_tool_calls=True, tool_choice="auto", output=[], status="in_progress")
+        events: List[Dict[str, Any]] = [{"type": "response.created", "response": response}]
+        for index, item in enumerate(items):
+            events.append({"type": "response.output_item.added", "output_index": index, "item": item})
+            events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+        done = {**response, "status": "completed", "output": items, "usage": {**usage, **details}}
+        events.append({"type": "response.completed", "response": done})
+        handler.start_stream()
+        for number, event in enumerate(events):
+            text = json.dumps({**event, "sequence_number": number})
+            handler.wfile.write(f"event: {event['type']}\ndata: {text}\n\n".encode())
+
+    return turn
+
+
+def message(text: str) -> Dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
+
+
+def shell_call(command: str) -> Dict[str, Any]:
+    arguments = json.dumps({"command": command, "cwd": None})
+    return {"type": "function_call", "id": "f", "call_id": "call_0", "name": "shell", "arguments": arguments}
+
+
+def web_search_call() -> Dict[str, Any]:
+    action = {"type": "search", "query": "q"}
+    return {"type": "web_search_call", "id": "ws", "status": "completed", "action": action}
 
 
 def fails(status: int, message: str) -> Turn:

@@ -7,14 +7,28 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
+
+from runtimeuse_sync.runtime.agents.openai import _offers_web_search
 
 from ..support.processes import CHILD_LIMIT, Pipe, wait_until_ended
 from ..support.servers import PATIENCE
 from .conftest import StartRuntime
-from .model_server import ModelServer, Stalls, Turn, breaks_off, fails, runs, says
+from .model_server import (
+    ModelServer,
+    Stalls,
+    Turn,
+    breaks_off,
+    fails,
+    message,
+    responds,
+    runs,
+    says,
+    shell_call,
+    web_search_call,
+)
 from .wire import CANCELLED, FORMAT, SCHEMA, Message, Wire, wire_to
 
 Ask = Callable[..., List[Message]]
@@ -160,6 +174,75 @@ class TestWithTheSdk:
     def test_a_server_that_is_not_there(self, ask: Ask) -> None:
         answer = ask(agent_env={"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"})[-1]
         assert answer["metadata"]["error_name"] == "APIConnectionError"
+
+    def test_a_message_comes_before_the_next_one_is_asked_for(self, wire: Wire, model: ModelServer) -> None:
+        stalls = Stalls()
+        model.turns += [runs("true", saying=["I'll look."]), stalls]
+        wire.send_query("x")
+        assert wire.expect("assistant_message")["text_blocks"] == ["I'll look."]
+        assert stalls.begun.wait(PATIENCE)
+        wire.cancel()
+        assert wire.receive_until()[-1] == CANCELLED
+        stalls.go_on.set()
+
+    def test_a_web_search_where_it_is_offered(self, ask: Ask, model: ModelServer, tmp_path: Path) -> None:
+        first = responds(web_search_call(), message("Found it."), shell_call("echo found > made"))
+        messages = ask(first, responds(message("Done.")), agent_env={"OPENAI_WEB_SEARCH": "1"})
+        assert [message.get("text_blocks") for message in messages] == [["Found it."], ["Done."], None]
+        assert messages[-1]["data"] == {"type": "text", "text": "Done."}
+        usage = {"requests": 2, "inputTokens": 20, "outputTokens": 10, "totalTokens": 30}
+        assert messages[-1]["metadata"] == {"model": "gpt-x", "usage": usage}
+        assert (tmp_path / "made").read_text() == "found\n"
+        assert [request["path"] for request in model.requests] == ["/v1/responses", "/v1/responses"]
+        asked = model.requests[0]
+        assert [tool.get("name", tool["type"]) for tool in asked["tools"]] == ["shell", "web_search"]
+        assert asked["instructions"] == "be brief"
+        [output] = [item for item in model.requests[1]["input"] if item.get("type") == "function_call_output"]
+        assert output["output"] == "exit code: 0"
+
+    def test_with_a_schema_too(self, ask: Ask, model: ModelServer) -> None:
+        environment = {"OPENAI_WEB_SEARCH": "1"}
+        answer = responds(message('{"n": 3}'))
+        result = ask(answer, output_format_json_schema_str=FORMAT, agent_env=environment)[-1]
+        assert result["data"] == {"type": "structured_output", "structured_output": {"n": 3}}
+        assert model.requests[0]["text"]["format"]["schema"] == SCHEMA
+
+    @pytest.mark.parametrize("status", [400, 404, 422])
+    def test_without_it_where_it_is_refused(self, ask: Ask, model: ModelServer, status: int) -> None:
+        messages = ask(fails(status, "not with this model"), says("Done."), agent_env={"OPENAI_WEB_SEARCH": "1"})
+        assert messages[-1]["data"]["text"] == "Done."
+        assert [request["path"] for request in model.requests] == ["/v1/responses", "/v1/chat/completions"]
+
+    def test_what_is_refused_later_is_an_error(self, ask: Ask, wire: Wire, model: ModelServer) -> None:
+        turns = [responds(shell_call("true")), fails(400, "too long")]
+        assert "too long" in ask(*turns, agent_env={"OPENAI_WEB_SEARCH": "1"})[-1]["error"]
+        assert len(model.requests) == 2
+        wire.assert_idle()
+
+    def test_a_key_that_is_refused_is_not_tried_again(self, ask: Ask, model: ModelServer) -> None:
+        assert "no" in ask(fails(401, "no"), agent_env={"OPENAI_WEB_SEARCH": "1"})[-1]["error"]
+        assert len(model.requests) == 1
+
+    def test_another_value_is_an_error(self, ask: Ask) -> None:
+        assert ask(agent_env={"OPENAI_WEB_SEARCH": "yes"})[-1]["error"] == "OPENAI_WEB_SEARCH must be 0 or 1, not 'yes'"
+
+    @pytest.mark.parametrize(
+        ("environment", "offered"),
+        [
+            ({}, True),
+            ({"OPENAI_BASE_URL": ""}, True),
+            ({"OPENAI_BASE_URL": "https://api.openai.com/v1"}, True),
+            ({"OPENAI_BASE_URL": "https://eu.api.openai.com/v1"}, True),
+            ({"OPENAI_BASE_URL": "https://api.openai.com/v1", "OPENAI_WEB_SEARCH": "0"}, False),
+            ({"OPENAI_BASE_URL": "https://notapi.openai.com/v1"}, False),
+            ({"OPENAI_BASE_URL": "https://api.openai.com.example/v1"}, False),
+            ({"OPENAI_BASE_URL": "http://localhost:11434/v1"}, False),
+            ({"OPENAI_BASE_URL": "http://localhost:11434/v1", "OPENAI_WEB_SEARCH": "1"}, True),
+            ({"OPENAI_BASE_URL": "nonsense"}, False),
+        ],
+    )
+    def test_by_default_it_is_openai_that_offers_it(self, environment: Dict[str, str], offered: bool) -> None:
+        assert _offers_web_search(environment) is offered
 
     def test_a_cancel_in_the_middle_of_an_answer(self, wire: Wire, model: ModelServer) -> None:
         stalls = Stalls()

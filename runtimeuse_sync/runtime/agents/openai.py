@@ -1,7 +1,7 @@
 """Owns the built-in agent `openai`: the OpenAI Agents SDK with a tool that runs shell commands.
 
-It uses the chat completions API, which OpenAI and all servers of local models support. It connects to the base URL
-only, as the SDK's tracing is off.
+It uses OpenAI's responses API, which has a web search, and the chat completions API, which all servers of local models
+support, anywhere else. It connects to the base URL only, as the SDK's tracing is off.
 
 Threads: each run is a task on the runtime's event loop, with the SDK's tasks below it. Commands run with
 `commands/processes.py`.
@@ -9,7 +9,8 @@ Threads: each run is a task on the runtime's event loop, with the SDK's tasks be
 
 import asyncio
 import json
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Mapping, Optional, Set
+from urllib.parse import urlsplit
 
 from ..._wire.stream_redaction import StreamRedactor
 from ..commands.processes import ProcessRunner
@@ -30,6 +31,9 @@ _USAGE = {
     "outputTokens": "output_tokens",
     "totalTokens": "total_tokens",
 }
+
+#: The environment variable that says whether there is a web search: 1 or 0. By default, there is one at OpenAI.
+_WEB_SEARCH = "OPENAI_WEB_SEARCH"
 
 _SHELL_PARAMETERS: Dict[str, Any] = {
     "type": "object",
@@ -68,7 +72,8 @@ class OpenAIAgent:
     """Asks a model, runs the commands that it requests, and returns its last message.
 
     Each message of the model is sent as an assistant message. The result is the last one: as text, or, with a schema,
-    as the JSON object in it. The metadata has the `usage` of tokens.
+    as the JSON object in it. The metadata has the `usage` of tokens. Where the endpoint offers one, the model has a web
+    search. If the endpoint refuses it, because not all models may use it, the model is asked without.
 
     `OPENAI_API_KEY` and `OPENAI_BASE_URL` are taken from the client's `agent_env`, else from the runtime's environment.
     """
@@ -80,11 +85,11 @@ class OpenAIAgent:
         """Runs one invocation.
 
         Raises:
-            RequestFailedError: there is no API key, or the output format is not a JSON schema.
+            RequestFailedError: there is no API key, the output format is not a JSON schema, or a variable has a value
+                that it cannot have.
             Exception: whatever the SDK raises, such as `openai.APIStatusError`.
         """
-        from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, RunConfig, Runner
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, BadRequestError, NotFoundError, UnprocessableEntityError
 
         environment = agent_environment(invocation)
         base_url = environment.get("OPENAI_BASE_URL") or None
@@ -92,34 +97,91 @@ class OpenAIAgent:
         key = environment.get("OPENAI_API_KEY") or ("none" if base_url else None)
         if key is None:
             raise RequestFailedError("the agent 'openai' needs OPENAI_API_KEY, or OPENAI_BASE_URL for a local model")
-        tool = _ShellTool(self._processes, invocation)
+        searches = _offers_web_search(environment)
         async with AsyncOpenAI(api_key=key, base_url=base_url) as client:
-            agent: Any = Agent(
-                name="agent",
-                instructions=invocation.system_prompt or None,
-                model=OpenAIChatCompletionsModel(invocation.model, client),
-                # Streaming servers report the usage only on request.
-                model_settings=ModelSettings(include_usage=True),
-                tools=[tool.definition()],
-                output_type=_output_type(asked_schema(invocation)),
-            )
-            running = Runner.run_streamed(
-                agent,
-                invocation.user_prompt,
-                max_turns=_MAX_TURNS,
-                run_config=RunConfig(tracing_disabled=True),
-            )
+            conversation = _Conversation(self._processes, invocation, sender, client)
             try:
-                async for event in running.stream_events():
-                    blocks = _text_blocks(event)
-                    if blocks:
-                        await sender.send_assistant_message(blocks)
-            finally:
-                running.cancel()
-                await tool.end()
+                return await conversation.hold(searches)
+            except (BadRequestError, NotFoundError, UnprocessableEntityError) as error:
+                # Once the model has answered, it was not the web search that was refused.
+                if not searches or conversation.has_begun:
+                    raise
+                invocation.logger.info("Asking again without web search, which was refused: HTTP %d", error.status_code)
+                return await conversation.hold(False)
+
+
+class _Conversation:
+    """The messages between the model, its tools and the client in one run.
+
+    Attributes:
+        has_begun: The model has answered.
+    """
+
+    def __init__(self, processes: ProcessRunner, invocation: Invocation, sender: AsyncSender, client: Any) -> None:
+        self._invocation = invocation
+        self._sender = sender
+        self._client = client
+        self._shell = _ShellTool(processes, invocation)
+        self.has_begun = False
+
+    async def hold(self, searches: bool) -> Any:
+        """Asks the model until it has answered; returns the result and its metadata."""
+        from agents import (
+            Agent,
+            ModelSettings,
+            OpenAIChatCompletionsModel,
+            OpenAIResponsesModel,
+            RunConfig,
+            Runner,
+            WebSearchTool,
+        )
+
+        invocation = self._invocation
+        kind = OpenAIResponsesModel if searches else OpenAIChatCompletionsModel
+        agent: Any = Agent(
+            name="agent",
+            instructions=invocation.system_prompt or None,
+            model=kind(invocation.model, self._client),
+            # Streaming servers report the usage only on request.
+            model_settings=ModelSettings(include_usage=None if searches else True),
+            tools=[self._shell.definition(), *([WebSearchTool()] if searches else [])],
+            output_type=_output_type(asked_schema(invocation)),
+        )
+        running = Runner.run_streamed(
+            agent,
+            invocation.user_prompt,
+            max_turns=_MAX_TURNS,
+            run_config=RunConfig(tracing_disabled=True),
+        )
+        try:
+            async for event in running.stream_events():
+                if event.type != "agent_updated_stream_event":
+                    self.has_begun = True
+                blocks = _text_blocks(event)
+                if blocks:
+                    await self._sender.send_assistant_message(blocks)
+        finally:
+            running.cancel()
+            await self._shell.end()
         usage = running.context_wrapper.usage
         counted = {name: getattr(usage, attribute) for name, attribute in _USAGE.items()}
         return running.final_output, {"model": invocation.model, "usage": counted}
+
+
+def _offers_web_search(environment: Mapping[str, str]) -> bool:
+    """Returns whether the endpoint has the responses API with its web search.
+
+    Raises:
+        RequestFailedError: the variable has a wrong value.
+    """
+    said = environment.get(_WEB_SEARCH) or ""
+    if said not in ("", "0", "1"):
+        raise RequestFailedError(f"{_WEB_SEARCH} must be 0 or 1, not {said!r}")
+    if said:
+        return said == "1"
+    url = environment.get("OPENAI_BASE_URL")
+    host = (urlsplit(url).hostname or "") if url else "api.openai.com"
+    return f".{host}".endswith(".api.openai.com")
 
 
 def _text_blocks(event: Any) -> List[str]:
