@@ -55,11 +55,12 @@ class Program:
         self.turns += 1
         self.assistant([{"type": "text", "text": text} for text in texts])
 
-    def says_often(self, times: int) -> None:
-        """Very many messages: each a text, the call of a tool, and its result."""
+    def says_often(self, times_and_length: List[int]) -> None:
+        """Very many messages of the model, each with what a tool has returned: text of that length."""
+        times, length = times_and_length
         for number in range(times):
-            self.says([f"{number} " + "x" * 1000])
-            self.write(type="user", session_id=SESSION, message={"role": "user", "content": "y" * 1000})
+            self.says([f"{number} ".ljust(length, "x")])
+            self.write(type="user", session_id=SESSION, message={"role": "user", "content": "y" * length})
 
     def runs(self, command: str) -> None:
         """A message with the call of a tool, and the result of that; in a session of its own, as the real one does."""
