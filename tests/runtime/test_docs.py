@@ -31,6 +31,7 @@ GUIDES = (
     "opentelemetry.md",
     "options.md",
     "runtime.md",
+    "sandboxes.md",
     "sessions.md",
     "testing.md",
     "typed-output.md",
