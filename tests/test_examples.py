@@ -242,6 +242,7 @@ def test_an_example(name: str, tmp_path: Path) -> None:
 
 
 @needs("celery")
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="takes long: on the newest interpreter only")
 def test_the_celery_application_in_one_process(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{ROOT}"}
     for name in ("REDIS_URL", "RUNTIMEUSE_WS_URL"):

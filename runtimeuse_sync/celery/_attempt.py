@@ -40,12 +40,17 @@ from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from .._call import Call, monotonic
 from .._interrupts import raised_by_a_signal_handler
 from .._wire.request import Request
-from ..errors import AgentRuntimeError, ConnectionLostError, RuntimeConnectionError, RuntimeUseError
+from ..errors import AgentRuntimeError, CancelledException, ConnectionLostError, RuntimeConnectionError, RuntimeUseError
 from ..run import Run
 from ._results import mark_of
 
 #: The state of a task that has stored its progress.
 PROGRESS = "PROGRESS"
+
+#: How the text of an error ends if a run was cancelled by what it asked.
+_BY_CANCEL_WHEN = " by cancel_when"
+
+_ABORTED = "the task was aborted"
 
 #: For how many seconds to leave a result backend alone that has failed.
 _PAUSE = 10.0
@@ -110,9 +115,8 @@ def _request_here(task_id: Optional[str]) -> Any:
 
 
 def _worker_process() -> Optional[int]:
-    """Returns the worker's main process, in a process of its pool; `None` in any other process."""
-    parent: Any = getattr(current_process(), "_parent_pid", None)
-    return parent if isinstance(parent, int) and os.getpid() != parent else None
+    """Returns the parent, in a process of a worker's pool; `None` in any other process, which may outlive its own."""
+    return None if current_process().name == "MainProcess" else os.getppid()
 
 
 class Attempt:
@@ -122,6 +126,7 @@ class Attempt:
         task: The task.
         left: Whether the task's function has ended.
         cancelled: Whether a run was told to cancel.
+        why: Why that is, in words; `""` if none was.
         revoked: Whether that is because the task is revoked.
         messages: How many messages have come: texts of the agent, and chunks of output.
         latest: The agent's latest text; `None` if there is none.
@@ -131,6 +136,7 @@ class Attempt:
         self.task = task
         self.left = False
         self.cancelled = False
+        self.why = ""
         self.revoked = False
         self.messages = 0
         self.latest: Optional[str] = None
@@ -223,15 +229,26 @@ class Attempt:
             # A run that the task has left behind.
             return self.cancelled
         if self._above is not None and self._above.ask():
-            self.cancelled = True
+            self._cancel(self._above.why)
         if self._request is not None and self._request.terminated:
-            self.cancelled = self.revoked = True
+            self.revoked = True
+            self._cancel("the task was revoked")
         if self._worker_process is not None and os.getppid() != self._worker_process:
-            self.cancelled = True
+            self._cancel("the worker of this process is gone")
         if not self.cancelled:
             self._check_limits()
             self._talk_to_backend()
         return self.cancelled
+
+    def _cancel(self, why: str) -> None:
+        self.why = self.why or why
+        self.cancelled = True
+
+    def explain(self, error: CancelledException) -> None:
+        """Has an error that a run raised because of this attempt say why."""
+        said = error.args[0] if error.args else ""
+        if self.cancelled and isinstance(said, str) and said.endswith(_BY_CANCEL_WHEN):
+            error._carry(f"{said[: -len(_BY_CANCEL_WHEN)]}: {self.why}")
 
     def _check_limits(self) -> None:
         elapsed = self.elapsed
@@ -246,10 +263,12 @@ class Attempt:
         try:
             if self._abort_interval is not None and now >= self._ask_backend_at:
                 self._ask_backend_at = now + self._abort_interval
-                self.cancelled = self._is_aborted() or self.cancelled
+                if self._is_aborted():
+                    self._cancel(_ABORTED)
             if self._progress_interval is not None and not self.cancelled and now >= self._store_at:
                 self._store_at = now + self._progress_interval
-                self.cancelled = self._store_progress() or self.cancelled
+                if self._store_progress():
+                    self._cancel(_ABORTED)
         except Exception as error:  # whatever a backend raises
             if isinstance(error, SoftTimeLimitExceeded) or raised_by_a_signal_handler(error):
                 raise

@@ -140,7 +140,8 @@ class RuntimeTask(AbortableTask):
         with attempted(self) as attempt:
             try:
                 return function()
-            except CancelledException:
+            except CancelledException as error:
+                attempt.explain(error)
                 if not attempt.revoked:
                     raise
         from ._worker import store_revoked

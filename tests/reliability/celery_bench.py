@@ -29,7 +29,8 @@ class Bench:
     Attributes:
         runtime: What the tasks talk to.
         app: What sends tasks, and knows what has come of them.
-        store: The Redis.
+        store: The Redis, which is the broker, too.
+        broker: Its URL.
         sent: The results of what was sent.
     """
 
@@ -39,7 +40,7 @@ class Bench:
         from .celery_parts import make_app
 
         self.runtime = runtime
-        self._broker = broker
+        self.broker = broker
         self._stack = stack
         self._log = directory / "worker.log"
         self.store = stack.enter_context(redis.Redis.from_url(broker, socket_timeout=2 * PATIENCE))
@@ -67,7 +68,7 @@ class Bench:
         """Starts a worker of one of this folder's applications, and returns it when it takes tasks."""
         options = ["--pool", pool, "--concurrency", "1" if pool == "solo" else "3", "--loglevel", "INFO"]
         options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        environment = {**os.environ, "CELERY_REDIS": self._broker, "RUNTIMEUSE_WS_URL": self.runtime.ws_url}
+        environment = {**os.environ, "CELERY_REDIS": self.broker, "RUNTIMEUSE_WS_URL": self.runtime.ws_url}
         command = [sys.executable, "-m", "celery", "-A", f"tests.reliability.{application}", "worker", *options]
         with self._log.open("wb") as log:
             process = subprocess.Popen(

@@ -7,6 +7,8 @@ runtime, and the worker's next tasks are right; results, errors and progress arr
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set
@@ -26,8 +28,9 @@ from runtimeuse_sync import (
 
 from ..support.builders import client_of
 from ..support.packages import needs
-from ..support.processes import wait_until_ended
+from ..support.processes import CHILD_LIMIT, end, killed_in_the_end, wait_until_ended
 from ..support.tally import FULL, Tally, seeded, tries
+from ..test_examples import CELERY_APP_PRINTS, EXAMPLES
 from .celery_bench import PATIENCE, Bench, benches, shown
 from .redis_server import needs_redis
 
@@ -111,7 +114,7 @@ def retried(bench: Bench) -> None:
 def aborted(bench: Bench, tally: Tally, pool: str) -> None:
     fault = f"celery: aborted, {pool}"
     chance = seeded(fault)
-    for how in chance.choices(ENDLESS, k=tries(1, 60)):
+    for how in chance.choices(ENDLESS, k=tries(1, 25)):
         tally.tried(fault)
         task = bench.send("endless", how)
         processes = bench.processes_of(task)
@@ -125,7 +128,7 @@ def aborted(bench: Bench, tally: Tally, pool: str) -> None:
 def aborted_before(bench: Bench, tally: Tally, pool: str) -> None:
     """While it waits for the worker, or just when it begins."""
     fault = f"celery: aborted before it begins, {pool}"
-    for _ in range(tries(1, 60)):
+    for _ in range(tries(1, 25)):
         tally.tried(fault)
         task = bench.send("endless", "commands")
         result_of(bench, task).abort()
@@ -138,7 +141,7 @@ def revoked(bench: Bench, tally: Tally, pool: str, signal: str) -> None:
     """A task beside it goes on."""
     fault = f"celery: RuntimeTask revoked, {pool} by {signal}"
     chance = seeded(fault)
-    for _ in range(tries(1, 60)):
+    for _ in range(tries(1, 25)):
         tally.tried(fault)
         task, beside = bench.send("endless", chance.choice(ENDLESS)), bench.send("endless", chance.choice(ENDLESS))
         processes, others = bench.processes_of(task), bench.processes_of(beside)
@@ -160,7 +163,7 @@ def limits(bench: Bench, tally: Tally, pool: str) -> None:
     for option, error in [("soft_time_limit", "SoftTimeLimitExceeded"), ("time_limit", "TimeLimitExceeded")]:
         fault = f"celery: RuntimeTask's {option}, {pool}"
         chance = seeded(fault)
-        for _ in range(tries(1, 40)):
+        for _ in range(tries(1, 15)):
             tally.tried(fault)
             task = bench.send("endless", chance.choice(ENDLESS), **{option: 1 if pool == "prefork" else 1.0})
             assert type(bench.outcome(task)).__name__ == error
@@ -218,6 +221,30 @@ def test_a_pool(bench: Bench, tally: Tally, pool: str) -> None:
     if FULL or pool == "prefork":
         fifty_prompts(bench)
     killed(bench, tally, pool, worker)
+
+
+def test_the_example_with_a_real_worker(bench: Bench, tmp_path: Path) -> None:
+    environment = {**os.environ, "REDIS_URL": bench.broker, "RUNTIMEUSE_WS_URL": bench.runtime.ws_url}
+    environment.update(PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=f"{EXAMPLES}{os.pathsep}{EXAMPLES.parent}")
+    worker = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--pool", "threads", "--concurrency", "10"]
+    with (tmp_path / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            worker, cwd=str(tmp_path), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    with killed_in_the_end(process):
+        # What is sent before the worker is there waits for it.
+        ran = subprocess.run(
+            [sys.executable, "-m", "celery_app"],
+            cwd=str(tmp_path),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=CHILD_LIMIT,
+        )
+        assert (ran.returncode, ran.stdout.decode().splitlines()) == (0, CELERY_APP_PRINTS), ran.stderr.decode()
+        end(process)
+    said = (tmp_path / "worker.log").read_text(encoding="utf-8", errors="replace")
+    assert "Traceback" not in said, said
 
 
 def killed(bench: Bench, tally: Tally, pool: str, worker: Any) -> None:

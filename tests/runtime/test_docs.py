@@ -37,8 +37,10 @@ GUIDES = (
     "typed-output.md",
 )
 
-#: Guides that are about packages which the tests get on some Pythons only.
+#: Guides that are about packages which the tests get on some Pythons only, and that take long.
 NEED = {"celery.md": ("celery",)}
+
+NEWEST = pytest.mark.skipif(sys.version_info < (3, 13), reason="takes long: on the newest interpreter only")
 
 #: Guides whose snippets are for a shell.
 SHELL_GUIDES = ("command-line.md",)
@@ -53,7 +55,7 @@ def snippets(text: str) -> List[Tuple[str, str]]:
     return [(code, printed or "") for code, printed in _BLOCK.findall(text)]
 
 
-@pytest.mark.parametrize("name", [*GUIDES, *(pytest.param(name, marks=needs(*NEED[name])) for name in NEED)])
+@pytest.mark.parametrize("name", [*GUIDES, *(pytest.param(name, marks=[needs(*NEED[name]), NEWEST]) for name in NEED)])
 def test_the_snippets_of_a_guide(name: str, tmp_path: Path) -> None:
     text = (DOCS / name).read_text(encoding="utf-8")
     found = snippets(text)

@@ -71,7 +71,7 @@ def test_a_task_that_is_aborted_cancels_its_run(bench: Bench) -> None:
     bench.fake.expect(reply)
     result = bench.execute(task, task_id="mine")
     assert result.state == states.FAILURE
-    with pytest.raises(CancelledException, match="Query was cancelled by cancel_when"):
+    with pytest.raises(CancelledException, match=r"^Query was cancelled: the task was aborted$"):
         result.get()
     assert bench.fake.cancelled == 1
 
@@ -133,15 +133,34 @@ def test_a_task_that_is_called_directly_is_cancelled_with_the_one_around_it(benc
         return HANG
 
     bench.fake.expect(reply)
-    assert isinstance(bench.execute(outer, task_id="mine").result, CancelledException)
+    error = bench.execute(outer, task_id="mine").result
+    assert (type(error), str(error)) == (CancelledException, "Query was cancelled: the task was aborted")
 
 
 def test_a_cancel_when_of_the_callers_own_is_asked_as_well(bench: Bench) -> None:
     def use(self: Any) -> None:
         self.client.query("hi", cancel_when=lambda: True)
 
-    assert isinstance(bench.execute(bench.task(use)).result, CancelledException)
+    error = bench.execute(bench.task(use)).result
+    assert (type(error), str(error)) == (CancelledException, "Query was cancelled by cancel_when")
     assert bench.fake.requests == []
+
+
+def test_a_process_of_a_pool_whose_worker_is_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was killed, so its processes belong to another one now."""
+    process = types.SimpleNamespace(name="ForkPoolWorker-1")
+    monkeypatch.setattr(_attempt, "current_process", lambda: process)
+    bench.fake.expect("4")
+    assert bench.execute(bench.task(ask)).get() == "4"
+
+    def reply(_: Any) -> Any:
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        return HANG
+
+    bench.fake.expect(reply)
+    with pytest.raises(CancelledException, match=r"^Query was cancelled: the worker of this process is gone$"):
+        bench.execute(bench.task(ask)).get()
+    assert bench.fake.cancelled == 1
 
 
 def test_a_task_that_was_aborted_is_not_retried(bench: Bench) -> None:

@@ -170,3 +170,22 @@ def test_a_call_in_a_task_leaves_its_options_as_they_are(bench: Bench) -> None:
     task = bench.task(ask_with_options)
     assert bench.execute(task).get() == "4"
     assert options == QueryOptions(assistant_callback_timeout=3.0)
+
+
+def test_all_tasks_of_an_application_may_be_of_this_class() -> None:
+    """Celery's own ones then are, too."""
+    fake = FakeRuntime([text_result("4")])
+    app = Celery(
+        "all",
+        broker="memory://",
+        backend="cache+memory://",
+        task_cls="runtimeuse_sync.celery:RuntimeTask",
+        set_as_current=False,
+    )
+    app.conf.update(runtimeuse={"transport": fake, "model": "any"}, task_always_eager=True)
+    task = app.task(bind=True, shared=False, name="any")(ask)
+    assert isinstance(task, RuntimeTask)
+    assert task.delay().get() == "4"
+    assert "celery.chord" in app.tasks
+    assert app.tasks["celery.map"].delay({"task": "any", "args": [], "kwargs": {}}, []).get() == []
+    app.close()
