@@ -26,7 +26,8 @@ app = Celery(
 )
 
 app.conf.update(
-    runtimeuse=runtime_settings(),
+    # Called in the worker's processes, so that the token is not shown with the configuration (celery inspect conf).
+    runtimeuse=runtime_settings,
     # A task that waits for a run takes its place in the pool for long: leave the others to other workers.
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,

@@ -90,12 +90,14 @@ def _made_of(conf: Any, own: Optional[Mapping[str, Any]], name: str) -> TaskClie
     settings: Dict[str, Any] = {}
     used = []
     for place, values in places:
+        if callable(values):
+            values = values()  # what they are made of is not shown with the configuration
         if values is None:
             continue
         if not isinstance(values, Mapping):
             raise TypeError(
                 f"{place} must be a dict of arguments of RuntimeUseClient, such as ws_url and model, "
-                f"not {type(values).__name__}"
+                f"or a function that returns one, not {type(values).__name__}"
             )
         settings.update(values)
         used.append(place)

@@ -51,6 +51,24 @@ def test_settings_of_a_task_take_precedence(bench: Bench) -> None:
     assert bench.execute(bench.task(ask)).get() == "general!"
 
 
+def test_settings_that_a_function_returns(bench: Bench) -> None:
+    """It is called by the first task, in the worker's process; what it returns is not part of the configuration."""
+    called = []
+
+    def settings() -> Dict[str, Any]:
+        called.append(True)
+        return {"transport": bench.fake, "model": "any"}
+
+    bench.app.conf.runtimeuse = settings
+    task = bench.task(ask)
+    assert called == []
+    for _ in range(2):
+        bench.fake.expect("4")
+        assert bench.execute(task).get() == "4"
+    assert called == [True]
+    assert "transport" not in str(bench.app.conf.table()["runtimeuse"])
+
+
 def test_settings_of_a_base_class(bench: Bench) -> None:
     settings = {"model": "small"}
 
@@ -109,7 +127,12 @@ def test_a_process_that_was_forked_makes_its_own(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "text"),
     [
-        ("ws://x", TypeError, "Celery's setting runtimeuse must be a dict of arguments of RuntimeUseClient.*not str"),
+        (
+            "ws://x",
+            TypeError,
+            "Celery's setting runtimeuse must be a dict of .* or a function that returns one, not str",
+        ),
+        (lambda: "ws://x", TypeError, "Celery's setting runtimeuse must be a dict .*not str"),
         ({"url": "ws://x"}, TypeError, "Celery's setting runtimeuse: .*unknown argument 'url'"),
         ({"ws_url": "http//x"}, ValueError, "Celery's setting runtimeuse: ws_url"),
         ({"ws_url": "ws://x", "timeout": -1}, ValueError, "Celery's setting runtimeuse: timeout"),
