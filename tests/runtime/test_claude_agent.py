@@ -136,6 +136,19 @@ class TestWithTheSdk:
         ask(ends(), system_prompt="", model="")
         assert not {"--model", "--system-prompt"} & set(claude.seen()[0]["arguments"])
 
+    def test_a_long_system_prompt_arrives(self, ask: Ask, claude: FakeClaude) -> None:
+        prompt = "be brief, é. " * 50_000
+        assert ask(ends(), system_prompt=prompt)[-1]["data"]["text"] == "Done."
+        [run] = claude.seen()
+        assert run["system_prompt"] == prompt
+        assert not os.path.exists(self.options(run["arguments"])["--system-prompt-file"])
+
+    def test_a_schema_that_is_too_long_is_an_error(self, ask: Ask, wire: Wire) -> None:
+        schema = {"type": "object", "description": "x" * 3_000_000}
+        answer = ask(output_format_json_schema_str=json.dumps(schema))[-1]
+        assert answer["error"] == "claude could not be started: Argument list too long"
+        wire.assert_idle()
+
     def test_a_large_prompt_arrives(self, wire: Wire, claude: FakeClaude) -> None:
         claude.plays(ends())
         prompt = "é" * 300_000

@@ -23,6 +23,9 @@ class Program:
 
     def main(self) -> None:
         self.note(arguments=sys.argv[3:], cwd=os.getcwd(), environment=dict(os.environ))
+        if "--system-prompt-file" in sys.argv:
+            with open(sys.argv[sys.argv.index("--system-prompt-file") + 1], encoding="utf-8") as file:
+                self.note(system_prompt=file.read())
         for line in sys.stdin:
             message = json.loads(line)
             if message["type"] == "control_request":

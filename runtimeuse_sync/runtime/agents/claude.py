@@ -70,11 +70,17 @@ class ClaudeAgent:
                 format is not a JSON schema, or the result does not match it.
         """
         schema = asked_schema(invocation)
-        arguments = claude_arguments(invocation.model, invocation.system_prompt, schema)
-        environment = _environment(invocation)
-        claude = ClaudeProcess(self._processes, arguments, environment, Redactor(invocation.secrets))
+        with claude_arguments(invocation.model, invocation.system_prompt, schema) as arguments:
+            redactor = Redactor(invocation.secrets)
+            claude = ClaudeProcess(self._processes, arguments, _environment(invocation), redactor)
+            result = await self._result(claude, invocation.user_prompt, sender)
+        metadata = {name: getattr(result, name) for name in _METADATA if getattr(result, name) is not None}
+        return _answer(result, schema), metadata
+
+    @staticmethod
+    async def _result(claude: ClaudeProcess, prompt: str, sender: AsyncSender) -> Any:
         progress = _Progress()
-        messages = _messages(invocation.user_prompt, claude)
+        messages = _messages(prompt, claude)
         try:
             async for message in messages:
                 blocks = progress.see(message)
@@ -86,9 +92,7 @@ class ClaudeAgent:
             finally:
                 # Also if the run is cancelled while the process starts.
                 await claude.close()
-        result = progress.outcome(claude)
-        metadata = {name: getattr(result, name) for name in _METADATA if getattr(result, name) is not None}
-        return _answer(result, schema), metadata
+        return progress.outcome(claude)
 
 
 class _Progress:

@@ -12,8 +12,9 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
-from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, AsyncIterator, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
 from ..._wire.stream_redaction import StreamRedactor
 from ..commands.processes import ProcessRunner
@@ -23,6 +24,8 @@ from ..masking import Redactor
 
 #: The longest line that `claude` may write, in characters: a tool's result, with images, is one line.
 _LONGEST_LINE = 64 * 1024 * 1024
+#: The longest argument for the process, in bytes. Linux allows 128 KiB.
+_LONGEST_ARGUMENT = 96 * 1024
 #: Where the installers put `claude`, below the home directory and elsewhere.
 _INSTALLED = (".local/bin/claude", ".claude/local/claude", ".npm-global/bin/claude", "node_modules/.bin/claude")
 
@@ -53,17 +56,28 @@ def bundled_claude() -> Path:
     return Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 
 
-def claude_arguments(model: str, system_prompt: str, schema: Optional[Dict[str, Any]]) -> List[str]:
-    """Returns the arguments for `claude`: the conversation is JSON in lines, and no tool asks for permission."""
+@contextlib.contextmanager
+def claude_arguments(model: str, system_prompt: str, schema: Optional[Dict[str, Any]]) -> Iterator[List[str]]:
+    """Yields the arguments for `claude`: the conversation is JSON in lines, and no tool asks for permission.
+
+    A system prompt that is too long for an argument is in a file until the block is left.
+    """
     arguments = ["--output-format", "stream-json", "--verbose", "--input-format", "stream-json"]
     arguments += ["--permission-mode", "bypassPermissions"]
     if model:
         arguments += ["--model", model]
-    if system_prompt:
-        arguments += ["--system-prompt", system_prompt]
     if schema is not None:
         arguments += ["--json-schema", json.dumps(schema)]
-    return arguments
+    encoded = system_prompt.encode(errors="replace")
+    if not encoded:
+        yield arguments
+    elif len(encoded) <= _LONGEST_ARGUMENT:
+        yield [*arguments, "--system-prompt", system_prompt]
+    else:
+        with tempfile.NamedTemporaryFile(prefix="runtimeuse-") as file:
+            file.write(encoded)
+            file.flush()
+            yield [*arguments, "--system-prompt-file", file.name]
 
 
 class ClaudeProcess:
