@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any, List, Set
 
+import psutil
 import pytest
 
 from runtimeuse_sync.batch import run_many
@@ -125,6 +126,7 @@ def test_the_workers_of_a_pool_do_not_go_on_without_it(
             assert child.stdout is not None
             assert child.stdout.readline() == "begun\n"
             pids = [pid for pipe in pipes for pid in pipe.numbers()]
+            workers = psutil.Process(child.pid).children(recursive=True)
             child.send_signal(number)
             # By the workers' aborts, not by their end: forked ones outlive a process that was killed.
             wait_until_ended(*pids)
@@ -133,18 +135,12 @@ def test_the_workers_of_a_pool_do_not_go_on_without_it(
             else:
                 child.communicate(timeout=children.PATIENCE)
     assert not (tmp_path / "three").exists()
-    end_orphans(str(tmp_path / "program.py"))
+    # The workers outlive a process that was killed, as they wait for more work: nobody else would end them.
+    for worker in workers:
+        if worker.is_running():
+            worker.kill()
+            wait_until_ended(worker.pid)
     tally.survived(fault)
-
-
-def end_orphans(program: str) -> None:
-    """Ends the workers that outlived the process which was killed: nobody else would."""
-    import psutil
-
-    for process in psutil.process_iter(["cmdline"]):
-        if program in (process.info["cmdline"] or []):
-            process.kill()
-            wait_until_ended(process.pid)
 
 
 CTRL_C = """
