@@ -6,9 +6,10 @@ the starting thread, for which it was meant, waits for the new one for ever. So 
 main one (whose time limits are signals) starts its threads through an intermediate thread, which ends at once and
 passes on what was raised in it by mistake. This takes time, so it is done nowhere else.
 
-One gap remains: the few steps in which `Thread.start` has made the thread and does not yet wait for it. An interrupt
-there is raised as it should be; but if it is an `Exception`, the new thread may end before it begins, and print so on
-stderr.
+Two gaps remain, both inside of `Thread.start`; an interrupt there is raised as it should be. In the few steps in which
+it has made the thread and does not yet wait for it, an `Exception` may end the new thread before it begins, which is
+printed on stderr. And in the few before, `threading` goes on listing a thread that will never begin; from Python 3.13
+on, which tells the two apart, it is taken from the list.
 
 Threads: any thread may begin a `Start`. `Start._between` runs in the intermediate thread, which has no
 `threading.Thread`.
@@ -192,6 +193,16 @@ def _start(thread: threading.Thread, failure: Failure) -> None:
         finally:
             # `raise` replaced the context by the error. It may be an earlier interrupt, which must not be lost.
             interrupt.__context__ = before
+    except BaseException:
+        _forget_unless_made(thread)
+        raise
+
+
+def _forget_unless_made(thread: threading.Thread) -> None:
+    """Takes a thread whose start was interrupted from the list of those that start, if the system has not made it."""
+    handle, starting = getattr(thread, "_handle", None), getattr(threading, "_limbo", None)
+    if starting is not None and getattr(handle, "ident", None) == 0:
+        starting.pop(thread, None)
 
 
 def start_thread(thread: threading.Thread) -> None:

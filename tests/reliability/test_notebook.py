@@ -61,7 +61,9 @@ def run(cell):
 def code(source):
     cell = nbformat.v4.new_code_cell(source)
     run(cell)
-    return [output.get("text") or output.get("ename") for output in cell.outputs]
+    # A kernel may send what is printed in several pieces.
+    printed = "".join(output["text"] for output in cell.outputs if output["output_type"] == "stream")
+    return [printed, *(output["ename"] for output in cell.outputs if output["output_type"] == "error")]
 
 with client.setup_kernel():
     for cell in cells:

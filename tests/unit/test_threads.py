@@ -176,6 +176,21 @@ def test_an_interrupt_once_the_thread_runs(monkeypatch: pytest.MonkeyPatch) -> N
     assert join_thread(thread, PATIENCE)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="does not say whether the system has made the thread")
+def test_a_thread_that_was_not_made_is_not_listed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Thread.start` itself, interrupted once it has noted that the thread starts."""
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise Interrupt  # no `Exception`: those `Thread.start` heeds by itself
+
+    thread = new_thread(print, "runtimeuse-test")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "_start_joinable_thread", interrupted)
+        with pytest.raises(Interrupt):
+            start_thread(thread)
+    assert thread not in threading.enumerate()
+
+
 def test_what_reaches_the_thread_between_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an exception does up to Python 3.11 that is set for the starting thread in that very moment."""
 
