@@ -51,7 +51,8 @@ class Provider:
     Attributes:
         asked: What was asked of the provider, in order.
         wanted: A header that the front wants, with its value; `None` for none.
-        cold_status: What the front answers while the port is not open.
+        cold_status: What the front answers while the port is not open; `""` closes the connection.
+        ended: Set when the sandbox was ended.
     """
 
     def __init__(self, event: str, *hosts: str) -> None:
@@ -159,19 +160,6 @@ def pass_on(source: Any, target: Any) -> None:
 
 def event_of_program() -> str:
     return sys.argv[1]
-
-
-def checked(function: Any, answer: Callable[..., Any], *, bound: bool = False) -> Callable[..., Any]:
-    """Returns what answers in place of an SDK's function: calls that the function's signature refuses fail."""
-    import inspect
-
-    signature = inspect.signature(function)
-
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        signature.bind(*((None,) if bound else ()), *arguments, **keywords)
-        return answer(*arguments, **keywords)
-
-    return call
 
 
 class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
