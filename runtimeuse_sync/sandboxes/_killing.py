@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Callable, Optional, Set, Type
+from typing import Callable, Dict, Optional, Set, Type
 
 from .._interrupts import raised_by_a_signal_handler, surely
 from .._wire import validation as check
@@ -25,6 +25,9 @@ _logger = logging.getLogger("runtimeuse_sync.sandboxes")
 
 #: The signals that end a program without unwinding it, unless it handles them.
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+#: How many blocks of the main thread rely on the handler of a signal. The last one gives it back.
+_blocks: Dict[int, int] = {}
 
 #: How often ending a sandbox is tried.
 _TRIES = 3
@@ -53,6 +56,7 @@ class ensure_killed:  # noqa: N801  # used like a function
 
     Raises:
         TypeError: `kill` is not callable, or is a coroutine function.
+        RuntimeError: Entering: it was entered before.
         Exception: Leaving the block raises what `kill` raised at last, if nothing else was raised in the block. If
             something was, that is what comes out, and a log record of the level ERROR says that the sandbox may still
             run.
@@ -69,12 +73,15 @@ class ensure_killed:  # noqa: N801  # used like a function
         self._handled: Set[int] = set()
 
     def __enter__(self) -> Callable[[], None]:
+        if self._pid:
+            raise RuntimeError("ensure_killed(...) can be entered once only: make another one for another sandbox")
         self._pid = os.getpid()
         atexit.register(self._now)
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                if signal.getsignal(number) is signal.SIG_DFL:
+                if signal.getsignal(number) in (signal.SIG_DFL, _exit_by):
                     self._handled.add(number)
+                    _blocks[number] = _blocks.get(number, 0) + 1
                     signal.signal(number, _exit_by)
         return self._now
 
@@ -118,9 +125,10 @@ class ensure_killed:  # noqa: N801  # used like a function
         atexit.unregister(self._now)
         if threading.current_thread() is threading.main_thread() and os.getpid() == self._pid:
             for number in list(self._handled):
-                if signal.getsignal(number) is _exit_by:
-                    signal.signal(number, signal.SIG_DFL)
                 self._handled.discard(number)
+                _blocks[number] -= 1
+                if not _blocks[number] and signal.getsignal(number) is _exit_by:
+                    signal.signal(number, signal.SIG_DFL)
 
 
 def _exit_by(number: int, frame: Optional[FrameType]) -> None:  # noqa: ARG001  # the signature of signal handlers

@@ -20,6 +20,7 @@ from runtimeuse_sync.cli._checks import _clock
 from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import Serve, answer_all, end, error, ran
+from ..support.resolver import addresses
 from ..support.servers import Peer, black_hole, free_port
 from ..support.tls import server_context
 from .conftest import Command, Outcome
@@ -73,6 +74,24 @@ def test_the_url(command: Command, runtime: LocalRuntime, monkeypatch: pytest.Mo
     assert {found[name]["status"] for name in CHECKS} == {"ok"}
     assert found["tcp"]["details"]["address"] == "127.0.0.1"
     assert abs(found["clock"]["details"]["difference"]) < 5
+
+
+def test_urls_of_providers(command: Command, runtime: LocalRuntime) -> None:
+    url = runtime.ws_url.replace("ws://", "http://")
+    found = findings(command("doctor", "--json", url))
+    assert {found[name]["status"] for name in CHECKS} == {"ok"}
+    assert found["handshake"]["text"].startswith(f"{url} accepts WebSockets")
+
+
+def test_the_token_in_the_host_of_a_signed_url_is_masked(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "a1b2c3d4e5f6g7h8"
+    with free_port() as port:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses(port))
+        outcome = command("doctor", "--json", f"https://8080-{token}.proxy.test:{port}")
+    found = findings(outcome)
+    assert found["name"]["text"] == "8080-[REDACTED].proxy.test is 127.0.0.1"
+    assert found["tcp"]["status"] == "failed"
+    assert token not in outcome.out + outcome.err
 
 
 def test_the_embedded_runtime(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,24 @@ def test_handlers_are_given_back() -> None:
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
 
 
+def test_blocks_that_overlap_share_the_handlers() -> None:
+    first, second = ensure_killed(Killed()), ensure_killed(Killed())
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    second.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_it_is_entered_once_only() -> None:
+    block = ensure_killed(Killed())
+    with block:
+        pass
+    with pytest.raises(RuntimeError, match="once only"):
+        block.__enter__()
+
+
 def test_handlers_of_others_are_left_alone() -> None:
     def mine(number: int, frame: Any) -> None:
         raise AssertionError
