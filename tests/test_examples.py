@@ -206,6 +206,12 @@ PRINTS = {
         \.{5}\ +\[100%\]
         5\ passed\ in\ .+
         """,
+    "django_views": r"""
+        said: \['writing the report'\]
+        stored: \{'runs/1/report\.csv': '1,2\\n'\}
+        another request: asked to cancel
+        the waiting request: cancelled
+        """,
     "wsgi_view": r"""
         'echo hello': 200 hello
         'exit 3': 500 the agent failed: the script failed with exit code: 3

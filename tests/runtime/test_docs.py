@@ -25,6 +25,7 @@ GUIDES = (
     "cancel-and-streams.md",
     "commands.md",
     "custom-agents.md",
+    "django.md",
     "files.md",
     "many-runs.md",
     "notebooks.md",
