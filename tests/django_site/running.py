@@ -97,7 +97,9 @@ class Site:
         self.sessions: Dict[str, str] = json.loads(made.stdout)
 
     @contextlib.contextmanager
-    def serve(self, kind: str, *options: str, **settings: object) -> Iterator[Server]:
+    def serve(
+        self, kind: str, *options: str, application: str = "config.wsgi:application", **settings: object
+    ) -> Iterator[Server]:
         """Runs the site under a server; it is killed in the end, if it has not ended before."""
         environment = {**self._environment, **{f"SITE_{name.upper()}": str(value) for name, value in settings.items()}}
         log = self.data / f"{kind}.log"
@@ -106,7 +108,7 @@ class Site:
             if kind.startswith("gunicorn"):
                 command += ["--bind", f"127.0.0.1:{port}", "--worker-tmp-dir", str(self.data)]
                 # It may be killed, and would leave a socket of its own behind.
-                command += ["--no-control-socket", "config.wsgi:application"]
+                command += ["--no-control-socket", application]
             process = subprocess.Popen(command, cwd=SITE, env=environment, stdout=output, stderr=output)
             with killed_in_the_end(process):
                 server = Server(self, process, f"http://127.0.0.1:{port}", log)
@@ -184,9 +186,9 @@ class Server:
         self.process.wait(PATIENCE)
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> None:
+def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
     """Returns once something holds in another process, which does not tell."""
-    end_at = time.monotonic() + PATIENCE
+    end_at = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end_at, f"waited in vain for {what}"
         time.sleep(0.05)

@@ -90,9 +90,9 @@ class Run(models.Model):
 
     @property
     def title(self) -> str:
-        """The first line of what was asked."""
-        lines = [line.strip() for line in self.prompt.splitlines() if line.strip()]
-        first = lines[0] if lines else "(empty)"
+        """The first line of what was asked, be it a heading or a comment."""
+        lines = [line.strip(" \t#") for line in self.prompt.splitlines()]
+        first = next(filter(None, lines), "(empty)")
         return first if len(first) <= 80 else first[:79] + "…"
 
     @property

@@ -15,10 +15,15 @@
     return Math.floor(whole / 3600) + " h " + two(Math.floor((whole % 3600) / 60)) + " min";
   }
 
+  // While it counts, there are no tenths.
+  function secondsText(seconds) {
+    return seconds < 60 ? Math.floor(seconds) + " s" : durationText(seconds);
+  }
+
   function tick() {
     const passed = (performance.now() - loadedAt) / 1000;
     for (const element of document.querySelectorAll("[data-running]")) {
-      element.textContent = durationText(Math.floor(parseFloat(element.dataset.running) + passed));
+      element.textContent = secondsText(parseFloat(element.dataset.running) + passed);
     }
   }
 
@@ -57,7 +62,7 @@
     function showHeard() {
       if (heardAt === null) return;
       const seconds = Math.floor((performance.now() - heardAt) / 1000);
-      byId("heard").textContent = seconds < 2 ? "just now" : durationText(seconds) + " ago";
+      byId("heard").textContent = seconds < 2 ? "just now" : secondsText(seconds) + " ago";
     }
     const heardTimer = setInterval(showHeard, 1000);
 
