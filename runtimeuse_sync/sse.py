@@ -233,7 +233,9 @@ class EventStream(Iterator[bytes]):
         if wait is not None and wait != 0:
             check.check_interval("retry", wait)
         self._seen = last_event_number(last_event_id)
-        self._items: _Items = _ItemsOfRun(source) if isinstance(source, Run) else _Recorded(source)
+        self._items: Union[_ItemsOfRun, _Recorded] = (
+            _ItemsOfRun(source) if isinstance(source, Run) else _Recorded(source)
+        )
         self._every: float = every
         self._greeting = COMMENT if wait is None else b"retry: %d\n\n" % round(wait * 1000)
         self._number = 0
@@ -309,21 +311,7 @@ class EventStream(Iterator[bytes]):
         self._finalizer.detach()
 
 
-class _Items:
-    """Where a stream gets its items from."""
-
-    def next(self, seconds: float) -> Any:
-        """Returns the next item; `_NOTHING` if none has come within `seconds`, `None` at the end."""
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        """Ends it, from any thread."""
-
-    def leave(self) -> None:
-        """Gives back what it has taken; may be repeated."""
-
-
-class _ItemsOfRun(_Items):
+class _ItemsOfRun:
     """The messages of a run, and its result."""
 
     def __init__(self, run: "Run[Any]") -> None:
@@ -331,6 +319,7 @@ class _ItemsOfRun(_Items):
         self._has_ended = False
 
     def next(self, seconds: float) -> Any:
+        """Returns the next item; `_NOTHING` if none has come within `seconds`, `None` at the end."""
         run = self._run
         if self._has_ended:
             return None
@@ -376,11 +365,12 @@ class _ItemsOfRun(_Items):
         self._run.abort()
 
     def leave(self) -> None:
+        """Gives back what the run has taken; may be repeated."""
         self._run.abort()
         self._run.close()
 
 
-class _Recorded(_Items):
+class _Recorded:
     """Items that were recorded, from an iterable."""
 
     def __init__(self, source: Any) -> None:
@@ -398,6 +388,9 @@ class _Recorded(_Items):
         for item in self._iterator:
             return _NOTHING if item is None else item
         return None
+
+    def abort(self) -> None:
+        """Nothing: the stream does not ask again."""
 
     def leave(self) -> None:
         for each in (self._iterator, self._source):

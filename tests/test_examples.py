@@ -212,6 +212,27 @@ PRINTS = {
         another request: asked to cancel
         the waiting request: cancelled
         """,
+    "flask_sse": r"""
+        event: assistant
+        data: \{"text_blocks":\["one"\],"text":"one"\}
+        event: assistant
+        data: \{"text_blocks":\["two"\],"text":"two"\}
+        event: result
+        data: \{"data":\{"text":"one\\ntwo\\n","type":"text"\},"metadata":\{\}\}
+        running: True
+        ended within 2 s: (True|False)
+        """,
+    "fastapi_sse": r"""
+        \{"answer":"42\\n"\}
+        event: assistant
+        data: \{"text_blocks":\["one"\],"text":"one"\}
+        event: assistant
+        data: \{"text_blocks":\["two"\],"text":"two"\}
+        event: result
+        data: \{"data":\{"text":"one\\ntwo\\n","type":"text"\},"metadata":\{\}\}
+        /events ended within 2 s: (True|False)
+        /answer ended within 2 s: (True|False)
+        """,
     "wsgi_view": r"""
         'echo hello': 200 hello
         'exit 3': 500 the agent failed: the script failed with exit code: 3
@@ -219,6 +240,10 @@ PRINTS = {
         the runtime has stopped: 502 Bad Gateway
         """,
 }
+
+
+#: Examples that need a framework. Whether they are quick is for tests/reliability to say: here the machine may be busy.
+NEED = {"fastapi_sse": ("fastapi", "uvicorn"), "flask_sse": ("flask",)}
 
 
 def test_every_example_is_tested() -> None:
@@ -231,7 +256,7 @@ def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(PRINTS) | elsewhere
 
 
-@pytest.mark.parametrize("name", sorted(PRINTS))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(*NEED.get(name, ()))) for name in sorted(PRINTS)])
 def test_an_example(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
     # Nothing that would be imported, or left, because of where it is run; and as plain a terminal as there is.
