@@ -26,6 +26,7 @@ GUIDES = (
     "commands.md",
     "custom-agents.md",
     "django.md",
+    "event-streams.md",
     "files.md",
     "many-runs.md",
     "notebooks.md",
