@@ -7,7 +7,7 @@ Threads: under WSGI the server's thread iterates, and so runs the callbacks. Und
 does (`asgi.py`); the database connections that callbacks have opened there are closed when it ends.
 """
 
-from typing import Any, Iterable, Union
+from typing import Any, Iterable, Optional, Union
 
 from django.db import connections
 from django.http import HttpResponse, StreamingHttpResponse
@@ -29,6 +29,7 @@ def event_stream(
     *,
     comment_every: Seconds = 0.5,
     last_event_id: Union[int, str, None] = _OF_REQUEST,
+    retry: Optional[Seconds] = None,
 ) -> Any:
     """Returns the server-sent events of a run as a response: a `StreamingHttpResponse`.
 
@@ -47,6 +48,8 @@ def event_stream(
         comment_every: After how many seconds of silence a comment is sent, or a `timedelta`. Default: 0.5.
         last_event_id: Events up to this number are left out, whatever the request says; `None` leaves out none, and
             starts a run in any case. Default: the request's `Last-Event-ID`, as described.
+        retry: After how many seconds a browser that lost its connection should connect again, or a `timedelta`.
+            Default: `None`, the browser decides.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -56,7 +59,8 @@ def event_stream(
         raise TypeError(f"request must be a request of Django, not {type(request).__name__}")
     seen = request.META.get("HTTP_LAST_EVENT_ID") if last_event_id is _OF_REQUEST else last_event_id
     is_repeated = last_event_id is _OF_REQUEST and bool(seen) and isinstance(run, Run)
-    stream = EventStream(run, comment_every=comment_every, last_event_id=None if is_repeated else seen)
+    seen = None if is_repeated else seen
+    stream = EventStream(run, comment_every=comment_every, last_event_id=seen, retry=retry)
     if is_repeated or request.method == "HEAD":
         stream.close()
         return HttpResponse(status=204) if is_repeated else HttpResponse(headers=_HEADERS)

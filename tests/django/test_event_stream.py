@@ -171,6 +171,10 @@ def test_recorded_events_go_on_where_the_reader_was() -> None:
     assert [event.name for event in read(chunks_under_asgi(event_stream(recorded, request)))] == ["c"]
 
 
+def test_when_to_connect_again() -> None:
+    assert list(event_stream([], get(), retry=2)) == [b"retry: 2000\n\n"]
+
+
 def test_head_runs_nothing() -> None:
     with FaultServer(hangs) as server:
         response = event_stream(client_of(server).stream("p"), RequestFactory().head("/"))
@@ -186,6 +190,7 @@ def test_head_runs_nothing() -> None:
         ((None, RequestFactory().get("/")), {}, "a run"),
         (([], RequestFactory().get("/")), {"comment_every": 0}, "comment_every"),
         (([], RequestFactory().get("/")), {"last_event_id": 1.5}, "last_event_id"),
+        (([], RequestFactory().get("/")), {"retry": -1}, "retry"),
     ],
 )
 def test_wrong_arguments(arguments: Any, settings: Any, says: str) -> None:

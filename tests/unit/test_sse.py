@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import subprocess
+import sys
 import threading
 import weakref
 from datetime import date, timedelta
@@ -51,6 +53,7 @@ from ..support.builders import (
 )
 from ..support.event_streams import COMMENT, Sent, read
 from ..support.fixtures import serve
+from ..support.processes import CHILD_LIMIT
 from ..support.servers import Peer
 from ..support.threads import InThread
 
@@ -558,6 +561,12 @@ def test_wrong_events(event: sse.Event, kind: Any, says: str) -> None:
 def test_a_recorded_item_that_is_no_event() -> None:
     with pytest.raises(TypeError, match="not of dict"):
         list(sse.events([{"a": 1}]))
+
+
+def test_the_client_and_its_events_do_not_import_asyncio() -> None:
+    script = "import sys, runtimeuse_sync.sse as sse; sse.events([]); print({'asyncio', 'django'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=CHILD_LIMIT)
+    assert (ran.stdout, ran.stderr) == ("set()\n", "")
 
 
 def test_the_headers() -> None:
