@@ -124,7 +124,12 @@ class Run(Generic[ResultType_co]):
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException:
+            # The interrupt may have come before the first line of `close`, which then has done nothing.
+            surely(self.close)
+            raise
 
     def close(self) -> None:
         """Leaves the run; cancels it if it has not ended. May be repeated.

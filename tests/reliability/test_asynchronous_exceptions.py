@@ -119,6 +119,10 @@ class Try:
                 self.calls() if levels == 0 else self.calls_until_seen(levels - 1)
             except Limit as error:
                 self.note(error)
+            if most > 1:
+                # The second may hit the first step of `__exit__`, which then does nothing. The run keeps the first one,
+                # whose traceback leads back to the run: only the garbage collector finds it.
+                gc.collect()
 
     def note_unraisable(self, unraisable):
         # One that hits a finalizer, of what the first one has left behind: CPython has nobody to raise it to.

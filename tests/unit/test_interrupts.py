@@ -171,3 +171,17 @@ def test_a_finalizer_interrupted_at_any_step(abandoned: Callable[[RuntimeUseClie
         assert connection.inbox.closed is not None
         assert not client._calls
         left.close()
+
+
+def test_leaving_a_run_is_interrupted_at_any_step() -> None:
+    """The step before the first line of `close`, which then does nothing, is one of them."""
+    for runner in at_every_step(run_module.Run.close, interrupt):
+        client = RuntimeUseClient(transport=FakeRuntime([HANG]), model="m")
+        run = client.stream("hi").__enter__()
+        try:
+            runner(functools.partial(run.__exit__, None, None, None))
+        except Interrupt:
+            pass
+        assert not client._calls
+        assert run._channel is not None
+        run._channel.connection.join()
