@@ -73,7 +73,7 @@ def results_and_errors(bench: Bench, tally: Tally, pool: str) -> None:
     from .celery_parts import FAILURES
 
     fault = f"celery: RuntimeTask in the pool {pool}"
-    for number in range(tries(1, 20)):
+    for number in range(tries(1, 10)):
         tally.tried(fault)
         answer, done = bench.send("whole query", number), bench.send("commands", number)
         failed = {how: bench.send("fail", how) for how in FAILURES}
@@ -114,7 +114,7 @@ def retried(bench: Bench) -> None:
 def aborted(bench: Bench, tally: Tally, pool: str) -> None:
     fault = f"celery: aborted, {pool}"
     chance = seeded(fault)
-    for how in chance.choices(ENDLESS, k=tries(1, 25)):
+    for how in chance.choices(ENDLESS, k=tries(1, 12)):
         tally.tried(fault)
         task = bench.send("endless", how)
         processes = bench.processes_of(task)
@@ -128,7 +128,7 @@ def aborted(bench: Bench, tally: Tally, pool: str) -> None:
 def aborted_before(bench: Bench, tally: Tally, pool: str) -> None:
     """While it waits for the worker, or just when it begins."""
     fault = f"celery: aborted before it begins, {pool}"
-    for _ in range(tries(1, 25)):
+    for _ in range(tries(1, 12)):
         tally.tried(fault)
         task = bench.send("endless", "commands")
         result_of(bench, task).abort()
@@ -141,7 +141,7 @@ def revoked(bench: Bench, tally: Tally, pool: str, signal: str) -> None:
     """A task beside it goes on."""
     fault = f"celery: RuntimeTask revoked, {pool} by {signal}"
     chance = seeded(fault)
-    for _ in range(tries(1, 25)):
+    for _ in range(tries(1, 12)):
         tally.tried(fault)
         task, beside = bench.send("endless", chance.choice(ENDLESS)), bench.send("endless", chance.choice(ENDLESS))
         processes, others = bench.processes_of(task), bench.processes_of(beside)
@@ -163,7 +163,7 @@ def limits(bench: Bench, tally: Tally, pool: str) -> None:
     for option, error in [("soft_time_limit", "SoftTimeLimitExceeded"), ("time_limit", "TimeLimitExceeded")]:
         fault = f"celery: RuntimeTask's {option}, {pool}"
         chance = seeded(fault)
-        for _ in range(tries(1, 15)):
+        for _ in range(tries(1, 8)):
             tally.tried(fault)
             task = bench.send("endless", chance.choice(ENDLESS), **{option: 1 if pool == "prefork" else 1.0})
             assert type(bench.outcome(task)).__name__ == error
