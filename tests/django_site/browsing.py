@@ -8,7 +8,7 @@ import re
 import socket
 import uuid
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type
 from urllib.parse import urlencode, urlsplit
 
 LIMIT = 60.0
@@ -121,6 +121,19 @@ class Reader:
         self._response.close()
         self._connection.close()
 
+    def stay(self, until: Callable[[], bool]) -> None:
+        """Goes on reading what says nothing new, as a page that is left open, until something else has happened."""
+        while not until():
+            line = self._response.readline()
+            assert not line.startswith(b"event: ") or line == b"event: heartbeat\n", line
+            if not line:
+                self._connect_again()
+
+    def _connect_again(self) -> None:
+        self.leave()
+        self._connection = self._again(self.last)
+        self._response = self._connection.getresponse()
+
     def __iter__(self) -> Iterator[Tuple[str, Dict[str, Any]]]:
         while True:
             kind, data = "", ""
@@ -137,9 +150,7 @@ class Reader:
                     if kind == "end":
                         return
                     kind, data = "", ""
-            self.leave()
-            self._connection = self._again(self.last)
-            self._response = self._connection.getresponse()
+            self._connect_again()
 
     def until(self, text: str) -> str:
         """Reads until a text has come, and returns all of the texts up to there."""

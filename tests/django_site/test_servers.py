@@ -35,7 +35,7 @@ def process_of(reader: Reader) -> int:
 
 @pytest.mark.parametrize("kind", list(SERVERS))
 def test_a_visit(kind: str, runtime: str, data: Path) -> None:
-    site = Site(data, runtime, ["ann", "bob"], abandon_after=3)
+    site = Site(data, runtime, ["ann", "bob"], abandon_after=5)
     with site.serve(kind) as server:
         stays = look_around(server)
         # The server ends, and takes its runs with it: on the runtime, and in the list.
@@ -103,7 +103,7 @@ def look_around(server: Server) -> int:
     wait_until_ended(left_process)
     with ann.read(left) as reader:
         _, end = reader.all()
-    assert (end["status"], end["reason"]) == ("cancelled", "Nobody was watching any more for 3 seconds.")
+    assert (end["status"], end["reason"]) == ("cancelled", "Nobody was watching any more for 5 seconds.")
     with ann.read(stays) as reader:
         return process_of(reader)
 

@@ -134,7 +134,9 @@ def _seconds(name: str, default: float) -> float:
 RUNS = {
     # The longest that a run may take.
     "TIMEOUT": _seconds("SITE_RUN_TIMEOUT", 3600),
-    # How long a run that is not to go on alone does so after its last reader has left. A reload takes less.
+    # How long a run that is not to go on alone waits for its first reader, whose page may take its time to load.
+    "READER_WITHIN": _seconds("SITE_READER_WITHIN", 60),
+    # And how long it goes on after its last reader has left. A reload takes less.
     "ABANDON_AFTER": _seconds("SITE_ABANDON_AFTER", 15),
     # A run of which its server process has not said for so long that it is at work is lost.
     "LOST_AFTER": _seconds("SITE_LOST_AFTER", 10),

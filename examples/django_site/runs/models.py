@@ -69,7 +69,7 @@ class Run(models.Model):
     server_name = models.CharField(max_length=200)
     #: When that process last said that it is at work.
     beat_at = models.DateTimeField(default=timezone.now)
-    #: When it last had a reader.
+    #: When it last had a reader. Of a new run, until when it is waiting for one.
     watched_at = models.DateTimeField(default=timezone.now)
 
     objects = RunQuerySet.as_manager()

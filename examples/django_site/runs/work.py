@@ -4,6 +4,7 @@ Threads: `start` is called in a request and starts the run's thread, in which al
 thread: at the end of the process the interpreter waits for it, and it cancels its run on the runtime before it ends.
 """
 
+import datetime
 import logging
 import threading
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def start(job: Job) -> None:
     """
     clerk, run = recorder(), job.run
     run.server, run.server_name = clerk.server, clerk.server_name
+    run.watched_at = run.started_at + datetime.timedelta(seconds=settings.RUNS["READER_WITHIN"])
     run.save(force_insert=True)
     # Before the thread starts: a cancel request that comes at once counts.
     is_cancelled = cancellable(run.cancel_key, run.owner)

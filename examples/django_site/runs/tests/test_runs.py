@@ -151,13 +151,13 @@ class RunTests(RuntimeUseTestMixin, TransactionTestCase):
             (run.status, run.reason), (Run.Status.FAILED, "It took longer than 0.5 seconds, and was stopped.")
         )
 
-    @override_settings(RUNS={**settings.RUNS, "ABANDON_AFTER": 0.2, "LOST_AFTER": 60})
+    @override_settings(RUNS={**settings.RUNS, "READER_WITHIN": 0, "ABANDON_AFTER": 0.2, "LOST_AFTER": 60})
     def test_without_readers_it_ends_unless_it_goes_on_alone(self) -> None:
         run = wait_for_end(self.start("one stay"))
         self.assertEqual(run.status, Run.Status.CANCELLED)
         self.assertEqual(run.reason, "Nobody was watching any more for 0.2 seconds.")
 
-    @override_settings(RUNS={**settings.RUNS, "ABANDON_AFTER": 0, "LOST_AFTER": 60})
+    @override_settings(RUNS={**settings.RUNS, "READER_WITHIN": 0, "ABANDON_AFTER": 0, "LOST_AFTER": 60})
     def test_it_goes_on_alone_if_it_shall(self) -> None:
         run = self.start("one stay", goes_on_alone="on")
         self.wait_for_word(run, "one")
