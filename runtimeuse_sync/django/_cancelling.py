@@ -75,8 +75,9 @@ def cancellable(key: Key, owner: Any = None, *, include_earlier: bool = False, c
     Args:
         key: The run's key, such as the primary key of its row: a str, an int or a UUID.
         owner: Whom the run belongs to: a request (its logged-in user, or else its session, which is made if there is
-            none) or a user. Only `request_cancel` with the same owner has an effect. With `None`, the default, the
-            key is bound to nobody: your own code has to check who may cancel the run.
+            none, and which the browser knows by the response) or a user. Only `request_cancel` with the same owner has
+            an effect. With `None`, the default, the key is bound to nobody: your own code has to check who may cancel
+            the run.
         include_earlier: Whether a request to cancel from before this call counts, too (default: `False`). For a run
             that waited in a queue, under a key that is never used again.
         cache: The alias of the cache, in `CACHES` (default `"default"`). All processes have to share what is in it: a

@@ -230,7 +230,7 @@ import sys
 import runtimeuse_sync.django as app
 print(sorted(name for name in sys.modules if name.split(".")[0] in ("django", "asyncio", "concurrent")))
 print(sorted(set(app.__all__) - set(dir(app))))
-from runtimeuse_sync.django import get_client, cancellable, request_cancel, storage_uploads
+from runtimeuse_sync.django import get_client
 print(get_client.__module__)
 """
     )

@@ -58,7 +58,11 @@ def test_query_has_the_alias_settings(manage: Manage) -> None:
     with fake.serve() as url, aliases(WS_URL=url, MODEL="of the alias", SYSTEM_PROMPT="Be short."):
         assert manage("--alias", "other", "query", "-q", "2+2") == (0, "4\n", "")
         words = ["query", "-q", "-m", "another", "-s", "Be long.", "2+2"]
+        fake.expect_query("3+3", "6", model="of the alias")
         assert manage("--alias=other", "--settings", "tests.support.django_project.settings", *words) == (0, "5\n", "")
+        assert manage("query", "--alias", "other", "-q", "3+3") == (0, "6\n", "")
+        fake.expect_query("4+4", "8", model="of the alias")
+        assert manage("query", "--alias=other", "-q", "4+4") == (0, "8\n", "")
     fake.verify()
 
 
@@ -121,6 +125,7 @@ def test_serve_is_where_the_alias_looks_for_it(manage: Manage, monkeypatch: pyte
         ([], "it needs a subcommand: doctor, query"),
         (["--alias", "oher", "query", "x"], "RUNTIMEUSE has no alias 'oher'; did you mean 'other'?"),
         (["nosuch"], "no such command 'nosuch'"),
+        (["query", "--alias"], "--alias"),
         (["query", "x"], "RUNTIMEUSE['default'] has no 'WS_URL', and the environment no RUNTIMEUSE_WS_URL"),
         (["exec", "--nosuch", "x"], "no such option"),
         (["--alias", "other", "exec", "true"], "RUNTIMEUSE['other']: "),

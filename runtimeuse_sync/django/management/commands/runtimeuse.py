@@ -12,7 +12,7 @@ Threads: the main thread, and those of the subcommands.
 import argparse
 import os
 import sys
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 from urllib.parse import parse_qs, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -25,6 +25,9 @@ from ..._settings import DEFAULT_ALIAS, arguments, settings_of
 
 #: The environment variable with the token of a runtime that is served.
 _TOKEN_VARIABLE = "RUNTIMEUSE_TOKEN"
+
+#: How many words a subcommand and one option without its value are.
+_ONE_OPTION = 2
 
 _SUBCOMMANDS = "doctor, query, exec, cp or serve, and its arguments; SUBCOMMAND --help tells which there are"
 
@@ -56,6 +59,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
             ) from error
         if not words:
             raise CommandError(f"it needs a subcommand: {_SUBCOMMANDS}")
+        alias, words = _alias_after(alias, words)
         from ....cli._app import run_for
         from ....cli._options import Project
 
@@ -78,6 +82,14 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
             sys.exit(code)
         if code:
             raise CommandError(f"runtimeuse {words[0]} has failed with the exit code {code}", returncode=code)
+
+
+def _alias_after(alias: str, words: List[str]) -> Tuple[str, List[str]]:
+    """Returns the alias and the other words: `--alias` may also be the first word after the subcommand."""
+    option, equals, value = words[1].partition("=") if len(words) > 1 else ("", "", "")
+    if option != "--alias" or (not equals and len(words) == _ONE_OPTION):
+        return alias, words
+    return (value, [words[0], *words[2:]]) if equals else (words[2], [words[0], *words[3:]])
 
 
 def _as_served(keywords: Mapping[str, Any], words: List[str]) -> List[str]:
