@@ -37,6 +37,8 @@ sys.setswitchinterval(1e-6)
 rnd = random.Random(seed)
 # What is lost with the body's error may be told there, and is not looked at.
 logging.getLogger("runtimeuse_sync").addHandler(logging.NullHandler())
+# While it asks for these, a record swallows whatever is raised.
+logging.logMultiprocessing = logging.logAsyncioTasks = False
 # One that hits between a session's constructor and its `with` leaves the session to its finalizer, which warns.
 warnings.filterwarnings("ignore", "unclosed <RuntimeUseSession ", ResourceWarning)
 client = RuntimeUseClient(url, model="m")
