@@ -272,7 +272,7 @@ def test_half_a_client_can_be_shown() -> None:
         f"ws://user:{MARK}/x@host/",
         f"ws://user:{MARK}?x@host/",
         f"ws://user:pass@[{MARK}/",
-        f"http://host/?token={MARK}",
+        f"ftp://host/?token={MARK}",
         f"ws://host/?token={MARK} x",
         f"ws:///?token={MARK}",
         f"ws://host:99999/?token={MARK}",

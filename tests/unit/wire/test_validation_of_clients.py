@@ -48,15 +48,13 @@ def test_secrets_are_not_repeated(client: Any) -> None:
         f"ws://user:{SECRET}@[::1",
         f"ws://user:{SECRET}@host\u2100.test",
         f"ws://user:{SECRET}@host:port",
-        f"http://user:{SECRET}@host?{SECRET}",
+        f"ftp://user:{SECRET}@host?{SECRET}",
         f"ws://host.test/?token={SECRET} ",
         f"//user:{SECRET}@host",
     ],
 )
 @pytest.mark.parametrize("argument", ["ws_url", "proxy"])
 def test_bad_urls_are_not_repeated(url: str, argument: str) -> None:
-    if argument == "proxy" and url.startswith("http://"):
-        return
     keywords: Dict[str, Any] = {"ws_url": url}
     if argument == "proxy":
         keywords = {"ws_url": "ws://host", "proxy": url.replace("ws://", "http://") if "?" not in url else url}
@@ -68,8 +66,8 @@ def test_bad_urls_are_not_repeated(url: str, argument: str) -> None:
 @pytest.mark.parametrize(
     ("url", "error"),
     [
-        ("http://host", ValueError),
-        ("https://host", ValueError),
+        ("ftp://host", ValueError),
+        ("httpss://host", ValueError),
         ("host:8080", ValueError),
         ("", ValueError),
         ("ws://", ValueError),
@@ -103,7 +101,7 @@ def test_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
             RuntimeUseClient()
     monkeypatch.setenv(URL_VARIABLE, "ws://from.environment")
     assert "from.environment" in repr(RuntimeUseClient())
-    monkeypatch.setenv(URL_VARIABLE, "http://from.environment")
+    monkeypatch.setenv(URL_VARIABLE, "ftp://from.environment")
     with pytest.raises(ValueError, match=URL_VARIABLE):
         RuntimeUseClient()
 
