@@ -75,7 +75,8 @@ def storage_uploads(
     check.check_interval("expires", expires)
     check.check_text("cache", cache)
     found, alias = resolved(storage)
-    if hasattr(found, "bucket") and hasattr(found, "connection"):
+    # In this order: other storages have a bucket, too, which they look for when it is asked for.
+    if hasattr(found, "connection") and hasattr(found, "bucket"):
         return S3StorageUploads(found, folder, max(int(expires), 1), working_dir)
     return DirectUploads(_url(request), found, alias, folder, max_size, expires, cache, Names(working_dir))
 
