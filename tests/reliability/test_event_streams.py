@@ -94,7 +94,7 @@ def head_of(answer: BinaryIO) -> bytes:
 def test_a_reader_that_leaves_is_noticed(tally: Tally, kind: str, tmp_path: Path) -> None:
     fault = f"event streams: a reader leaves, under {kind}"
     with LocalRuntime(agent="shell", root=str(tmp_path)) as runtime, served(kind, runtime, tmp_path) as port:
-        for number in range(tries(1, 10)):
+        for number in range(tries(1, 5)):
             for what in ("prompt", "command"):
                 tally.tried(fault)
                 pipe = Pipe(tmp_path / f"{what}-{number}")
