@@ -49,7 +49,8 @@ class ensure_killed:  # noqa: N801  # used like a function
 
     Entering returns a function that ends the sandbox now. Once the sandbox was ended, nothing ends it again.
 
-    Signals are handled only in blocks of the main thread, where Python allows it, and only while the block runs.
+    Signals are handled only in blocks of the main thread, where Python allows it, and only while the block runs. Python
+    handles them between two steps of its own: native code of an SDK that blocks delays them. Give its calls timeouts.
 
     Args:
         kill: Ends the sandbox. It should have a time limit, as the methods of SDKs do.
