@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,4 +141,12 @@ def shown(error: BaseException) -> Dict[str, Any]:
     public = {name: value for name, value in values.items() if not callable(value)}
     # What JSON makes of tuples.
     public["args"] = json.loads(json.dumps(error.args))
-    return {"type": type(error), "text": str(error), **public}
+    shown = {"text": str(error), **public}
+    return {"type": type(error), **{name: _without_time(value) for name, value in shown.items()}}
+
+
+def _without_time(value: Any) -> Any:
+    """Returns a value without what an error of connecting says on a busy machine only: that time was up meanwhile."""
+    if isinstance(value, list):
+        return [_without_time(each) for each in value]
+    return re.sub(r"no connection within \S+ s; the last attempt: ", "", value) if isinstance(value, str) else value

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import types
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 import pytest
 from celery import Celery
 
 from runtimeuse_sync import QueryOptions
 from runtimeuse_sync.celery import RuntimeTask
-from runtimeuse_sync.testing import FakeRuntime, text_result
+from runtimeuse_sync.testing import FakeRuntime, assistant_message, text_result
 
 from .bench import Bench
 
@@ -179,6 +180,24 @@ def test_without_celery_the_extra_is_named() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150)
     assert 'pip install "runtimeuse-sync[celery]"' in ran.stdout, ran.stderr
+
+
+def test_messages_are_counted_in_the_tasks_own_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a timeout for the callback, of which there is none."""
+    fake = FakeRuntime([[assistant_message("one"), *text_result("4")]])
+    bench.app.conf.runtimeuse = {"transport": fake, "model": "any", "assistant_callback_timeout": 60}
+    threads: List[str] = []
+
+    start = threading.Thread.start
+
+    def note(thread: threading.Thread) -> None:
+        threads.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", note)
+    assert bench.execute(bench.task(ask)).get() == "4"
+    assert threads
+    assert [name for name in threads if "callback" in name] == []
 
 
 def test_a_call_in_a_task_leaves_its_options_as_they_are(bench: Bench) -> None:
