@@ -14,7 +14,7 @@ from runtimeuse_sync import AgentRuntimeError, RuntimeConnectionError, RuntimeUs
 from runtimeuse_sync.runtime import LocalRuntime
 
 
-def ask(client: RuntimeUseClient, prompt: str, timeout: float = 0.5) -> Tuple[str, str]:
+def ask(client: RuntimeUseClient, prompt: str, timeout: float = 3.0) -> Tuple[str, str]:
     """The view: returns a status and a body."""
     try:
         return "200 OK", client.query(prompt, timeout=timeout).text
