@@ -98,14 +98,16 @@ class RunTests(RuntimeUseTestMixin, TransactionTestCase):
         run = wait_for_end(self.start("one two"))
         self.assertEqual((run.status, run.reason), (Run.Status.DONE, ""))
         self.assertEqual(self.said(run), ["one", "two"])
-        self.assertEqual([event.number for event in run.events.all()], [1, 2, 3])
+        numbers = [event.number for event in run.events.all()]
+        self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
         self.assertContains(self.client.get(run.get_absolute_url()), "the result")
 
     def test_two_readers_see_the_same_and_one_may_begin_in_the_middle(self) -> None:
         run = self.start("one two three")
         path = f"/runs/{run.pk}/events"
         first = events_of(self.client, run)
-        self.assertEqual([data.get("text") for _, data in first[:4]], ["one", "two", "three", "the result"])
+        texts = [data["text"] for _, data in first if "text" in data]
+        self.assertEqual(texts, ["one", "two", "three", "the result"])
         self.assertEqual((first[-1][0], first[-1][1]["status"]), ("end", "done"))
         wait_for_end(run)
         self.assertEqual(events_of(self.client, run), first)
@@ -218,8 +220,8 @@ class RunTests(RuntimeUseTestMixin, TransactionTestCase):
     def test_a_database_that_stays_away_ends_the_run(self) -> None:
         run = make_run(self.owner)
         clerk, work = Recorder(), Work(run.pk, goes_on_alone=True)
-        clerk.begin(work)
         with mock.patch.object(Recorder, "_write", side_effect=OperationalError), self.assertLogs("runs", "ERROR"):
+            clerk.begin(work)
             clerk.record(work, Event.Kind.NOTE, {"text": "x"})
             while not work.must_end():
                 time.sleep(0.02)
