@@ -6,6 +6,8 @@ worker_class = "gthread"
 workers = 2
 # Whoever watches a run takes one of them.
 threads = 64
+# A worker that is killed because the machine is busy for a while takes all of its runs with it.
+timeout = 120
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  # as gunicorn calls it

@@ -25,8 +25,8 @@ from .models import Event, Run
 from .recorder import recorder
 from .transcript import shown
 
-#: Seconds between two looks at the database.
-POLL = 0.25
+#: Seconds between two looks at the database: right after an event, and at most, if it is quiet. There may be hundreds.
+POLL, MAX_POLL = 0.2, 1.0
 #: Seconds of a stream, and of one that nobody else can be served beside.
 LONG, SHORT = 20.0, 0.5
 #: Seconds without an event after which a comment is sent. A reader that has left is noticed by that.
@@ -53,7 +53,7 @@ def end_of(run: Run) -> bytes:
 def look(run_id: uuid.UUID, after: int) -> Tuple[List[bytes], int, bool]:
     """Returns what is new: the encoded events, the number of the last one, and whether that was the end."""
     # The run before its events: whatever it had when it ended is there then.
-    run = Run.objects.get(pk=run_id)
+    run = Run.objects.defer("prompt", "inputs").get(pk=run_id)
     if run.is_silent and Run.objects.mark_lost():
         run.refresh_from_db()
     events: List[Event] = list(run.events.filter(number__gt=after)[:PIECE])
@@ -82,10 +82,17 @@ class Stream:
         self.after = after
         self._end_at = time.monotonic() + seconds
         self._spoke_at = 0.0
+        self._poll = POLL
 
     @property
     def is_over(self) -> bool:
         return time.monotonic() >= self._end_at
+
+    def pause(self, found: List[bytes]) -> float:
+        """Returns how long to wait before the next look: longer each time that nothing was found."""
+        poll = 0.0 if found else self._poll
+        self._poll = POLL if found else min(1.5 * self._poll, MAX_POLL)
+        return poll
 
     def said(self, found: List[bytes]) -> bytes:
         """Returns what to send, which may be nothing."""
@@ -105,8 +112,7 @@ class Stream:
                     yield said
                 if ended or self.is_over:
                     return
-                if not found:
-                    time.sleep(POLL)
+                time.sleep(self.pause(found))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
@@ -119,8 +125,7 @@ class Stream:
                     yield said
                 if ended or self.is_over:
                     return
-                if not found:
-                    await asyncio.sleep(POLL)
+                await asyncio.sleep(self.pause(found))
 
 
 def stream_of(request: Any, run: Run, after: int) -> StreamingHttpResponse:
