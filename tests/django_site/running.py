@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -192,3 +193,13 @@ def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE
     while not condition():
         assert time.monotonic() < end_at, f"waited in vain for {what}"
         time.sleep(0.05)
+
+
+def wait_until_ended(*pids: int) -> None:
+    """Returns when all of the processes, which are the runtime's, have ended, however busy the machine is."""
+    for pid in pids:
+        wait_for(functools.partial(_is_gone, pid), f"process {pid} to end")
+
+
+def _is_gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid)

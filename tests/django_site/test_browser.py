@@ -14,9 +14,8 @@ from typing import Any, Iterator
 import pytest
 
 from ..support.packages import needs
-from ..support.processes import wait_until_ended
 from .browser import Page, chromium, needs_chromium
-from .running import ROOT, Server, Site
+from .running import ROOT, Server, Site, wait_until_ended
 
 pytestmark = [
     needs("django", "gunicorn", "selenium", "axe_core_python"),

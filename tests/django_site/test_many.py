@@ -16,10 +16,9 @@ from typing import Dict, List
 import pytest
 
 from ..support.packages import needs
-from ..support.processes import wait_until_ended
 from ..support.tally import FULL
 from ..support.threads import InThread
-from .running import PATIENCE, Server, Site, wait_for
+from .running import PATIENCE, Server, Site, wait_for, wait_until_ended
 
 pytestmark = [
     needs("django", "gunicorn"),

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from ..support.packages import needs
-from ..support.processes import wait_until_ended
 from .browsing import Reader
-from .running import SERVERS, Server, Site, wait_for
+from .running import SERVERS, Server, Site, wait_for, wait_until_ended
 
 pytestmark = [
     needs("django", "gunicorn", "gevent", "waitress", "uvicorn"),
