@@ -9,11 +9,12 @@ Threads: nothing is shared but what the result backend stores.
 
 from typing import Any, Mapping, Union
 
-from celery.contrib.abortable import ABORTED, AbortableAsyncResult
+from celery.contrib.abortable import ABORTED
 
 from .._wire.error_format import result_of
 from .._wire.validation import check_type
 from ..results import CommandExecutionResult, CommandResultItem, QueryResult
+from ._bases import AbortableAsyncResult
 
 
 class RuntimeResult(AbortableAsyncResult):

@@ -10,13 +10,13 @@ in its `Attempt`.
 import functools
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type
 
-from celery.contrib.abortable import AbortableTask
 from celery.exceptions import Ignore
 
 from .._wire import validation as check
 from ..client import RuntimeUseClient
 from ..errors import CancelledException, RuntimeConnectionError, RuntimeUseError
 from ._attempt import Attempt, attempt_of, attempted, nothing_was_sent
+from ._bases import AbortableTask
 from ._clients import client_for
 from ._results import RuntimeResult
 
@@ -84,7 +84,7 @@ class RuntimeTask(AbortableTask):
         _check_settings(cls)
         function = vars(cls).get("run")
         if function is not None:
-            cls.run = _attempting(cls, function)
+            setattr(cls, "run", _attempting(cls, function))  # noqa: B010  # no declaration, for type checkers
 
     @property
     def client(self) -> RuntimeUseClient:

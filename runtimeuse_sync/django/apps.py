@@ -3,10 +3,10 @@
 Threads: Django sets up its apps once, in the thread that starts the process.
 """
 
-from django.apps import AppConfig
+from ._bases import AppConfig
 
 
-class RuntimeUseConfig(AppConfig):  # type: ignore[misc]  # Django has no types
+class RuntimeUseConfig(AppConfig):
     """The app `runtimeuse`: system checks and the command `manage.py runtimeuse`. It has no models."""
 
     name = "runtimeuse_sync.django"

@@ -55,7 +55,7 @@ def _warning(number: int, text: str, hint: str) -> Warning:
 
 
 @register(TAG)  # type: ignore[untyped-decorator]
-def check_settings(**_: Any) -> List[CheckMessage]:
+def check_settings(**_: Any) -> List[Any]:
     """Checks the setting `RUNTIMEUSE`: E001 to E004, W001 and W002."""
     try:
         found = aliases()
@@ -159,7 +159,7 @@ def _without_deferred(value: Any) -> Any:
 
 
 @register(TAG)  # type: ignore[untyped-decorator]
-def check_cache(**_: Any) -> List[CheckMessage]:
+def check_cache(**_: Any) -> List[Any]:
     """Checks whether processes share the default cache: W003."""
     backend = settings.CACHES.get("default", {}).get("BACKEND")
     if settings.DEBUG or backend not in _OF_ONE_PROCESS:
@@ -178,7 +178,7 @@ def check_cache(**_: Any) -> List[CheckMessage]:
 
 
 @register(TAG)  # type: ignore[untyped-decorator]
-def check_streaming(**_: Any) -> List[CheckMessage]:
+def check_streaming(**_: Any) -> List[Any]:
     """Checks for views that stream a run by a synchronous iterator under ASGI: W004."""
     if not getattr(settings, "ASGI_APPLICATION", None) or not getattr(settings, "ROOT_URLCONF", None):
         return []

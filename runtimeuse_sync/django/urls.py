@@ -3,10 +3,12 @@
 Threads: the view runs in the server's threads.
 """
 
+from typing import Any, List
+
 from django.urls import path
 
 from ._upload_view import upload
 
 app_name = "runtimeuse"
 
-urlpatterns = [path("uploads/", upload, name="upload")]
+urlpatterns: List[Any] = [path("uploads/", upload, name="upload")]

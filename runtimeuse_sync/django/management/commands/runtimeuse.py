@@ -16,10 +16,11 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from urllib.parse import parse_qs, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ...._wire.urls import is_loopback
 from ....client import URL_VARIABLE, RuntimeUseClient
+from ..._bases import BaseCommand
 from ..._clients import new_client
 from ..._settings import DEFAULT_ALIAS, arguments, settings_of
 
@@ -32,7 +33,7 @@ _ONE_OPTION = 2
 _SUBCOMMANDS = "doctor, query, exec, cp or serve, and its arguments; SUBCOMMAND --help tells which there are"
 
 
-class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
+class Command(BaseCommand):
     """Runs a subcommand. Its exit code is that of `runtimeuse-sync`."""
 
     help = "Talks to the agent runtime of an alias in the setting RUNTIMEUSE, or runs one (serve)."
