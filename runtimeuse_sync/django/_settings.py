@@ -39,6 +39,9 @@ OBJECTS = frozenset({"TRANSPORT", *(name.upper() for name in CALLBACKS_AND_LOGGE
 #: The keys for which a str is the dotted path of the value.
 NAMED_BY_PATH = (OBJECTS | {"SSL_CONTEXT"}) - {"LOGGER"}
 
+#: What importing a dotted path raises; the last two for a path that begins with a dot.
+IMPORT_FAILED = (ImportError, TypeError, ValueError)
+
 
 def aliases() -> Mapping[str, Any]:
     """Returns the setting: what it says of each alias. Without the setting, there is a default that says nothing.
@@ -106,7 +109,7 @@ def _argument(alias: str, key: str, value: Any) -> Any:
         if key in NAMED_BY_PATH:
             try:
                 value = import_string(value)
-            except ImportError as error:
+            except IMPORT_FAILED as error:
                 raise ImproperlyConfigured(f"{SETTING}[{alias!r}][{key!r}]: {error}") from error
         elif key == "LOGGER":
             return logging.getLogger(value)

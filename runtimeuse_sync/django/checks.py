@@ -30,7 +30,7 @@ from django.utils.module_loading import import_string
 
 from .._wire.urls import is_loopback, is_secure, url_origin
 from ..client import URL_VARIABLE, RuntimeUseClient
-from ._settings import DEFAULT_ALIAS, KEYS, NAMED_BY_PATH, OBJECTS, SETTING, aliases, did_you_mean
+from ._settings import DEFAULT_ALIAS, IMPORT_FAILED, KEYS, NAMED_BY_PATH, OBJECTS, SETTING, aliases, did_you_mean
 from ._views import streaming_views
 
 #: The tag of these checks.
@@ -119,7 +119,7 @@ def _problem(key: str, value: Any) -> Optional[str]:
         if key in NAMED_BY_PATH:
             try:
                 value = import_string(value)
-            except ImportError as error:
+            except IMPORT_FAILED as error:
                 return str(error)
     if issubclass(type(value), LazyObject):
         return None

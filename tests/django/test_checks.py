@@ -13,6 +13,8 @@ from django.utils.functional import SimpleLazyObject, lazystr
 from django.views import View
 from django.views.decorators.http import require_GET
 
+from runtimeuse_sync import asgi
+from runtimeuse_sync.asgi import events as asynchronous
 from runtimeuse_sync.client import URL_VARIABLE
 from runtimeuse_sync.django import get_client
 from runtimeuse_sync.testing import FakeRuntime
@@ -70,6 +72,8 @@ def test_unknown_keys() -> None:
         ({"MODEL": " "}, "model must not be empty"),
         ({"TRANSPORT": 3}, "transport"),
         ({"SSL_CONTEXT": "no.such.context"}, "No module named 'no'"),
+        ({"ON_HEARTBEAT": ".heartbeats.hear"}, "relative import"),
+        ({"SSL_CONTEXT": ".context"}, "Empty module name"),
         ({"ON_HEARTBEAT": 3}, "on_heartbeat must be callable"),
         ({"CHECK": None}, "check"),
         ({"KEEP_OUTPUT": -1}, "keep_output"),
@@ -170,6 +174,25 @@ async def in_a_coroutine(request: Any) -> StreamingHttpResponse:
     return StreamingHttpResponse(get_client().stream("…"))
 
 
+def by_asgi(request: Any) -> StreamingHttpResponse:
+    return StreamingHttpResponse(asgi.events(get_client().stream("…")))
+
+
+def by_an_asynchronous_generator(request: Any) -> StreamingHttpResponse:
+    async def chunks() -> Any:
+        async for chunk in asynchronous(get_client().stream("…")):
+            yield chunk
+
+    return StreamingHttpResponse(chunks())
+
+
+def wraps_itself(request: Any) -> HttpResponse:
+    return HttpResponse()
+
+
+wraps_itself.__wrapped__ = wraps_itself  # type: ignore[attr-defined]
+
+
 def of_a_file(request: Any) -> StreamingHttpResponse:
     return StreamingHttpResponse(open(__file__, "rb"))
 
@@ -178,8 +201,17 @@ def plain(request: Any) -> HttpResponse:
     return HttpResponse(get_client().stream("…").result.text)
 
 
+SINGLE = (
+    streaming,
+    in_a_coroutine,
+    by_asgi,
+    by_an_asynchronous_generator,
+    wraps_itself,
+    of_a_file,
+    plain,
+)
 urlpatterns = [
-    *(path(view.__name__ + "/", view) for view in (streaming, in_a_coroutine, of_a_file, plain)),
+    *(path(view.__name__ + "/", view) for view in SINGLE),
     path("decorated/", require_GET(by_a_helper)),
     path("class/", ByAClass.as_view()),
 ]

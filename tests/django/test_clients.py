@@ -106,6 +106,14 @@ def test_objects_are_named_by_their_path() -> None:
     assert len(heard) == 1
 
 
+@pytest.mark.parametrize("path", [".hear", ".heartbeats.hear", "no.such.module", "hear"])
+def test_a_path_that_leads_nowhere(path: str) -> None:
+    with one_alias(ON_HEARTBEAT=path), pytest.raises(
+        ImproperlyConfigured, match=r"RUNTIMEUSE\['default'\]\['ON_HEARTBEAT'\]: "
+    ):
+        get_client()
+
+
 def test_callbacks_are_not_called_for_their_value() -> None:
     def never(*_: Any) -> bool:
         raise AssertionError
