@@ -94,7 +94,14 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Through it, one process cancels a run of another one. Several machines need one that they share, such as Redis.
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": DATA / "cache"}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": DATA / "cache",
+        # From 300 entries on, Django would remove some at random: requests to cancel, and which upload URLs were used.
+        "OPTIONS": {"MAX_ENTRIES": 20_000},
+    }
+}
 
 MEDIA_ROOT = DATA / "artifacts"
 # Nothing is served from there but by the view that asks for the owner.

@@ -234,7 +234,9 @@ class Recorder:
             mine.filter(pk__in=concerned).update(beat_at=now)
             still_mine = set(mine.filter(pk__in=concerned).values_list("pk", flat=True))
             events = [entry.event for entry in entries if entry.event is not None]
-            Event.objects.bulk_create([event for event in events if event.run_id in still_mine])
+            # Some are there already if the connection was lost at the end of a transaction, which is tried again then.
+            new_events = [event for event in events if event.run_id in still_mine]
+            Event.objects.bulk_create(new_events, ignore_conflicts=True)
             for entry in entries:
                 if entry.ending is not None:
                     changes = {"status": entry.ending.status, "reason": entry.ending.reason, "ended_at": now}

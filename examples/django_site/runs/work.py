@@ -65,8 +65,8 @@ def start(job: Job) -> None:
     run.server, run.server_name = clerk.server, clerk.server_name
     run.watched_at = run.started_at + datetime.timedelta(seconds=settings.RUNS["READER_WITHIN"])
     run.save(force_insert=True)
-    # Before the thread starts: a cancel request that comes at once counts.
-    is_cancelled = cancellable(run.cancel_key, run.owner)
+    # Other pages have shown the run since it was saved, and no other run has its key: an earlier request counts.
+    is_cancelled = cancellable(run.cancel_key, run.owner, include_earlier=True)
     work = Work(run.pk, goes_on_alone=run.goes_on_alone)
     clerk.begin(work)
     thread = threading.Thread(

@@ -1,6 +1,7 @@
 """Runs from their start to their end, with the embedded runtime, and how they are watched."""
 
 import json
+import tempfile
 import threading
 import time
 import uuid
@@ -11,7 +12,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import OperationalError
-from django.test import Client, TransactionTestCase, override_settings
+from django.test import Client, SimpleTestCase, TransactionTestCase, override_settings
 from django.utils import timezone
 
 from runtimeuse_sync.django import RuntimeUseTestMixin
@@ -124,6 +125,19 @@ class RunTests(RuntimeUseTestMixin, TransactionTestCase):
         self.assertEqual((run.status, run.reason), (Run.Status.CANCELLED, "Cancelled by owner."))
         self.assertEqual(self.said(run), ["one"])
 
+    def test_it_is_cancelled_from_the_moment_when_it_is_in_the_list(self) -> None:
+        other = Client()
+        other.force_login(self.owner)
+        save = Run.save
+
+        def saved_and_cancelled(run: Run, **keywords: Any) -> None:
+            save(run, **keywords)
+            other.post(f"/runs/{run.pk}/cancel")
+
+        with mock.patch.object(Run, "save", saved_and_cancelled):
+            run = self.start("stay")
+        self.assertEqual(wait_for_end(run).status, Run.Status.CANCELLED)
+
     def test_what_goes_wrong_is_told_in_words(self) -> None:
         run = wait_for_end(self.start("one fail"))
         self.assertEqual((run.status, run.reason), (Run.Status.FAILED, "The agent failed: that went wrong"))
@@ -216,6 +230,20 @@ class RunTests(RuntimeUseTestMixin, TransactionTestCase):
             run = wait_for_end(self.start("one two"))
         self.assertEqual((run.status, self.said(run)), (Run.Status.DONE, ["one", "two"]))
 
+    def test_what_was_written_before_its_answer_was_lost_is_there_once(self) -> None:
+        write = Recorder._write
+        failures = [OperationalError("the connection was lost")]
+
+        def written_and_then_fails_once(recorder: Recorder, entries: List[Any], *others: Any) -> None:
+            write(recorder, entries, *others)
+            if entries and failures:
+                raise failures.pop()
+
+        with mock.patch.object(Recorder, "_write", written_and_then_fails_once):
+            with self.assertLogs("runs.recorder", "WARNING"):
+                run = wait_for_end(self.start("one two"))
+        self.assertEqual((run.status, self.said(run), failures), (Run.Status.DONE, ["one", "two"], []))
+
     @override_settings(RUNS={**settings.RUNS, "LOST_AFTER": 0.2, "ABANDON_AFTER": 60})
     def test_a_database_that_stays_away_ends_the_run(self) -> None:
         run = make_run(self.owner)
@@ -241,6 +269,17 @@ class NoRuntimeTests(TransactionTestCase):
         self.assertEqual(
             (run.status, run.reason), (Run.Status.FAILED, "The agent runtime cannot be reached. Is it running?")
         )
+
+
+class CacheTests(SimpleTestCase):
+    def test_requests_to_cancel_are_not_lost_where_much_is_in_the_cache(self) -> None:
+        # Django removes entries at random when there are too many: three for each file that a run makes.
+        with tempfile.TemporaryDirectory() as directory:
+            given = {**settings.CACHES["default"], "LOCATION": directory}
+            with override_settings(CACHES={"default": given}):
+                for number in range(400):
+                    cache.set(f"entry-{number}", number)
+                self.assertEqual(len(cache.get_many([f"entry-{number}" for number in range(400)])), 400)
 
 
 class RecorderTests(TransactionTestCase):
