@@ -241,7 +241,8 @@ class Recorder:
                 if entry.ending is not None:
                     changes = {"status": entry.ending.status, "reason": entry.ending.reason, "ended_at": now}
                     if mine.filter(pk=entry.work.run_id).update(**changes):
-                        Artifact.objects.bulk_create(entry.ending.artifacts)
+                        # Without a primary key set in them, which may be another's when this is tried again.
+                        Artifact.objects.bulk_create(entry.ending.artifacts, ignore_conflicts=True)
             Run.objects.running().filter(pk__in=readers).update(watched_at=now)
         for run_id, work in concerned.items():
             if run_id not in still_mine:

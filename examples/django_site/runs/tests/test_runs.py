@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from runtimeuse_sync.django import RuntimeUseTestMixin
 
-from ..models import Event, Run
+from ..models import Artifact, Event, Run
 from ..recorder import SHUT_DOWN, Ending, Recorder, Work, recorder
 from .test_views import make_run, make_user
 
@@ -243,6 +243,29 @@ class RunTests(RuntimeUseTestMixin, TransactionTestCase):
             with self.assertLogs("runs.recorder", "WARNING"):
                 run = wait_for_end(self.start("one two"))
         self.assertEqual((run.status, self.said(run), failures), (Run.Status.DONE, ["one", "two"], []))
+
+    @override_settings(RUNS={**settings.RUNS, "LOST_AFTER": 2, "ABANDON_AFTER": 60})
+    def test_files_are_recorded_though_another_process_has_recorded_some_meanwhile(self) -> None:
+        run, other = make_run(self.owner), make_run(self.owner)
+        clerk, create = Recorder(), Artifact.objects.bulk_create
+        Run.objects.update(server=clerk.server)
+        tries: List[int] = []
+
+        def rolled_back_once(artifacts: Any, **keywords: Any) -> Any:
+            tries.append(1)
+            if len(tries) > 1:
+                Artifact(run=other, name="b", stored_as="b", size=1).save()
+            create(artifacts, **keywords)
+            if len(tries) == 1:
+                raise OperationalError("the connection was lost")
+
+        work = Work(run.pk, goes_on_alone=True)
+        with mock.patch.object(Artifact.objects, "bulk_create", rolled_back_once):
+            with self.assertLogs("runs.recorder", "WARNING"):
+                clerk.begin(work)
+                clerk.finish(work, Ending(Run.Status.DONE, "", (Artifact(run=run, name="a", stored_as="a", size=1),)))
+        self.assertEqual(wait_for_end(run).status, Run.Status.DONE)
+        self.assertEqual([artifact.name for artifact in run.artifacts.all()], ["a"])
 
     @override_settings(RUNS={**settings.RUNS, "LOST_AFTER": 0.2, "ABANDON_AFTER": 60})
     def test_a_database_that_stays_away_ends_the_run(self) -> None:
