@@ -18,6 +18,8 @@ The last two talk to the result backend. If that fails, it is logged, left for a
 A task may call another one directly, as a function: that is an attempt inside of the other, which tells the other of
 its messages and of what it sends, and is cancelled with it.
 
+When the task's function has ended, whatever it still has running, by `submit`, is aborted: nothing could end it later.
+
 Threads: the task's own thread or greenlet begins and leaves the attempt. Runs that it submits to threads ask and count
 in these. Each flag goes from `False` to `True` once; counts that two threads raise at once may lose one.
 """
@@ -27,8 +29,9 @@ import copy
 import logging
 import os
 import sys
+import weakref
 from contextvars import ContextVar
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional, Set
 
 from billiard.process import current_process
 from celery import states
@@ -37,10 +40,12 @@ from celery.backends.rpc import RPCBackend
 from celery.contrib.abortable import ABORTED
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
-from .._call import Call, monotonic
-from .._interrupts import raised_by_a_signal_handler
+from .._call import AskedByMany, Call, monotonic
+from .._interrupts import raised_by_a_signal_handler, surely
+from .._wire import validation as check
 from .._wire.request import Request
 from ..errors import AgentRuntimeError, CancelledException, ConnectionLostError, RuntimeConnectionError, RuntimeUseError
+from ..options import CANCEL_POLL_INTERVAL
 from ..run import Run
 from ._results import mark_of
 
@@ -93,7 +98,7 @@ def attempted(task: Any) -> "Iterator[Attempt]":
     try:
         yield attempt
     finally:
-        attempt.left = True
+        surely(attempt.leave)
         _current.set(above)
 
 
@@ -146,6 +151,8 @@ class Attempt:
         # Calls of which nothing has been sent yet; empty for good once something has been.
         self._unsent: List[Call] = []
         self._has_sent = False
+        #: Calls that may be in flight.
+        self._calls: Set[weakref.ref[Call]] = set()
         backend = task.backend
         stored = (
             context.id is not None
@@ -161,6 +168,8 @@ class Attempt:
         self._request = None if context.called_directly else _request_here(context.id)
         self._worker_process = _worker_process()
         self._soft_limit: Optional[float] = None
+        #: When a run was first told that the soft limit has passed.
+        self._told_at: Optional[float] = None
         self._hard_limit: Optional[float] = None
         if self._request is not None:
             # A pool that is not prefork: it keeps no soft limits, and hard ones only with greenlets.
@@ -178,8 +187,12 @@ class Attempt:
     def prepared(self, request: Request) -> Request:
         """Returns the request of a run that asks this attempt whether to cancel, and tells it of its messages."""
         options = copy.copy(request.options)
-        own = options.cancel_when
-        options.cancel_when = self.ask if own is None else lambda: self.ask() or own()
+        own, began = options.cancel_when, monotonic()
+        interval = check.seconds(options.cancel_poll_interval)
+        if interval > CANCEL_POLL_INTERVAL:
+            options.cancel_poll_interval = CANCEL_POLL_INTERVAL
+            own = None if own is None else AskedByMany(own, interval)
+        options.cancel_when = lambda: self.ask(began) or (own is not None and own())
         if options.on_assistant_message is None:
             # It would call the counting in a thread of its own.
             options.assistant_callback_timeout = None
@@ -203,10 +216,21 @@ class Attempt:
     def note(self, run: "Run[Any]") -> None:
         """Notes a run that is about to begin."""
         attempt: Optional[Attempt] = self
+        self._calls.add(weakref.ref(run._call, self._calls.discard))
         while attempt is not None:
             if not attempt.has_sent:
                 attempt._unsent.append(run._call)
             attempt = attempt._above
+
+    def leave(self) -> None:
+        """Ends the attempt, with all that it still has running; may be repeated."""
+        self.left = True
+        if self._context.called_directly:
+            return  # A function: what it has begun may be its caller's.
+        for reference in list(self._calls):
+            call = reference()
+            if call is not None and not call.given_back:
+                call.abort()
 
     @property
     def has_sent(self) -> bool:
@@ -218,25 +242,29 @@ class Attempt:
 
     # Whether to end.
 
-    def ask(self) -> bool:
+    def ask(self, began: float) -> bool:
         """Returns whether the run that asks has to be cancelled; stores the progress if that is due.
 
+        Args:
+            began: When the run was made.
+
         Raises:
-            SoftTimeLimitExceeded: The task's soft time limit has passed, and the pool does not keep it. Raised once.
+            SoftTimeLimitExceeded: The task's soft time limit has passed, and the pool does not keep it. Raised once,
+                and in all runs that were made before.
             TimeLimitExceeded: The same for its hard time limit; raised whenever it is asked from then on.
         """
+        if self._above is not None and self._above.ask(began):
+            self._cancel(self._above.why)
         if self.left:
             # A run that the task has left behind.
-            return self.cancelled
-        if self._above is not None and self._above.ask():
-            self._cancel(self._above.why)
+            return self.cancelled or not self._context.called_directly
         if self._request is not None and self._request.terminated:
             self.revoked = True
             self._cancel("the task was revoked")
         if self._worker_process is not None and os.getppid() != self._worker_process:
             self._cancel("the worker of this process is gone")
         if not self.cancelled:
-            self._check_limits()
+            self._check_limits(began)
             self._talk_to_backend()
         return self.cancelled
 
@@ -250,12 +278,15 @@ class Attempt:
         if self.cancelled and isinstance(said, str) and said.endswith(_BY_CANCEL_WHEN):
             error._carry(f"{said[: -len(_BY_CANCEL_WHEN)]}: {self.why}")
 
-    def _check_limits(self) -> None:
+    def _check_limits(self, began: float) -> None:
         elapsed = self.elapsed
         if self._hard_limit is not None and elapsed >= self._hard_limit:
             raise TimeLimitExceeded(self._hard_limit)
         if self._soft_limit is not None and elapsed >= self._soft_limit:
-            self._soft_limit = None
+            if self._told_at is None:
+                self._told_at = monotonic()
+            elif began >= self._told_at:
+                return
             raise SoftTimeLimitExceeded()
 
     def _talk_to_backend(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from types import TracebackType
 from typing import Any, Callable, Dict, List, Optional, Type
 
@@ -57,6 +58,13 @@ class Bench:
         trace(task_id, list(arguments), {}, fields)
         result: RuntimeResult = task.AsyncResult(task_id)
         return result
+
+    def wait_for_cancels(self, count: int) -> None:
+        """Asserts that so many requests are cancelled: the client's thread tells the runtime when the caller knows."""
+        until = time.monotonic() + 30
+        while self.fake.cancelled < count and time.monotonic() < until:
+            time.sleep(0.01)
+        assert self.fake.cancelled == count
 
     def sent_again(self) -> List[Dict[str, Any]]:
         """Returns the headers of the messages that are in the queue: tasks that are retried."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import os
+import threading
 import types
 from typing import Any, Dict, Iterator, List
 
@@ -73,7 +75,7 @@ def test_a_task_that_is_aborted_cancels_its_run(bench: Bench) -> None:
     assert result.state == states.FAILURE
     with pytest.raises(CancelledException, match=r"^Query was cancelled: the task was aborted$"):
         result.get()
-    assert bench.fake.cancelled == 1
+    bench.wait_for_cancels(1)
 
 
 def test_what_celery_itself_offers_to_abort_with(bench: Bench) -> None:
@@ -160,7 +162,7 @@ def test_a_process_of_a_pool_whose_worker_is_gone(bench: Bench, monkeypatch: pyt
     bench.fake.expect(reply)
     with pytest.raises(CancelledException, match=r"^Query was cancelled: the worker of this process is gone$"):
         bench.execute(bench.task(ask)).get()
-    assert bench.fake.cancelled == 1
+    bench.wait_for_cancels(1)
 
 
 def test_a_task_that_was_aborted_is_not_retried(bench: Bench) -> None:
@@ -359,7 +361,7 @@ def test_a_task_that_is_revoked_in_a_thread(bench: Bench) -> None:
         bench.fake.expect(reply)
         result = bench.execute(bench.task(ask, autoretry_for=(Exception,), repeatable=True), task_id="mine")
     assert result.state == states.REVOKED
-    assert bench.fake.cancelled == 1
+    bench.wait_for_cancels(1)
     assert bench.sent_again() == []
 
 
@@ -381,13 +383,13 @@ def limited(bench: Bench, clock: Clock, task: Any, **request: Any) -> Any:
 
 def test_a_soft_time_limit_in_a_thread(bench: Bench, clock: Clock) -> None:
     assert isinstance(limited(bench, clock, bench.task(ask), timelimit=[None, 5]), SoftTimeLimitExceeded)
-    assert bench.fake.cancelled == 1
+    bench.wait_for_cancels(1)
 
 
 def test_a_hard_time_limit_in_a_thread(bench: Bench, clock: Clock) -> None:
     error = limited(bench, clock, bench.task(ask, soft_time_limit=9, time_limit=5))
     assert isinstance(error, TimeLimitExceeded)
-    assert bench.fake.cancelled == 1
+    bench.wait_for_cancels(1)
 
 
 def test_after_the_soft_time_limit_a_task_may_clean_up(bench: Bench, clock: Clock) -> None:
@@ -410,6 +412,42 @@ def test_after_the_soft_time_limit_a_task_may_clean_up(bench: Bench, clock: Cloc
     assert len(bench.fake.requests) == 2
 
 
+def test_a_soft_time_limit_reaches_all_runs_that_are_in_flight(bench: Bench, clock: Clock) -> None:
+    def both(self: Any) -> None:
+        runs = [self.client.submit("hi", cancel_poll_interval=0.01) for _ in range(2)]
+        began.wait()
+        clock.now += 5
+        raised.extend(type(run.exception(timeout=30)) for run in runs)
+        assert self.client.query("hi").text == "cleaned up"
+        runs[0].result()
+
+    began = threading.Barrier(3, timeout=30)
+    raised: List[Any] = []
+
+    def reply(_: Any) -> Any:
+        began.wait()
+        return HANG
+
+    bench.fake.expect(reply)
+    bench.fake.expect(reply)
+    bench.fake.expect("cleaned up")
+    with in_worker("mine"):
+        result = bench.execute(bench.task(both, soft_time_limit=5), task_id="mine").result
+    assert raised == [SoftTimeLimitExceeded, SoftTimeLimitExceeded]
+    assert isinstance(result, SoftTimeLimitExceeded)
+    bench.wait_for_cancels(2)
+
+
+def test_a_caller_who_asks_seldom_does_not_keep_the_limits_from_being_asked_for(bench: Bench, clock: Clock) -> None:
+    def use(self: Any) -> None:
+        self.client.query("hi", cancel_when=lambda: asked.append(1), cancel_poll_interval=3600)
+
+    asked: List[int] = []
+    error = limited(bench, clock, bench.task(use), timelimit=[5, None])
+    assert isinstance(error, TimeLimitExceeded)
+    assert asked == [1]
+
+
 def test_limits_that_the_pool_keeps_are_left_to_it(bench: Bench, clock: Clock) -> None:
     def reply(_: Any) -> Any:
         clock.now += 5
@@ -420,6 +458,54 @@ def test_limits_that_the_pool_keeps_are_left_to_it(bench: Bench, clock: Clock) -
 
 
 # Attempts.
+
+
+@pytest.mark.parametrize("ending", ["returns", "fails"])
+def test_what_a_task_leaves_behind_is_cancelled(bench: Bench, ending: str) -> None:
+    def use(self: Any) -> None:
+        left.append(self.client.submit("hi", cancel_poll_interval=3600))
+        began.wait()
+        if ending == "fails":
+            raise LookupError("no")
+
+    left: List[Any] = []
+    began = threading.Barrier(2, timeout=30)
+
+    def reply(_: Any) -> Any:
+        began.wait()
+        return HANG
+
+    bench.fake.expect(reply)
+    bench.execute(bench.task(use))
+    assert isinstance(left[0].exception(timeout=30), CancelledException)
+    bench.wait_for_cancels(1)
+
+
+def test_a_run_that_asks_after_its_task_has_ended_is_cancelled(bench: Bench) -> None:
+    def use(_: Any) -> None:
+        contexts.append(contextvars.copy_context())
+
+    contexts: List[Any] = []
+    task = bench.task(use)
+
+    bench.execute(task)
+    attempt = contexts[0][_attempt._current]
+    assert attempt.ask(0.0)
+
+
+def test_a_run_that_a_directly_called_task_returns_goes_on(bench: Bench) -> None:
+    def begin(self: Any) -> Any:
+        return self.client.submit("hi")
+
+    def use(_: Any) -> str:
+        text: str = inner().result(timeout=30).text
+        return text
+
+    inner = bench.task(begin)
+    bench.fake.expect("4")
+    bench.fake.expect("5")
+    assert bench.execute(bench.task(use)).get() == "4"
+    assert inner().result(timeout=30).text == "5"
 
 
 def test_outside_of_tasks_there_is_none(bench: Bench) -> None:
