@@ -18,6 +18,7 @@ from .running import ROOT, SITE
 @pytest.mark.timeout(2 * CHILD_LIMIT + 60)
 def test_the_tests_of_the_site_pass(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SITE_DATA": str(tmp_path)}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
     command = [sys.executable, "-W", "error", "manage.py", "test", "--shuffle"]
     done = subprocess.run(
         command,

@@ -77,7 +77,7 @@ def test_no_url_at_all(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     "url",
     [
         "",
-        "http://x",
+        "ftp://x",
         "ws://",
         "localhost:8080",
         "ws://a b",

@@ -15,10 +15,12 @@ def set_up() -> None:
     import django
     from django.apps import apps
 
-    os.environ["DJANGO_SETTINGS_MODULE"] = f"{__name__}.settings"
     if apps.ready:
         return
+    os.environ["DJANGO_SETTINGS_MODULE"] = f"{__name__}.settings"
     django.setup()
+    # Read once. Child processes of other tests, with projects of their own, must not inherit it.
+    del os.environ["DJANGO_SETTINGS_MODULE"]
     from django.core.management import call_command
     from django.test.utils import setup_test_environment
 
