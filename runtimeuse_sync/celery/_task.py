@@ -39,6 +39,7 @@ class RuntimeTask(AbortableTask):
       `revoke(terminate=True)` in all but solo, whose worker does not listen while a task runs; by the soft and the hard
       time limit, which pools other than prefork keep no longer than while a run asks (every 0.5 s).
     - The messages that come are counted, and stored as the task's state.
+    - What its function has submitted and not waited for is cancelled when that ends.
     - What has been sent is noted. A failed task is retried by itself (`autoretry_for`) only if its function has sent
       nothing, or if `repeatable` says that it may run twice.
 
