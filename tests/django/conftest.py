@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Iterator
 
 import pytest
@@ -27,3 +28,10 @@ def empty_cache() -> Iterator[None]:
 
     yield
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def names_no_settings_to_child_processes() -> Iterator[None]:
+    """Removes what `manage.py … --settings` leaves in the environment, which other tests' projects would inherit."""
+    yield
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)

@@ -11,7 +11,8 @@ from typing import Any, Dict
 #: Where the client and the runtime would look, how wide and colourful an interpreter would print. Not what the tests
 #: themselves are told.
 _SETTINGS = re.compile(
-    r"(?i)(\w+_proxy|RUNTIMEUSE_(?!(RELIABILITY|SEED|AUTOBAHN)$)\w+|OPENAI_\w+|ANTHROPIC_\w+|CLAUDE\w*|IS_SANDBOX|NETRC|COLUMNS|LINES|FORCE_COLOR"
+    r"(?i)(\w+_proxy|RUNTIMEUSE_(?!(RELIABILITY|SEED|AUTOBAHN)$)\w+|OPENAI_\w+|ANTHROPIC_\w+|CLAUDE\w*|IS_SANDBOX"
+    r"|DJANGO_SETTINGS_MODULE|NETRC|COLUMNS|LINES|FORCE_COLOR"
     r"|PYTHON_COLORS|PYTHONWARNINGS|PYTHONSTARTUP|PYTHONINSPECT)$"
 )
 
