@@ -11,7 +11,6 @@ held. Many objects are looked for by a few threads at once (`in_parallel.py`); e
 
 import logging
 import threading
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -26,16 +25,11 @@ from ..messages import ArtifactUploadRequestMessageInterface, directories_of
 from ..results import ArtifactUploadResult
 from .in_parallel import for_each
 from .names import Names, PathText, content_type
-from .outcome import UploadFailure, not_arrived
+from .outcome import GRACE as _GRACE
+from .outcome import UploadFailure, not_arrived, wait_until_arrived
 
 #: Seconds by which an object may seem too old: both of its times are cut to seconds, and clocks of a storage differ.
 _CLOCK_SLACK = 2.0
-
-#: Seconds between two looks at what is not there yet. Also the slice in which an interrupt is noticed.
-_LOOK_AGAIN = 0.25
-
-#: Seconds that files may still take to arrive when the context is left.
-_GRACE = 5.0
 
 #: The most bytes that a key may have.
 _MAX_KEY = 1024
@@ -180,18 +174,7 @@ class S3Uploads:
             TypeError: The client has no `head_object`, or `timeout` is no number.
             ValueError: `timeout` is negative.
         """
-        check.check_type("timeout", timeout, (int, float), "a number of seconds")
-        if not timeout >= 0:
-            raise ValueError(f"timeout must be 0 seconds or more, not {timeout!r}")
-        until = monotonic() + timeout
-        while True:
-            files, failures = self._look()
-            left = until - monotonic()
-            if not failures:
-                return files
-            if left <= 0:
-                raise self._not_arrived(failures)
-            time.sleep(min(left, _LOOK_AGAIN))
+        return wait_until_arrived(self._look, self._not_arrived, timeout)
 
     def session_ended(self, requests: Sequence[ArtifactUploadRequestMessageInterface]) -> None:
         """Looks for the files of a session whose runtime says that its uploads are done; the client calls this.

@@ -9,11 +9,9 @@ from types import TracebackType
 from typing import Any, List, Optional, Sequence, Type
 
 from ..artifacts import UploadFailure
+from ..artifacts.outcome import GRACE
 from ..messages import ArtifactUploadRequestMessageInterface
 from ..results import ArtifactUploadResult
-
-#: Seconds that files may still take to arrive when it is checked whether all have.
-GRACE = 5.0
 
 
 @dataclass(frozen=True)

@@ -16,23 +16,18 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import urlencode
 
-from .._call import monotonic
 from .._interrupts import raised_by_a_signal_handler
-from .._wire import validation as check
 from ..artifacts import UploadFailure, content_type
 from ..artifacts.names import Names
-from ..artifacts.outcome import not_arrived
+from ..artifacts.outcome import GRACE, not_arrived, wait_until_arrived
 from ..messages import ArtifactUploadRequestMessageInterface, directories_of
 from ..results import ArtifactUploadResult
-from ._upload_base import GRACE, StorageUploads, StoredFile
+from ._upload_base import StorageUploads, StoredFile
 from ._upload_storages import publish
 from ._upload_tickets import PARAMETER, Failed, Records, Stored, Ticket
 
 #: Seconds by which a stored file may seem older than it is: clocks differ, and file systems cut times.
 _CLOCK_SLACK = 2.0
-
-#: Seconds between two looks at what is not there yet.
-_LOOK_AGAIN = 0.25
 
 _logger = logging.getLogger("runtimeuse_sync")
 
@@ -109,18 +104,7 @@ class DirectUploads(StorageUploads):
         return self._look()[1]
 
     def check(self, timeout: float = GRACE) -> List[StoredFile]:
-        check.check_type("timeout", timeout, (int, float), "a number of seconds")
-        if not timeout >= 0:
-            raise ValueError(f"timeout must be 0 seconds or more, not {timeout!r}")
-        until = monotonic() + timeout
-        while True:
-            files, failures = self._look()
-            left = until - monotonic()
-            if not failures:
-                return files
-            if left <= 0:
-                raise self._not_arrived(failures)
-            time.sleep(min(left, _LOOK_AGAIN))
+        return wait_until_arrived(self._look, self._not_arrived, timeout)
 
     def session_ended(self, requests: Sequence[ArtifactUploadRequestMessageInterface]) -> None:
         paths = {request.filepath for request in requests}

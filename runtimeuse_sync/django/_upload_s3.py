@@ -10,9 +10,10 @@ from typing import Any, List, Optional, Sequence
 
 from ..artifacts import UploadFailure, s3_uploads
 from ..artifacts.names import PathText
+from ..artifacts.outcome import GRACE
 from ..messages import ArtifactUploadRequestMessageInterface
 from ..results import ArtifactUploadResult
-from ._upload_base import GRACE, StorageUploads, StoredFile
+from ._upload_base import StorageUploads, StoredFile
 
 
 class S3StorageUploads(StorageUploads):
