@@ -80,7 +80,7 @@ def main() -> None:
 
             for path in ("events", "answer"):
                 there = Path(directory, path)
-                script = f"touch {path}; trap 'rm {path}; exit' TERM; echo begun; sleep 60 & wait"
+                script = f"trap 'rm {path}; exit' TERM; touch {path}; echo begun; sleep 60 & wait"
                 with socket.create_connection(listener.getsockname()) as reader:
                     reader.sendall(f"GET /{path}?prompt={quote(script)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                     while not there.exists():

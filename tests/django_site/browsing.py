@@ -102,6 +102,7 @@ class Reader:
         self._response = connection.getresponse()
         self._again = again
         self.last = last
+        self._unread: Optional[bytes] = None
         assert self._response.status == 200, self._response.read()
         assert self._response.headers["Content-Type"] == "text/event-stream"
 
@@ -124,10 +125,18 @@ class Reader:
     def stay(self, until: Callable[[], bool]) -> None:
         """Goes on reading what says nothing new, as a page that is left open, until something else has happened."""
         while not until():
-            line = self._response.readline()
+            line = self._read_line()
+            if until():
+                # It may be the first that is new.
+                self._unread = line
+                return
             assert not line.startswith(b"event: ") or line == b"event: heartbeat\n", line
             if not line:
                 self._connect_again()
+
+    def _read_line(self) -> bytes:
+        line, self._unread = self._unread, None
+        return self._response.readline() if line is None else line
 
     def _connect_again(self) -> None:
         self.leave()
@@ -137,7 +146,7 @@ class Reader:
     def __iter__(self) -> Iterator[Tuple[str, Dict[str, Any]]]:
         while True:
             kind, data = "", ""
-            for line in iter(self._response.readline, b""):
+            for line in iter(self._read_line, b""):
                 name, _, value = line.decode().rstrip("\r\n").partition(": ")
                 if name == "id":
                     self.last = value

@@ -29,7 +29,7 @@ import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure
@@ -105,6 +105,8 @@ class Recorder:
         self._state = threading.Condition()
         self._works: Dict[uuid.UUID, Work] = {}
         self._readers: Counter[uuid.UUID] = Counter()
+        #: Runs that have had a reader since the last sign of life, however short its stay.
+        self._read: Set[uuid.UUID] = set()
         self._waiting: List[_Entry] = []
         self._size = 0
         self._thread: Optional[threading.Thread] = None
@@ -148,6 +150,7 @@ class Recorder:
         """Counts a reader of a run, wherever that is at work."""
         with self._state:
             self._readers[run_id] += 1
+            self._read.add(run_id)
             self._wake()
         try:
             yield
@@ -183,7 +186,8 @@ class Recorder:
                     entries, self._waiting, self._size = self._waiting, [], 0
                     is_beat = time.monotonic() >= beat_at
                     works = list(self._works.values()) if is_beat else []
-                    readers = list(self._readers) if is_beat else []
+                    readers = [*self._read.union(self._readers)] if is_beat else []
+                    self._read.difference_update(readers)
                     self._state.notify_all()
                 self._write_in_time(entries, works, readers)
                 if is_beat:
@@ -203,7 +207,7 @@ class Recorder:
     def _is_idle(self) -> bool:
         # At the end of the process nobody tells that a reader has gone.
         is_over = self._is_shutting_down or not threading.main_thread().is_alive()
-        has_readers = bool(self._readers) and not is_over
+        has_readers = bool(self._readers or self._read) and not is_over
         return not (self._works or self._waiting or has_readers)
 
     def _write_in_time(self, entries: List[_Entry], works: List[Work], readers: List[uuid.UUID]) -> None:

@@ -12,14 +12,15 @@ at the database is taken in one of the loop's worker threads.
 """
 
 import asyncio
-import json
 import time
 import uuid
-from typing import Any, AsyncIterator, Dict, Iterator, List, Tuple, Union
+from typing import Any, AsyncIterator, Iterator, List, Tuple, Union
 
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
 from django.http import StreamingHttpResponse
+
+from runtimeuse_sync import sse
 
 from .models import Event, Run
 from .recorder import recorder
@@ -34,20 +35,12 @@ QUIET = 1.0
 #: The most events in one look, so that a long run is read piece by piece.
 PIECE = 500
 
-COMMENT = b":\n\n"
-
-
-def encoded(kind: str, data: Dict[str, Any], number: int = 0) -> bytes:
-    """Returns one event as it is sent. JSON in ASCII has no line breaks that would end it early."""
-    head = f"id: {number}\n" if number else ""
-    return f"{head}event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
-
 
 def end_of(run: Run) -> bytes:
     artifacts = [artifact.as_json() for artifact in run.artifacts.all()]
     seconds = round(run.duration.total_seconds(), 1)
     data = {"status": run.status, "label": run.get_status_display(), "reason": run.reason, "seconds": seconds}
-    return encoded("end", {**data, "artifacts": artifacts})
+    return sse.encode(sse.Event("end", {**data, "artifacts": artifacts}))
 
 
 def look(run_id: uuid.UUID, after: int) -> Tuple[List[bytes], int, bool]:
@@ -57,7 +50,7 @@ def look(run_id: uuid.UUID, after: int) -> Tuple[List[bytes], int, bool]:
     if run.is_silent and Run.objects.mark_lost():
         run.refresh_from_db()
     events: List[Event] = list(run.events.filter(number__gt=after)[:PIECE])
-    found = [encoded(event.kind, shown(event), event.number) for event in events]
+    found = [sse.encode(sse.Event(event.kind, shown(event), event.number)) for event in events]
     if events:
         after = events[-1].number
     ended = not run.is_running and len(events) < PIECE
@@ -100,7 +93,7 @@ class Stream:
         if not found and now < self._spoke_at + QUIET:
             return b""
         self._spoke_at = now
-        return b"".join(found) or COMMENT
+        return b"".join(found) or sse.COMMENT
 
     def __iter__(self) -> Iterator[bytes]:
         with recorder().reading(self.run_id):

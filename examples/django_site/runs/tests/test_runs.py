@@ -173,6 +173,13 @@ class RunTests(RuntimeUseTestMixin, TransactionTestCase):
         self.assertEqual(run.status, Run.Status.CANCELLED)
         self.assertEqual(run.reason, "Nobody was watching any more for 0.2 seconds.")
 
+    @override_settings(RUNS={**settings.RUNS, "READER_WITHIN": 3600, "ABANDON_AFTER": 0.2, "LOST_AFTER": 60})
+    def test_a_reader_counts_however_short_its_stay(self) -> None:
+        run = self.start("one stay")
+        with recorder().reading(run.pk):
+            pass
+        self.assertEqual(wait_for_end(run).reason, "Nobody was watching any more for 0.2 seconds.")
+
     @override_settings(RUNS={**settings.RUNS, "READER_WITHIN": 0, "ABANDON_AFTER": 0, "LOST_AFTER": 60})
     def test_it_goes_on_alone_if_it_shall(self) -> None:
         run = self.start("one stay", goes_on_alone="on")
