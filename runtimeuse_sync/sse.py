@@ -186,9 +186,10 @@ def events(
 ) -> "EventStream":
     """Returns an iterator over the server-sent events of a run, encoded.
 
-    The run starts with the second chunk (the first is a comment, which has the server send its headers), and ends with
-    the event `result` or `error`. Closing the iterator before cancels the run on the runtime; so does dropping it, also
-    if it was never started. Servers close it when they find that the reader has left.
+    The run starts with the second chunk, and ends with the event `result` or `error`. The first chunk is no event: it
+    has the server send its headers, and gives the reader an id, 0, so that it has one to tell if it connects again.
+    Closing the iterator before cancels the run on the runtime; so does dropping it, also if it was never started.
+    Servers close it when they find that the reader has left.
 
     An error of this package becomes an event `error`, whose text has no secrets and no stack, and the iterator ends.
     Any other exception, such as one of a callback, is sent as "the server failed", and then raised: it is for the
@@ -237,7 +238,10 @@ class EventStream(Iterator[bytes]):
             _ItemsOfRun(source) if isinstance(source, Run) else _Recorded(source)
         )
         self._every: float = every
-        self._greeting = COMMENT if wait is None else b"retry: %d\n\n" % round(wait * 1000)
+        # Without data, so it is no event; but a browser that loses its connection now has an id to tell.
+        self._greeting = (
+            b":\nid: %d\n" % self._seen + (b"" if wait is None else b"retry: %d\n" % round(wait * 1000)) + b"\n"
+        )
         self._number = 0
         self._is_new = True
         self._is_over = False

@@ -38,9 +38,8 @@ def event_stream(
     look; 5.0 and later do). `runtimeuse_sync.sse` describes the events.
 
     A browser's `EventSource` connects again whenever a response ends, and says by `Last-Event-ID` what it has seen. The
-    run that it saw is over then: such a request is answered by 204, which ends the reconnecting, and nothing runs. A
-    browser that has seen no event says nothing, and starts the run once more. Recorded events are sent from where the
-    reader was.
+    run that it saw is over then: such a request is answered by 204, which ends the reconnecting, and nothing runs. Also
+    if it has seen no event yet: it says 0 then. Recorded events are sent from where the reader was.
 
     Args:
         run: The run, of `stream` or `stream_commands`, which need not be entered. Or recorded events: an iterable of

@@ -7,6 +7,9 @@ from typing import Any, Dict, Iterable, List, NamedTuple
 
 COMMENT = b":\n\n"
 
+#: The first chunk, if the reader comes for the first time.
+GREETING = b":\nid: 0\n\n"
+
 
 class Sent(NamedTuple):
     """An event as a reader gets it."""
@@ -18,7 +21,7 @@ class Sent(NamedTuple):
 
 def read(chunks: Iterable[bytes]) -> List[Sent]:
     """Returns the events in the chunks of a response."""
-    found = []
+    found: List[Sent] = []
     for block in b"".join(chunks).decode().split("\n\n"):
         fields: Dict[str, str] = {}
         for line in block.split("\n"):
@@ -27,7 +30,8 @@ def read(chunks: Iterable[bytes]) -> List[Sent]:
             if name:
                 assert name not in fields, block
                 fields[name] = value[1:]
-        if fields:
+        # The first block may have no data: it is no event.
+        if fields and (found or "data" in fields):
             assert set(fields) == {"event", "id", "data"}, block
             found.append(Sent(fields["event"], int(fields["id"]), json.loads(fields["data"], parse_constant=refuse)))
     return found

@@ -32,7 +32,7 @@ from ..support.builders import (
     error,
     text,
 )
-from ..support.event_streams import COMMENT, read
+from ..support.event_streams import GREETING, read
 from ..support.fixtures import serve
 from ..support.servers import PATIENCE, Peer, PeerGone
 
@@ -309,7 +309,7 @@ def test_the_events_of_a_run(serve: Serve) -> None:
 
     async def main() -> None:
         chunks = [chunk async for chunk in asgi.events(client_of(serve(script)).stream("p"))]
-        assert chunks[0] == COMMENT
+        assert chunks[0] == GREETING
         events = read(chunks)
         assert [event.id for event in events] == list(range(1, 102))
         assert [event.data["text"] for event in events[:-1]] == [f"{number}" for number in range(100)]
@@ -346,7 +346,7 @@ def test_a_reader_that_leaves(serve: Serve, how: str) -> None:
 
     async def main() -> None:
         stream = asgi.events(client_of(server).stream("p"), comment_every=1000)
-        assert await stream.__anext__() == COMMENT
+        assert await stream.__anext__() == GREETING
         assert b"begun" in await stream.__anext__()
         clock = Stopwatch()
         if how == "cancel":
@@ -420,7 +420,7 @@ def test_what_a_callback_raises_comes_out(serve: Serve) -> None:
     async def main() -> None:
         server = serve(lambda peer: begin_until_cancelled(peer, "begun"))
         stream = asgi.events(client_of(server).stream("p", on_assistant_message=fail))
-        assert await stream.__anext__() == COMMENT
+        assert await stream.__anext__() == GREETING
         assert read([await stream.__anext__()])[0].data == {"error": "the server failed", "type": "InternalError"}
         with pytest.raises(KeyError, match="why"):
             await stream.__anext__()
@@ -477,7 +477,7 @@ def test_recorded_events_and_where_the_reader_was() -> None:
 
     async def main() -> None:
         first, *others = [chunk async for chunk in asgi.events(recorded, last_event_id="1", retry=2)]
-        assert first == b"retry: 2000\n\n"
+        assert first == b":\nid: 1\nretry: 2000\n\n"
         assert [event.name for event in read(others)] == ["b"]
 
     run(main)

@@ -51,7 +51,7 @@ from ..support.builders import (
     ran,
     text,
 )
-from ..support.event_streams import COMMENT, Sent, read
+from ..support.event_streams import COMMENT, GREETING, Sent, read
 from ..support.fixtures import serve
 from ..support.processes import CHILD_LIMIT
 from ..support.servers import Peer
@@ -83,7 +83,7 @@ def silent_until_cancelled(peer: Peer) -> None:
 def test_the_events_of_a_query(serve: Serve) -> None:
     script = said(assistant("a", "b\n"), output("x\r\n", "stderr"), heartbeat(15000), text("done", tokens=3))
     stream = sse.events(client_of(serve(script)).stream("p"))
-    assert next(stream) == COMMENT, "so that the server sends its headers"
+    assert next(stream) == GREETING, "so that the server sends its headers"
     assert read(stream) == [
         Sent("assistant", 1, {"text_blocks": ["a", "b\n"], "text": "a\nb\n"}),
         Sent("output", 2, {"stream": "stderr", "text": "x\r\n", "command": "c"}),
@@ -216,7 +216,7 @@ def test_what_a_callback_raises_is_not_sent_but_raised(serve: Serve, kind: Any) 
         peer.expect("cancel_message")
 
     stream = sse.events(client_of(serve(script)).stream("p", on_assistant_message=fail))
-    assert next(stream) == COMMENT
+    assert next(stream) == GREETING
     assert read([next(stream)]) == [Sent("error", 1, {"error": "the server failed", "type": "InternalError"})]
     with pytest.raises(kind, match="password"):
         next(stream)
@@ -228,7 +228,7 @@ def test_what_cancel_when_raises(serve: Serve) -> None:
         raise TimeoutError("the cache does not answer")
 
     stream = sse.events(client_of(serve(said())).stream("p", cancel_when=fail))
-    assert next(stream) == COMMENT
+    assert next(stream) == GREETING
     assert read([next(stream)])[0].data["error"] == "the server failed"
     with pytest.raises(TimeoutError, match="cache"):
         next(stream)
@@ -240,7 +240,7 @@ def test_an_interrupt_is_raised_at_once(serve: Serve) -> None:
 
     server = serve(lambda peer: (said(assistant("a"))(peer), peer.expect("cancel_message")))
     stream = sse.events(client_of(server).stream("p", on_assistant_message=interrupt))
-    assert next(stream) == COMMENT
+    assert next(stream) == GREETING
     with pytest.raises(KeyboardInterrupt):
         next(stream)
     server.wait_for("cancel_message")
@@ -272,7 +272,7 @@ def test_comments_while_the_run_is_silent(serve: Serve) -> None:
         peer.send(text("done"))
 
     stream = sse.events(client_of(serve(script)).stream("p"), comment_every=timedelta(milliseconds=20))
-    assert [next(stream) for _ in range(4)] == [COMMENT] * 4
+    assert [next(stream) for _ in range(4)] == [GREETING] + [COMMENT] * 3
     go_on.set()
     assert [event.name for event in read(stream)] == ["result"]
 
@@ -286,7 +286,7 @@ def test_comments_while_it_connects(serve: Serve) -> None:
         said(text("done"))(peer)
 
     stream = sse.events(client_of(serve(script)).stream("p"), comment_every=0.02)
-    assert [next(stream) for _ in range(4)] == [COMMENT] * 4
+    assert [next(stream) for _ in range(4)] == [GREETING] + [COMMENT] * 3
     accept.set()
     assert [event.name for event in read(stream)] == ["result"]
 
@@ -307,7 +307,7 @@ def test_comments_while_it_waits_for_its_turn(serve: Serve) -> None:
         reading = InThread(list, first)
         server.wait_for("invocation_message")
         second = sse.events(session.stream("second"), comment_every=0.02)
-        assert [next(second) for _ in range(4)] == [COMMENT] * 4
+        assert [next(second) for _ in range(4)] == [GREETING] + [COMMENT] * 3
         first.close()
         assert [event.data["data"]["text"] for event in read(second)] == ["second"]
         reading.result()
@@ -320,7 +320,7 @@ def test_a_reader_that_leaves_while_it_waits_for_its_turn(serve: Serve) -> None:
         reading = InThread(list, first)
         server.wait_for("invocation_message")
         second = sse.events(session.stream("second"), comment_every=0.02)
-        assert [next(second), next(second)] == [COMMENT] * 2
+        assert [next(second), next(second)] == [GREETING, COMMENT]
         second.close()
         first.close()
         reading.result()
@@ -399,7 +399,7 @@ def test_dropping_cancels_the_run(serve: Serve) -> None:
     server = serve(silent_until_cancelled)
     run = client_of(server).stream("p")
     stream = sse.events(run, comment_every=0.01)
-    assert [next(stream), next(stream)] == [COMMENT] * 2
+    assert [next(stream), next(stream)] == [GREETING, COMMENT]
     server.wait_for("invocation_message")
     del stream
     server.wait_for("cancel_message")
@@ -503,14 +503,14 @@ def test_an_error_that_the_reader_has_seen_is_still_raised() -> None:
         raise OSError("the disk is gone")
 
     stream = sse.events(fail(), last_event_id=1)
-    assert next(stream) == COMMENT
+    assert next(stream) == b":\nid: 1\n\n"
     with pytest.raises(OSError, match="disk"):
         next(stream)
 
 
 def test_when_to_connect_again() -> None:
     stream = sse.events([], retry=timedelta(seconds=2.5))
-    assert list(stream) == [b"retry: 2500\n\n"]
+    assert list(stream) == [b":\nid: 0\nretry: 2500\n\n"]
 
 
 # --- Wrong arguments.
