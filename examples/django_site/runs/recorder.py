@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from django.conf import settings
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db import Error as DatabaseFailure
-from django.db import connection, transaction
 from django.utils import timezone
 
 from .models import Artifact, Event, Run
@@ -45,6 +45,9 @@ BEAT = 1.0
 PAUSE = 0.1
 #: As many characters may wait to be written; beyond that, the runs wait, and by them the runtime.
 MAX_WAITING = 8 * 1024 * 1024
+
+#: What says that the database is there, but does not take these rows.
+REFUSALS = (DataError, IntegrityError)
 
 SHUT_DOWN = "The server was stopped or restarted while this was running."
 
@@ -211,23 +214,34 @@ class Recorder:
         return not (self._works or self._waiting or has_readers)
 
     def _write_in_time(self, entries: List[_Entry], works: List[Work], readers: List[uuid.UUID]) -> None:
-        """Writes, again and again if the database fails; until the runs count as lost, and others say so."""
+        """Writes, again and again if the database fails; until the runs count as lost, and others say so.
+
+        What it refuses is of one run, so the runs are then written one by one, and only that run is given up.
+        """
         give_up_at = time.monotonic() + settings.RUNS["LOST_AFTER"]
+        refusals = 0
         while True:
             try:
                 self._write(entries, works, readers)
                 return
             except Exception as error:
                 connection.close()
-                if not isinstance(error, DatabaseFailure) or time.monotonic() >= give_up_at:
+                refusals += not isinstance(error, DatabaseFailure) or isinstance(error, REFUSALS)
+                concerned = {entry.work.run_id: entry.work for entry in entries}
+                if refusals and len(concerned) > 1:
+                    for run_id in concerned:
+                        self._write_in_time([entry for entry in entries if entry.work.run_id == run_id], [], [])
+                    entries, refusals = [], 0
+                elif refusals > 1 or time.monotonic() >= give_up_at:
                     # Not for ever: whoever waits for this must go on, and nobody may wait for runs without a record.
-                    logger.exception("events could not be written to the database: its runs are given up")
+                    logger.exception("events could not be written to the database: their runs are given up")
                     with self._state:
-                        for work in self._works.values():
+                        for work in list(concerned.values() if refusals and concerned else self._works.values()):
                             work.end(Ending(Run.Status.LOST, "The database could not be written to."))
                     return
-                logger.warning("the database could not be written to; trying again", exc_info=True)
-                time.sleep(BEAT / 2)
+                else:
+                    logger.warning("the database could not be written to; trying again", exc_info=True)
+                    time.sleep(BEAT / 2)
 
     def _write(self, entries: List[_Entry], works: List[Work], readers: List[uuid.UUID]) -> None:
         now = timezone.now()

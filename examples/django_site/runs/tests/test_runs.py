@@ -11,7 +11,7 @@ from unittest import mock
 from django.conf import settings
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import OperationalError
+from django.db import DataError, OperationalError
 from django.test import Client, SimpleTestCase, TransactionTestCase, override_settings
 from django.utils import timezone
 
@@ -286,6 +286,31 @@ class RunTests(RuntimeUseTestMixin, TransactionTestCase):
             clerk.finish(work, Ending(Run.Status.DONE))
         self.assertEqual(work.ending, Ending(Run.Status.LOST, "The database could not be written to."))
         wait_for_end(run)
+
+    def test_what_the_database_refuses_ends_no_other_run(self) -> None:
+        create = Event.objects.bulk_create
+
+        def refuses(events: Any, **keywords: Any) -> Any:
+            if any(event.data.get("text") == "refused" for event in events):
+                raise DataError("unsupported Unicode escape sequence")
+            return create(events, **keywords)
+
+        good, bad = make_run(self.owner), make_run(self.owner)
+        clerk = Recorder()
+        Run.objects.update(server=clerk.server)
+        works = {run: Work(run.pk, goes_on_alone=True) for run in (good, bad)}
+        with mock.patch.object(Event.objects, "bulk_create", refuses), self.assertLogs("runs.recorder", "ERROR"):
+            # Together, so that they are in one transaction.
+            with clerk._state:
+                for run, work in works.items():
+                    clerk.begin(work)
+                    clerk.record(work, Event.Kind.NOTE, {"text": "refused" if run == bad else "fine"})
+            while not works[bad].must_end():
+                time.sleep(0.02)
+            for work in works.values():
+                clerk.finish(work, work.ending or Ending(Run.Status.DONE))
+        self.assertEqual((wait_for_end(good).status, good.events.count()), (Run.Status.DONE, 1))
+        self.assertEqual((wait_for_end(bad).status, bad.events.count()), (Run.Status.LOST, 0))
 
 
 @override_settings(RUNTIMEUSE={"default": {"WS_URL": "ws://127.0.0.1:9", "MODEL": "any", "CONNECT_TIMEOUT": 0.2}})
