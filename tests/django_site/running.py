@@ -10,15 +10,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 from urllib.parse import urlsplit
 
 import psutil
 
 from ..support.processes import killed_in_the_end
 from ..support.servers import free_port
+from ..support.threads import when
 from .browsing import Visitor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,7 +162,7 @@ class Server:
             except OSError:
                 return False
 
-        wait_for(answers, f"{host.netloc} to answer: {self.log}")
+        when(answers, f"{host.netloc} to answer: {self.log}", patience=PATIENCE)
 
     def processes(self) -> List[psutil.Process]:
         """Returns the main process and its workers."""
@@ -187,18 +187,10 @@ class Server:
         self.process.wait(PATIENCE)
 
 
-def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
-    """Returns once something holds in another process, which does not tell."""
-    end_at = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end_at, f"waited in vain for {what}"
-        time.sleep(0.05)
-
-
 def wait_until_ended(*pids: int) -> None:
     """Returns when all of the processes, which are the runtime's, have ended, however busy the machine is."""
     for pid in pids:
-        wait_for(functools.partial(_is_gone, pid), f"process {pid} to end")
+        when(functools.partial(_is_gone, pid), f"process {pid} to end", patience=PATIENCE)
 
 
 def _is_gone(pid: int) -> bool:

@@ -17,8 +17,8 @@ import pytest
 
 from ..support.packages import needs
 from ..support.tally import FULL
-from ..support.threads import InThread
-from .running import PATIENCE, Server, Site, wait_for, wait_until_ended
+from ..support.threads import InThread, when
+from .running import PATIENCE, Server, Site, wait_until_ended
 
 pytestmark = [
     needs("django", "gunicorn"),
@@ -42,7 +42,7 @@ def test_many_runs_at_once(runtime: str, data: Path) -> None:
         before = descriptors(server)
         owners: Dict[str, str] = {}
         processes = perform_all(server, owners)
-        wait_for(lambda: "running" not in site.statuses(), "all runs to end", 2 * ABANDON_AFTER + PATIENCE)
+        when(lambda: "running" not in site.statuses(), "all runs to end", patience=2 * ABANDON_AFTER + PATIENCE)
         wait_until_ended(*processes)
         third = RUNS // 3
         assert site.statuses() == {"done": third, "cancelled": 2 * third}
@@ -51,8 +51,8 @@ def test_many_runs_at_once(runtime: str, data: Path) -> None:
         assert reasons.pop("") == third
         assert reasons == {f"Cancelled by {owner}.": len(OF_OWNER[owner]) for owner in OWNERS}
         check_owners(site, owners)
-        wait_for(lambda: not threads_left(server), "the threads of runs to end")
-        wait_for(lambda: fits(descriptors(server), before), f"no more descriptors than {before}")
+        when(lambda: not threads_left(server), "the threads of runs to end", patience=PATIENCE)
+        when(lambda: fits(descriptors(server), before), f"no more descriptors than {before}", patience=PATIENCE)
         assert "Traceback" not in server.log
         assert server.end() == 0, server.log
 

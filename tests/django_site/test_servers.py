@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from ..support.packages import needs
+from ..support.threads import when
 from .browsing import Reader
-from .running import SERVERS, Server, Site, wait_for, wait_until_ended
+from .running import PATIENCE, SERVERS, Server, Site, wait_until_ended
 
 pytestmark = [
     needs("django", "gunicorn", "gevent", "waitress", "uvicorn"),
@@ -120,7 +121,7 @@ def test_what_a_killed_server_was_running_is_lost(runtime: str, data: Path) -> N
     assert site.statuses() == {"running": 1}
     with site.serve("gunicorn-gthread") as server:
         visitor = server.visitor("ann")
-        wait_for(lambda: ">Lost<" in visitor.get("/").text, "the run to be lost")
+        when(lambda: ">Lost<" in visitor.get("/").text, "the run to be lost", patience=PATIENCE)
         assert "it was restarted, or has crashed" in visitor.get(run).text
         with visitor.read(run) as reader:
             events, end = reader.all()

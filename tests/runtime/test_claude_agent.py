@@ -38,7 +38,7 @@ class TestWithTheSdk:
     @pytest.fixture(autouse=True)
     def sdk(self) -> None:
         pytest.importorskip(
-            "claude_agent_sdk", reason="needs the Claude Agent SDK, which the tests have on Python 3.12 and later"
+            "claude_agent_sdk", reason="needs the Claude Agent SDK, which the tests have on Python 3.13 and later"
         )
 
     @pytest.fixture

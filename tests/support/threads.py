@@ -19,15 +19,17 @@ def raise_in(ident: int, kind: Type[BaseException]) -> None:
     assert told == 1, "there is no such thread"
 
 
-def when(condition: Callable[[], Any]) -> Any:
+def when(condition: Callable[[], Any], what: str = "it to be true", *, patience: float = PATIENCE) -> Any:
     """Waits for what only a look tells; returns what the condition returned, once that is true."""
-    until = time.monotonic() + PATIENCE
+    until, pause = time.monotonic() + patience, 0.001
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < until, "it never came true"
-        time.sleep(0.001)
+        assert time.monotonic() < until, f"waited in vain for {what}"
+        time.sleep(pause)
+        # What another process does takes longer, and so does asking for it.
+        pause = min(1.2 * pause, 0.05)
 
 
 def wait_until_inside(ident: int, code: CodeType) -> None:
