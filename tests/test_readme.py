@@ -7,16 +7,13 @@ right below a snippet is what it prints; a snippet without one prints nothing.
 from __future__ import annotations
 
 import ast
-import builtins
 import contextlib
 import io
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
-
-import runtimeuse_sync
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -102,25 +99,6 @@ def test_the_two_commands_are_there_each_on_a_line_of_its_own() -> None:
     fenced = [line for block in blocks() for line in block.text.splitlines()]
     assert [line for line in fenced if "-m pytest" in line] == [INSTALL_AND_TEST]
     assert [line for line in fenced if "quickstart.py" in line] == [INSTALL_AND_RUN]
-
-
-def test_the_tree_of_errors_is_the_real_one() -> None:
-    (tree,) = (block for block in blocks() if block.language == "text" and block.text.startswith("RuntimeUseError\n"))
-    above: List[type] = []
-    named: Set[type] = set()
-    for line in tree.text.splitlines():
-        found = re.match(r"([│├└─ ]*)(\w+)", line)
-        assert found is not None, line
-        depth = len(found.group(1)) // 4
-        error = getattr(runtimeuse_sync, found.group(2))
-        if depth:
-            assert issubclass(error, above[depth - 1]), line
-        for also in re.findall(r"also an? (\w+)", line):
-            assert issubclass(error, getattr(runtimeuse_sync, also, None) or getattr(builtins, also)), line
-        above[depth:] = [error]
-        named.add(error)
-    public = (getattr(runtimeuse_sync, name) for name in runtimeuse_sync.__all__)
-    assert named == {each for each in public if isinstance(each, type) and issubclass(each, Exception)}
 
 
 def test_the_table_for_those_who_come_from_the_async_client_is_python() -> None:

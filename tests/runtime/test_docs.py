@@ -26,6 +26,7 @@ GUIDES = (
     "commands.md",
     "custom-agents.md",
     "django.md",
+    "errors.md",
     "event-streams.md",
     "files.md",
     "many-runs.md",
