@@ -114,5 +114,14 @@ def test_the_guide_knows_all_options() -> None:
 
 def test_links_lead_somewhere() -> None:
     for name in GUIDES + SHELL_GUIDES:
-        for target in re.findall(r"\]\(([^):]+)\)", (DOCS / name).read_text(encoding="utf-8")):
-            assert (DOCS / target).exists(), target
+        for link in re.findall(r"\]\(([^):]+)\)", (DOCS / name).read_text(encoding="utf-8")):
+            target, _, heading = link.partition("#")
+            page = DOCS / (target or name)
+            assert page.exists(), link
+            assert not heading or heading in headings(page), link
+
+
+def headings(page: Path) -> List[str]:
+    """Returns the anchors of a page's headings, as GitHub and the site name them."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", each.lower()).strip().replace(" ", "-") for each in found]
