@@ -47,7 +47,7 @@ def main() -> None:
                 print(f"  $ {item.command}   (exit code {item.exit_code})")
                 for line in (item.stdout or "").splitlines():
                     print(f"    {line}")
-    print("\nDone. README.md goes through the rest, and examples/ has more like this.")
+    print("\nDone. README.md says where to go on, and examples/ has more like this.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README says the truth: its snippets run and print what it shows, its lists name what there is.
+"""The README says the truth: its snippets run and print what it shows, its figures are those of the pages behind it.
 
 As the README says, the first snippet is run first, and each of the others needs nothing but that one. A block of `text`
 right below a snippet is what it prints; a snippet without one prints nothing.
@@ -6,17 +6,21 @@ right below a snippet is what it prints; a snippet without one prints nothing.
 
 from __future__ import annotations
 
-import ast
+import configparser
 import contextlib
 import io
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+
+#: Pages of the site alone: its homepage, which has in its place what README has.
+OF_THE_SITE = {"index.md"}
 
 INSTALL_AND_RUN = (
     'python3 -m venv .venv && .venv/bin/pip install -q -e ".[runtime]" && .venv/bin/python examples/quickstart.py'
@@ -37,7 +41,7 @@ class Block(NamedTuple):
 def blocks() -> List[Block]:
     found: List[Block] = []
     opened: Optional[Tuple[str, int]] = None
-    lines = README.read_text(encoding="utf-8").splitlines()
+    lines = text().splitlines()
     for number, line in enumerate(lines, start=1):
         fence = FENCE.match(line)
         if fence and opened is None:
@@ -86,9 +90,6 @@ def run(snippet: Block, namespace: Dict[str, Any]) -> str:
 
 def clean_up(namespace: Dict[str, Any]) -> None:
     """Ends what a snippet that failed has left; changes nothing where all went well."""
-    if "files" in namespace and namespace["files"].socket.fileno() >= 0:
-        namespace["files"].shutdown()
-        namespace["files"].server_close()
     if "runtime" in namespace:
         namespace["runtime"].stop()
     if "workspace" in namespace:
@@ -101,19 +102,64 @@ def test_the_two_commands_are_there_each_on_a_line_of_its_own() -> None:
     assert [line for line in fenced if "quickstart.py" in line] == [INSTALL_AND_RUN]
 
 
-def test_the_table_for_those_who_come_from_the_async_client_is_python() -> None:
-    text = README.read_text(encoding="utf-8")
-    table = text.partition("| async | here |")[2].partition("\n\n")[0].strip().splitlines()[1:]
-    assert table
-    for row in table:
-        left, right = row.strip("| ").split(" | ")
-        for cell, flags in ((left, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), (right, 0)):
-            for code in re.findall(r"`([^`]+)`", cell):
-                if code != "await":
-                    compile(code.replace(": …", ": ..."), row, "exec", ast.PyCF_ONLY_AST | flags, dont_inherit=True)
+def test_it_is_short() -> None:
+    assert len(text().splitlines()) <= 250
+
+
+def test_every_extra_is_named() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    named = set(re.findall(r"`\[(\w+)\]`", text()))
+    assert named == set(setup["options.extras_require"]) - {"test", "lint", "dev", "benchmarks"}
+
+
+def test_the_figures_of_speed_are_those_of_the_page_about_it() -> None:
+    figures = table(text(), "| work | unit | ours | async | ratio |")
+    measured = {row[0]: row for row in table(page("performance.md"), "| work | unit | ours | async | raw socket |")}
+    assert len(figures) >= 5
+    for work, unit, ours, theirs, ratio in figures:
+        assert [unit, ours, theirs] == measured[work][1:4], work
+        assert ratio == measured[work][5], work
+
+
+def test_the_figures_of_reliability_are_those_of_the_page_about_it() -> None:
+    rows = table(page("reliability.md"), "| area | faults injected |")
+    tries = sum(int(row[2].replace(",", "")) for row in rows)
+    assert f"{tries:,} tries in {len(rows)} areas" in text()
+
+
+def test_every_page_of_the_docs_can_be_found_from_here() -> None:
+    found: Set[Path] = set()
+    to_read = [README]
+    while to_read:
+        reading = to_read.pop()
+        found.add(reading)
+        linked = {(reading.parent / link).resolve() for link in links(reading.read_text(encoding="utf-8"))}
+        to_read += [each for each in linked - found if each.suffix == ".md" and each.exists()]
+    assert {each for each in DOCS.glob("*.md") if each.name not in OF_THE_SITE} - found == set()
 
 
 def test_every_file_that_is_linked_exists() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert links(text())
+    assert [link for link in links(text()) if not (ROOT / link).exists()] == []
+
+
+def text() -> str:
+    return README.read_text(encoding="utf-8")
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def links(page: str) -> List[str]:
+    """Returns the files that a page links to."""
+    return re.findall(r"\]\(([^)#:]+)[^):]*\)", page)
+
+
+def table(page: str, head: str) -> List[List[str]]:
+    """Returns the cells of the table whose first line begins so."""
+    _, found, rest = page.partition(f"\n{head}")
+    assert found, head
+    rows = rest.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row.startswith("|")]

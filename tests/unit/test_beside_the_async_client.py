@@ -1,4 +1,4 @@
-"""Both clients over the same scripted transport: where README says that they differ, they do, and nowhere else."""
+"""Both clients over the same scripted transport: where docs/migration.md says so, they differ, and nowhere else."""
 
 from __future__ import annotations
 
