@@ -8,7 +8,7 @@ Text is written in the encoding of the stream; characters that it lacks are writ
 
 Threads: one thread paints, four times a second (`runtimeuse-status`). Any thread may write. A lock that a thread may
 take twice keeps one write from coming into another; a signal handler may interrupt a write of its own thread, so it
-writes nothing but by `leave`, which takes no lock.
+writes nothing but by `leave`, which waits for the lock only for a moment.
 """
 
 import errno
@@ -25,6 +25,9 @@ Pieces = List[Tuple[str, str]]
 
 #: Seconds from one painting to the next.
 _PAUSE = 0.25
+
+#: Seconds that a process which leaves waits for the end of a painting at most.
+_LEAVING = 0.5
 
 #: Goes to the line's beginning, and erases it.
 _ERASE = "\r\x1b[2K"
@@ -149,7 +152,11 @@ class Screen:
             return
 
     def leave(self) -> None:
-        """Erases the status line, from a signal handler that ends the process."""
+        """Erases the status line, from a signal handler that ends the process. Nothing is painted after it."""
+        self._status = None
+        # A painting that is under way ends first, unless the terminal takes nothing at the moment (Ctrl-S). The thread
+        # of the handler takes the lock again if it has it already. It keeps the lock: the process is about to end.
+        self._lock.acquire(timeout=_LEAVING)
         if self._painted:
             os.write(self._stderr.number, _ERASE.encode("ascii"))
 
@@ -176,12 +183,14 @@ class Screen:
                     self._status = None
 
     def _paint(self) -> None:
-        if self._status is None or self._behind_a_line or not self._stderr.is_in_foreground():
+        status = self._status
+        if status is None or self._behind_a_line or not self._stderr.is_in_foreground():
             return
-        line = self._stderr.rendered(self._status())
+        line = self._stderr.rendered(status())
         if line != self._painted:
-            self._stderr.write(_ERASE + line)
+            # Before it is written: whoever leaves in between has to erase it.
             self._painted = line
+            self._stderr.write(_ERASE + line)
 
     def _erase(self) -> None:
         if self._painted:

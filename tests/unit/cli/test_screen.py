@@ -6,12 +6,17 @@ import io
 import os
 import pty
 import re
+import threading
 from pathlib import Path
 from typing import Iterator, List, TextIO, Tuple
 
 import pytest
 
+from runtimeuse_sync.cli import _screen
 from runtimeuse_sync.cli._screen import OutputClosed, OutputFailed, Screen
+
+from ...support.servers import PATIENCE
+from ...support.threads import InThread
 
 ERASE = "\r\x1b[2K"
 
@@ -54,6 +59,11 @@ def screen_of(terminal: Terminal, pieces: List[Tuple[str, str]]) -> Screen:
     return Screen(lambda: pieces, terminal.stdout, terminal.stderr)
 
 
+def paint_once(screen: Screen) -> None:
+    with screen._lock:
+        screen._paint()
+
+
 def test_the_status_line_is_painted_when_it_changes_and_erased_before_text(terminal: Terminal) -> None:
     pieces = [("3s", ""), ("größer", "")]
     screen = screen_of(terminal, pieces)
@@ -71,6 +81,40 @@ def test_the_status_line_is_painted_when_it_changes_and_erased_before_text(termi
     screen._paint()
     screen.leave()
     assert terminal.shown() == f"{ERASE}4s | gr??er{ERASE}"
+
+
+def test_leaving_waits_for_a_painting_and_none_follows(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_screen, "_LEAVING", PATIENCE)
+    rendering, go_on = threading.Event(), threading.Event()
+
+    def status() -> List[Tuple[str, str]]:
+        rendering.set()
+        assert go_on.wait(PATIENCE)
+        return [("3s", "")]
+
+    screen = Screen(status, terminal.stdout, terminal.stderr)
+    painting = InThread(paint_once, screen)
+    assert rendering.wait(PATIENCE)
+    # The painting has the lock, so the handler waits for it.
+    leaving = InThread(screen.leave)
+    go_on.set()
+    painting.result()
+    leaving.result()
+    screen._paint()
+    assert terminal.shown() == f"{ERASE}3s{ERASE}"
+
+
+def test_leaving_while_the_line_is_being_written(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(terminal, [("3s", "")])
+    write = screen._stderr.write
+
+    def interrupted(text: str) -> None:
+        write(text)
+        screen.leave()
+
+    monkeypatch.setattr(screen._stderr, "write", interrupted)
+    screen._paint()
+    assert terminal.shown() == f"{ERASE}3s{ERASE}"
 
 
 @pytest.mark.parametrize(
