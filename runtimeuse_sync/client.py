@@ -16,7 +16,7 @@ from ._call import AskedByMany, Call, Deadline, shortened
 from ._call_methods.calls import Calls
 from ._connection.base import Connection
 from ._connection.custom import CustomConnection, connector, is_persistent
-from ._connection.settings import DEFAULT_MAX_BUFFERED, WEBSOCKET_DEFAULTS
+from ._connection.defaults import DEFAULT_MAX_BUFFERED, WEBSOCKET_DEFAULTS
 from ._interrupts import cleaned_up
 from ._logs import LoggerLike
 from ._session.channel import Channel

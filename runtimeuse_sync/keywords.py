@@ -5,8 +5,8 @@ A function that passes keywords on can use them, too: `**keywords: Unpack[QueryK
 Threads: nothing is shared; signatures are made on import.
 """
 
+import importlib
 import inspect
-import ssl
 from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar
 
 from ._logs import LoggerLike
@@ -21,8 +21,21 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     from typing_extensions import Unpack
 else:
+
+    class _Late:
+        """A module that is imported when something in it is asked for, as `typing.get_type_hints` does."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(importlib.import_module(self._name), name)
+
+    ssl = _Late("ssl")
     # Python before 3.11 has no `Unpack`. With this stand-in, `typing.get_type_hints` still works.
     Unpack = List
 
@@ -87,7 +100,7 @@ class WebSocketKeywords(TypedDict, total=False):
     """The keywords of `RuntimeUseClient` for its WebSocket. `WebSocketTransport` documents them."""
 
     headers: Optional[Mapping[str, str]]
-    ssl_context: Optional[ssl.SSLContext]
+    ssl_context: "Optional[ssl.SSLContext]"
     proxy: Optional[str]
     connect_timeout: Optional[Seconds]
     handshake_timeout: Optional[Seconds]
@@ -115,7 +128,13 @@ def lists_keywords(keywords: Type[Any], defaults: Mapping[str, Any]) -> Callable
     """
     types = keywords.__annotations__
     listed = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[name])
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            # A type that is not loaded yet is shown by its text.
+            annotation=getattr(types[name], "__forward_arg__", types[name]),
+        )
         for name, default in defaults.items()
         if name in types
     ]

@@ -1,11 +1,11 @@
-"""The settings of a WebSocket connection: their defaults, their checks, and the timeouts they add up to.
+"""The settings of a WebSocket connection: their checks, and the timeouts they add up to.
 
 Threads: none run here. A transport makes the settings once, and all of its connections read them.
 """
 
 import dataclasses
 import ssl
-from typing import Any, Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional
 from urllib.parse import urlsplit
 
 from .._call import Deadline
@@ -14,31 +14,15 @@ from .._websocket.opening import USER_AGENT, Target
 from .._wire import validation as check
 from .._wire.urls import is_secure, url_origin
 from .connecting import Limits
-
-
-class _Default(float):
-    """A number of seconds that the user did not choose."""
-
-
-DEFAULT_CONNECT_TIMEOUT = _Default(10.0)
-DEFAULT_HANDSHAKE_TIMEOUT = _Default(60.0)
-DEFAULT_MAX_MESSAGE_SIZE = 256 * 1024 * 1024
-DEFAULT_MAX_BUFFERED = 16 * 1024 * 1024
-DEFAULT_PING_INTERVAL = 20.0
-DEFAULT_PING_TIMEOUT = 20.0
-
-#: The settings that users choose, beside the URL, with the values that they have by default.
-WEBSOCKET_DEFAULTS: Mapping[str, Any] = {
-    "headers": None,
-    "ssl_context": None,
-    "proxy": None,
-    "connect_timeout": DEFAULT_CONNECT_TIMEOUT,
-    "handshake_timeout": DEFAULT_HANDSHAKE_TIMEOUT,
-    "max_message_size": DEFAULT_MAX_MESSAGE_SIZE,
-    "max_buffered": DEFAULT_MAX_BUFFERED,
-    "ping_interval": DEFAULT_PING_INTERVAL,
-    "ping_timeout": DEFAULT_PING_TIMEOUT,
-}
+from .defaults import (
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_HANDSHAKE_TIMEOUT,
+    DEFAULT_MAX_BUFFERED,
+    DEFAULT_MAX_MESSAGE_SIZE,
+    DEFAULT_PING_INTERVAL,
+    DEFAULT_PING_TIMEOUT,
+    Default,
+)
 
 
 @dataclasses.dataclass(eq=False)
@@ -86,7 +70,7 @@ class WebSocketSettings:
         if connect_deadline is not None:
             return Limits(connect_deadline, self.handshake_timeout, joint=True)
         deadline = Deadline(self.connect_timeout)
-        if isinstance(self.handshake_timeout, _Default) and not isinstance(self.connect_timeout, _Default):
+        if isinstance(self.handshake_timeout, Default) and not isinstance(self.connect_timeout, Default):
             # A user who chose only `connect_timeout` wants to limit the handshake by it as well.
             return Limits(deadline)
         return Limits(deadline, self.handshake_timeout, joint=False)

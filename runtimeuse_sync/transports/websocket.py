@@ -11,28 +11,35 @@ is to be sent from the queue. Everything else runs in the user's threads.
 import dataclasses
 import math
 import queue
-import ssl
 import threading
-from typing import Collection, Iterator, List, Mapping, Optional
+from typing import TYPE_CHECKING, Collection, Iterator, List, Mapping, Optional
 
 from .._call import Deadline, Wakeup
 from .._connection.closed import Ending, connection_error
-from .._connection.settings import (
+from .._connection.defaults import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_HANDSHAKE_TIMEOUT,
     DEFAULT_MAX_BUFFERED,
     DEFAULT_MAX_MESSAGE_SIZE,
     DEFAULT_PING_INTERVAL,
     DEFAULT_PING_TIMEOUT,
-    WebSocketSettings,
-    checked_target,
 )
-from .._connection.websocket import WebSocketConnection
 from .._interrupts import surely, undone_on_failure
 from .._threads import join_thread, new_thread, start_thread
+from .._websocket.late_imports import load
 from .._wire import codec
 from .._wire.validation import Seconds, seconds
 from .base import Message
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .._connection.websocket import WebSocketConnection
+
+#: The module that runs connections. It and all it needs are loaded by the first transport, in the thread that makes it:
+#: most of the time of an import, for what a program that only imports the client does not use. A connection's own
+#: thread must not import.
+_MACHINERY = "runtimeuse_sync._connection.websocket"
 
 
 class WebSocketTransport:
@@ -67,7 +74,7 @@ class WebSocketTransport:
         ws_url: str,
         *,
         headers: Optional[Mapping[str, str]] = None,
-        ssl_context: Optional[ssl.SSLContext] = None,
+        ssl_context: "Optional[ssl.SSLContext]" = None,
         proxy: Optional[str] = None,
         connect_timeout: Optional[Seconds] = DEFAULT_CONNECT_TIMEOUT,
         handshake_timeout: Optional[Seconds] = DEFAULT_HANDSHAKE_TIMEOUT,
@@ -76,6 +83,9 @@ class WebSocketTransport:
         ping_interval: Optional[Seconds] = DEFAULT_PING_INTERVAL,
         ping_timeout: Seconds = DEFAULT_PING_TIMEOUT,
     ) -> None:
+        load(_MACHINERY)
+        from .._connection.settings import WebSocketSettings, checked_target
+
         target = checked_target(ws_url, headers, ssl_context, proxy)
         self._settings = WebSocketSettings(
             target,
@@ -143,13 +153,15 @@ class WebSocketTransport:
 
     def connection(
         self, connect_deadline: Optional[Deadline] = None, also_retry: Collection[int] = ()
-    ) -> WebSocketConnection:
+    ) -> "WebSocketConnection":
         """Returns a new connection, not started.
 
         Args:
             connect_deadline: When a peer must have accepted it, instead of the transport's `connect_timeout`.
             also_retry: Further HTTP statuses of a runtime that may not be up yet.
         """
+        from .._connection.websocket import WebSocketConnection
+
         return WebSocketConnection(self._settings, connect_deadline, also_retry)
 
     def connect(self) -> "ConnectedWebSocketTransport":
@@ -221,7 +233,7 @@ class ConnectedWebSocketTransport:
     `close`.
     """
 
-    def __init__(self, connection: WebSocketConnection, origin: str, secrets: List[str]) -> None:
+    def __init__(self, connection: "WebSocketConnection", origin: str, secrets: List[str]) -> None:
         self._connection = connection
         self._origin = origin
         self._secrets = secrets
