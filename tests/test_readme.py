@@ -110,7 +110,7 @@ def test_every_extra_is_named() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     named = set(re.findall(r"`\[(\w+)\]`", text()))
-    assert named == set(setup["options.extras_require"]) - {"test", "lint", "dev", "benchmarks"}
+    assert named == set(setup["options.extras_require"]) - {"test", "docs", "lint", "dev", "benchmarks"}
 
 
 def test_the_figures_of_speed_are_those_of_the_page_about_it() -> None:
