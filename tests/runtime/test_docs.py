@@ -27,6 +27,7 @@ GUIDES = (
     "custom-agents.md",
     "custom-transports.md",
     "django.md",
+    "environment.md",
     "errors.md",
     "event-streams.md",
     "files.md",
