@@ -176,7 +176,8 @@ class Connecting:
         connect = self._limits.connect
         accepted = self._handshake_until is not None
         if (self._limits.joint or not accepted) and connect.passed():
-            raise OpeningInterrupted(f"no connection within {connect.seconds:g} s")
+            reached = ": it was accepted, but the handshake was not answered" if accepted else ""
+            raise OpeningInterrupted(f"no connection within {connect.seconds:g} s{reached}")
         if self._handshake_until is not None and now >= self._handshake_until:
             raise OpeningFailed(f"the handshake was not answered within {self._limits.handshake:g} s", retryable=True)
         return now

@@ -52,7 +52,11 @@ def error_message(error: BaseException, redactor: Optional[Redactor] = None) -> 
     details = _attribute(error, "details") if expected else None
     if details:
         metadata["error_details"] = mask(text_of(details))[-METADATA_LIMIT:]
-    return {"message_type": "error_message", "error": mask(text_of(error)) or name, "metadata": metadata}
+    text = mask(text_of(error))
+    if isinstance(error, KeyError) or not text:
+        # The text of a `KeyError` is nothing but the key.
+        text = f"{name}: {text}" if text else name
+    return {"message_type": "error_message", "error": text, "metadata": metadata}
 
 
 def text_of(value: object) -> str:

@@ -149,4 +149,6 @@ def _without_time(value: Any) -> Any:
     """Returns a value without what an error of connecting says on a busy machine only: that time was up meanwhile."""
     if isinstance(value, list):
         return [_without_time(each) for each in value]
-    return re.sub(r"no connection within \S+ s; the last attempt: ", "", value) if isinstance(value, str) else value
+    return (
+        re.sub(r"no connection within \S+ s[^;]*; the last attempt: ", "", value) if isinstance(value, str) else value
+    )

@@ -180,6 +180,14 @@ def test_an_agents_exception_is_its_answer(talk: Connect, error: BaseException, 
     wire.assert_idle()
 
 
+def test_the_error_for_a_missing_key_says_what_it_is(talk: Connect) -> None:
+    def agent(invocation: Invocation, sender: Sender) -> str:
+        raise KeyError("user")
+
+    [answer] = talk(agent).query()
+    assert (answer["error"], answer["metadata"]["error_name"]) == ("KeyError: 'user'", "KeyError")
+
+
 def test_an_exceptions_metadata_is_cut(talk: Connect) -> None:
     def agent(invocation: Invocation, sender: Sender) -> str:
         raise ValueError("x" * 5000) from ValueError("y" * 5000)

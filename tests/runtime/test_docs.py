@@ -45,6 +45,7 @@ GUIDES = (
     "streaming.md",
     "testing.md",
     "threads.md",
+    "troubleshooting.md",
     "typed-output.md",
 )
 
