@@ -1,5 +1,7 @@
 """The blocking, thread-based client for the RuntimeUse agent runtime.
 
+For example::
+
     from runtimeuse_sync import RuntimeUseClient
 
     client = RuntimeUseClient("ws://localhost:8080", model="gpt-4.1")
@@ -112,6 +114,7 @@ else:
 
 
 __version__ = "0.1.0"
+"""The version of this package."""
 
 __all__ = [
     "AgentRuntimeError",

@@ -1,7 +1,7 @@
 """Calls and runs beside an event loop: for `async` views of Django, FastAPI and Starlette, and any other asyncio code.
 
 The client blocks, so a call from a coroutine would stop the loop. Here the call, or the run, gets a thread of its own,
-and what the loop does to the task reaches the runtime: if the task is cancelled, so is the run.
+and what the loop does to the task reaches the runtime: if the task is cancelled, so is the run::
 
     result = await asgi.run_in_thread(client.query, prompt, timeout=60)
 

@@ -173,9 +173,9 @@ class RuntimeUseClient(Calls):
 
     @property
     def files(self) -> "Files":
-        """Reads and writes files in the sandbox, over nothing but commands: `client.files.read("report.txt")`.
+        """Reads and writes files in the sandbox, over nothing but commands.
 
-        Each operation opens a session of its own.
+        Each operation, such as `client.files.read("report.txt")`, opens a session of its own.
         """
         default = self._defaults.of_commands
         return self._files(default("timeout"), default("logger"))

@@ -1,5 +1,7 @@
 """The exceptions that the client raises, as one tree.
 
+The tree::
+
     RuntimeUseError
     ├── AgentRuntimeError              the runtime answered with an error; .error, .metadata
     │   ├── CommandFailedError         a command exited non-zero; .results, .command, .exit_code, .stderr, .stdout
@@ -43,12 +45,14 @@ from .results import CommandResultItem
 class RuntimeUseError(Exception):
     """Base class of all errors that this package raises, except `TypeError` and `ValueError` for invalid arguments.
 
-    Attributes:
-        source_id: The option `source_id` of the call that raised the error; `None` if it had none.
+    What an error carries are attributes: its classes document them as arguments, which have the same names. Every error
+    has `source_id`, the option of the call that raised it.
     """
 
     args: Tuple[Any, ...]
+    """All that the error carries, as plain JSON values: `type(error)(*error.args)` makes the error again."""
     source_id: Optional[str] = None
+    """The option `source_id` of the call that raised the error; `None` if it had none."""
 
     #: The attributes that the constructor takes after its first argument, in that order, with their defaults.
     _carried: ClassVar[Dict[str, Any]] = {}
@@ -129,9 +133,10 @@ def said(error: BaseException) -> str:
 class AgentRuntimeError(RuntimeUseError):
     """The runtime ended the request with an error, or the client's idle or callback timeout passed.
 
-    `str` returns `error` and, if the metadata contain them, the end of the `error_details` or else the cause.
+    Each argument is an attribute of the same name. `str` returns `error` and, if the metadata contain them, the end of
+    the `error_details` or else the cause.
 
-    Attributes:
+    Args:
         error: The error text: the runtime's, or for a timeout the client's.
         metadata: Details from the runtime, such as `error_name` and `stack`. For a timeout, `timeout_type` names the
             option that set it. `None` if there are none.
@@ -167,10 +172,11 @@ class AgentRuntimeError(RuntimeUseError):
 class CommandFailedError(AgentRuntimeError):
     """A command exited non-zero: one of `execute_commands`, or a pre- or post-agent command of a query.
 
-    `str` names the command and shows the last lines that it printed to stderr, or to stdout if it printed nothing to
-    stderr. `execute_commands(…, check=False)` returns the results instead of raising this error.
+    Each argument is an attribute of the same name. `str` names the command and shows the last lines that it printed to
+    stderr, or to stdout if it printed nothing to stderr. `execute_commands(…, check=False)` returns the results
+    instead of raising this error.
 
-    Attributes:
+    Args:
         error: What failed; for a query's commands, the runtime's error text.
         metadata: The command and its exit code; for a query's commands, details from the runtime.
         results: The commands that had run, in order, as far as the client's `keep_output` allows. The failed command is
@@ -240,7 +246,7 @@ class OutputProblem(Dict[str, str]):
 
     @property
     def path(self) -> str:
-        """Where in the answer: `findings[1].line`; `""` is the whole answer.
+        """Where in the answer, such as `findings[1].line`; `""` is the whole answer.
 
         A part in angle brackets, as in `shape<Circle>.radius`, is not in the answer: it says which alternative of the
         type was tried.
@@ -263,9 +269,10 @@ _SHOWN_PROBLEMS = 3
 class OutputValidationError(AgentRuntimeError):
     """The agent's answer does not fit the `output_type` of the query.
 
-    `str` shows the first three problems. Secrets are masked in everything that the error has.
+    Each argument is an attribute of the same name. `str` shows the first three problems. Secrets are masked in
+    everything that the error has.
 
-    Attributes:
+    Args:
         error: That the answer does not fit, and how many problems there are.
         metadata: `None`.
         errors: The problems, in order: what is wrong, and where.
@@ -314,8 +321,9 @@ class ProtocolError(AgentRuntimeError):
 
     It sent a malformed terminal message or one of the wrong kind, text where the query had an output schema, invalid
     WebSocket frames, or more upload requests than the client can keep. Other malformed messages are logged and ignored.
+    Each argument is an attribute of the same name.
 
-    Attributes:
+    Args:
         error: What is wrong.
         metadata: `{"text": …}` has the text that came instead of structured output; `{"in_flight": …}` names the
             request that a closed connection interrupted. Otherwise `None`.
@@ -329,7 +337,10 @@ class ProtocolError(AgentRuntimeError):
 class CancelledException(RuntimeUseError):
     """The call was ended by `abort()`, or because its `cancel_when` returned a true value.
 
-    Attributes:
+    Each argument but the first is an attribute of the same name.
+
+    Args:
+        message: What happened, for people.
         results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the
             exit code `None` if it had not ended as far as the client knows.
         assistant_texts: The texts that the agent had sent, in order, as far as the client's `keep_output` allows.
@@ -354,7 +365,10 @@ class CancelledException(RuntimeUseError):
 class RunTimeoutError(RuntimeUseError, TimeoutError):
     """The call's `timeout` passed, or the `end_session_timeout` of its session. Also a `TimeoutError`.
 
-    Attributes:
+    Each argument but the first is an attribute of the same name.
+
+    Args:
+        message: What happened, for people.
         result: What the call would have returned, if it had its result and was waiting for late artifacts only;
             otherwise `None`.
         results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the
@@ -381,9 +395,12 @@ class RunTimeoutError(RuntimeUseError, TimeoutError):
 
 
 class RuntimeConnectionError(RuntimeUseError, ConnectionError):
-    """The client could not connect to the runtime. Also a `ConnectionError`. The message says why.
+    """The client could not connect to the runtime. Also a `ConnectionError`.
 
-    Attributes:
+    Each argument but the first is an attribute of the same name.
+
+    Args:
+        message: Why not, for people.
         status: The HTTP status with which the WebSocket handshake was refused; `None` if there was no HTTP response.
         source_id: The option `source_id` of the call; `None` if it had none.
     """
@@ -399,11 +416,13 @@ class RuntimeConnectionError(RuntimeUseError, ConnectionError):
 class ConnectionLostError(RuntimeConnectionError, AgentRuntimeError):
     """The connection was lost, or the runtime fell silent, during a call. Also an `AgentRuntimeError`.
 
-    Attributes:
-        error: The error text.
+    Each argument is an attribute of the same name, but for the first, which is the attribute `error`. `status` is
+    `None`.
+
+    Args:
+        message: What happened, for people.
         metadata: `{"in_flight": …}` names what was lost with the connection, such as `"query"` or
             `"command execution"`. With `"sent": False` nothing of that was sent, so it may be repeated.
-        status: `None`.
         result: What the call would have returned, if only the end of its session was lost; otherwise `None`.
         results: The commands that had run, in order, as far as the client's `keep_output` allows. The last one has the
             exit code `None` if it had not ended as far as the client knows.
@@ -445,9 +464,11 @@ class ArtifactUploadError(RuntimeUseError):
     """Artifacts could not be uploaded, or did not arrive.
 
     Raised at the end of the session or of the one-shot call, for late artifacts; and by the ready-made callbacks in
-    `runtimeuse_sync.artifacts`, for uploads that failed and for a bucket that does not exist.
+    `runtimeuse_sync.artifacts`, for uploads that failed and for a bucket that does not exist. Each argument but the
+    first is an attribute of the same name.
 
-    Attributes:
+    Args:
+        message: What happened, for people.
         filepaths: The paths in the sandbox of the files whose upload requests the client could not answer, or not in
             time, or that did not arrive. Uploads that the runtime itself gave up are mentioned only in the message.
         result: What a one-shot call would have returned; `None` for a session.
@@ -473,9 +494,10 @@ class SessionStateError(RuntimeUseError, RuntimeError):
     """The session or run is in a state that does not allow this call. Also a `RuntimeError`.
 
     The session is not open, closed, inherited by a forked process, or called from its own callback; the run is not
-    entered yet, or is used twice; or the interpreter is shutting down.
+    entered yet, or is used twice; or the interpreter is shutting down. `source_id` is an attribute, too.
 
-    Attributes:
+    Args:
+        message: What happened, for people.
         source_id: The option `source_id` of the call; `None` if it had none.
     """
 

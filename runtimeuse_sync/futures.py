@@ -119,7 +119,7 @@ class RunFuture(_Future[ResultType]):
         self.add_done_callback(_announce)
 
     def begin(self) -> "RunFuture[ResultType]":
-        """Starts the run in a thread; for `submit`, which makes the future.
+        """Starts the run in a thread, and returns the future; for `submit`, which makes it.
 
         Raises:
             SessionStateError: The session is not open, or the interpreter is shutting down.

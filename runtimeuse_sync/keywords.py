@@ -7,7 +7,7 @@ Threads: nothing is shared; signatures are made on import.
 
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Generic, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar
 
 from ._logs import LoggerLike
 from ._wire.validation import SandboxPath, Seconds
@@ -19,6 +19,8 @@ from .options import (
     OnCommandOutputCallback,
     OnHeartbeatCallback,
 )
+
+_Keywords = TypeVar("_Keywords")
 
 if TYPE_CHECKING:
     import ssl
@@ -36,8 +38,16 @@ else:
             return getattr(importlib.import_module(self._name), name)
 
     ssl = _Late("ssl")
-    # Python before 3.11 has no `Unpack`. With this stand-in, `typing.get_type_hints` still works.
-    Unpack = List
+    try:
+        from typing import Unpack
+    except ImportError:
+
+        class Unpack(Generic[_Keywords]):
+            """`typing.Unpack`, which Python has since 3.11: `Unpack[QueryKeywords]` annotates `**keywords`.
+
+            On older versions this takes its place, so that annotations can be evaluated and shown.
+            """
+
 
 __all__ = [
     "CallKeywords",

@@ -21,7 +21,7 @@ from .results import CommandResultItem, StructuredOutputResult, TextResult, data
 class AgentRuntimeMessageInterface(JsonMixin):
     """Base class of what the runtime sends.
 
-    Attributes:
+    Args:
         message_type: The type of the message, such as `"assistant_message"`.
     """
 
@@ -32,7 +32,7 @@ class AgentRuntimeMessageInterface(JsonMixin):
 class AssistantMessageInterface(AgentRuntimeMessageInterface):
     """Text that the agent sends while it runs.
 
-    Attributes:
+    Args:
         message_type: `"assistant_message"`.
         text_blocks: The blocks of text, in order.
     """
@@ -50,7 +50,7 @@ class AssistantMessageInterface(AgentRuntimeMessageInterface):
 class CommandOutputMessageInterface(AgentRuntimeMessageInterface):
     """A chunk of a command's output, sent while the command runs.
 
-    Attributes:
+    Args:
         message_type: `"command_output_message"`.
         stream: `"stdout"` or `"stderr"`.
         text: The chunk, which may start and end in the middle of a line.
@@ -67,7 +67,7 @@ class CommandOutputMessageInterface(AgentRuntimeMessageInterface):
 class HeartbeatMessageInterface(AgentRuntimeMessageInterface):
     """A sign of life, sent every 15 s while a request is in flight.
 
-    Attributes:
+    Args:
         message_type: `"heartbeat_message"`.
         phase: What the runtime is doing.
         elapsed_ms: Milliseconds since the request started.
@@ -82,7 +82,7 @@ class HeartbeatMessageInterface(AgentRuntimeMessageInterface):
 class ArtifactUploadRequestMessageInterface(AgentRuntimeMessageInterface):
     """An upload request: the runtime has an artifact and asks where to upload it.
 
-    Attributes:
+    Args:
         message_type: `"artifact_upload_request_message"`.
         filename: The file's base name.
         filepath: The file's path in the sandbox. Bytes that cannot be decoded appear as U+FFFD; the answer to the
@@ -135,7 +135,7 @@ def announced_as(request: ArtifactUploadRequestMessageInterface) -> Tuple[str, s
 class ResultMessageInterface(AgentRuntimeMessageInterface):
     """The terminal message of a query: its result.
 
-    Attributes:
+    Args:
         message_type: `"result_message"`.
         data: The result, `TextResult` or `StructuredOutputResult`.
         metadata: What the runtime reports about the run, such as token usage; `None` if nothing.
@@ -152,7 +152,7 @@ class ResultMessageInterface(AgentRuntimeMessageInterface):
 class CommandExecutionResultMessageInterface(AgentRuntimeMessageInterface):
     """The terminal message of a request to execute commands: their results.
 
-    Attributes:
+    Args:
         message_type: `"command_execution_result_message"`.
         results: The commands that ran, in order.
     """
@@ -165,7 +165,7 @@ class CommandExecutionResultMessageInterface(AgentRuntimeMessageInterface):
 class ErrorMessageInterface(AgentRuntimeMessageInterface):
     """An error, usually the terminal message of its request (PROTOCOL.md, "Two terminals").
 
-    Attributes:
+    Args:
         message_type: `"error_message"`.
         error: What went wrong.
         metadata: Details, such as `error_name` and `stack`; `None` if there are none.
@@ -180,7 +180,7 @@ class ErrorMessageInterface(AgentRuntimeMessageInterface):
 class EndSessionConfirmMessage(JsonMixin):
     """The runtime's answer to `EndSessionMessage`: all uploads are done, and it closes the connection next.
 
-    Attributes:
+    Args:
         message_type: `"end_session_confirm_message"`.
     """
 
@@ -191,7 +191,7 @@ class EndSessionConfirmMessage(JsonMixin):
 class RuntimeEnvironmentDownloadableInterface(SafeRepr, JsonMixin):
     """A file that the runtime downloads into the sandbox before the run.
 
-    Attributes:
+    Args:
         download_url: The file's URL. A `.zip` archive is extracted; any other file is saved under the last segment of
             the URL's path. `repr` masks the URL's user, password and query string.
         working_dir: The directory in the sandbox to put the file in; created if missing.
@@ -208,7 +208,7 @@ class RuntimeEnvironmentDownloadableInterface(SafeRepr, JsonMixin):
 class CommandInterface(SafeRepr, JsonMixin):
     """A shell command to run in the sandbox.
 
-    Attributes:
+    Args:
         command: The command, run by the sandbox's shell.
         cwd: The working directory, created if missing. `None`, the default, is the runtime's own.
         env: Environment variables for this command only, added to the runtime's environment. Any mapping of str to str,
@@ -227,7 +227,7 @@ class CommandInterface(SafeRepr, JsonMixin):
 class InvocationMessage(SafeRepr, JsonMixin):
     """The request to run the agent; the fields are those of `QueryOptions`, and the prompt.
 
-    Attributes:
+    Args:
         message_type: `"invocation_message"`.
         system_prompt: The agent's system prompt.
         user_prompt: The prompt of the query.
@@ -264,7 +264,7 @@ class InvocationMessage(SafeRepr, JsonMixin):
 class CommandExecutionMessage(SafeRepr, JsonMixin):
     """The request to execute commands; the fields are those of `ExecuteCommandsOptions`, and the commands.
 
-    Attributes:
+    Args:
         message_type: `"command_execution_message"`.
         commands: The commands, in order.
         source_id: The caller's identifier, for tracing.
@@ -289,7 +289,7 @@ class CommandExecutionMessage(SafeRepr, JsonMixin):
 class ArtifactUploadResponseMessageInterface(SafeRepr, JsonMixin):
     """The client's answer to an upload request.
 
-    Attributes:
+    Args:
         message_type: `"artifact_upload_response_message"`.
         filename: The `filename` of the request.
         filepath: The `filepath` of the request.
@@ -308,7 +308,7 @@ class ArtifactUploadResponseMessageInterface(SafeRepr, JsonMixin):
 class CancelMessage(JsonMixin):
     """Cancels the request in flight, if there is one.
 
-    Attributes:
+    Args:
         message_type: `"cancel_message"`.
     """
 
@@ -319,7 +319,7 @@ class CancelMessage(JsonMixin):
 class EndSessionMessage(JsonMixin):
     """Ends the session: the runtime completes all uploads, confirms, and closes the connection.
 
-    Attributes:
+    Args:
         message_type: `"end_session_message"`.
     """
 
@@ -329,7 +329,7 @@ class EndSessionMessage(JsonMixin):
 class OutputLine(NamedTuple):
     """A whole line; `Run.lines` yields them.
 
-    Attributes:
+    Args:
         stream: `"stdout"` or `"stderr"` of a command, or `"assistant"` for a line of the agent's messages.
         text: The line, without its line ending.
         command: The command that printed it; empty for the agent's.
@@ -340,5 +340,5 @@ class OutputLine(NamedTuple):
     command: str
 
 
-#: What iterating over a run yields.
 StreamedMessage = Union[AssistantMessageInterface, CommandOutputMessageInterface, HeartbeatMessageInterface]
+"""What iterating over a run yields."""

@@ -27,12 +27,19 @@ from .messages import (
 from .results import ArtifactUploadResult
 
 OnAssistantMessageCallback = Callable[[AssistantMessageInterface], None]
-OnCommandOutputCallback = Callable[[CommandOutputMessageInterface], None]
-OnArtifactUploadRequestCallback = Callable[[ArtifactUploadRequestMessageInterface], ArtifactUploadResult]
-OnHeartbeatCallback = Callable[[HeartbeatMessageInterface], None]
+"""The type of the option `on_assistant_message`."""
 
-#: What the option `cancel_when` takes.
+OnCommandOutputCallback = Callable[[CommandOutputMessageInterface], None]
+"""The type of the option `on_command_output`."""
+
+OnArtifactUploadRequestCallback = Callable[[ArtifactUploadRequestMessageInterface], ArtifactUploadResult]
+"""The type of the option `on_artifact_upload_request`: it returns where the runtime uploads the file."""
+
+OnHeartbeatCallback = Callable[[HeartbeatMessageInterface], None]
+"""The type of the option `on_heartbeat`."""
+
 CancelWhen = Callable[[], bool]
+"""The type of the option `cancel_when`: it returns whether to cancel the call."""
 
 #: The default time limit, in seconds, for the end of a session: late uploads and the runtime's confirmation.
 END_SESSION_TIMEOUT = 60.0
@@ -110,7 +117,7 @@ class QueryOptions(_OptionsBase):
     Callbacks are plain functions. They run in the calling thread, one at a time, in the order in which messages arrive.
     An exception in a callback cancels the request and is raised by the call.
 
-    Attributes:
+    Args:
         system_prompt: The agent's system prompt. `None` uses the client's, or an empty one if the client has none.
         model: The model that the agent uses. `None` uses the client's.
         output_format_json_schema_str: JSON text of the form `{"type": "json_schema", "schema": {…}}`. The result is
@@ -194,7 +201,7 @@ class ExecuteCommandsOptions(_OptionsBase):
     one at a time, in the order in which messages arrive. An exception in a callback cancels the request and is raised
     by the call.
 
-    Attributes:
+    Args:
         secrets_to_redact: Strings that the runtime replaces with `[REDACTED]` in everything it sends. The client masks
             them in logs and in exceptions.
         source_id: An identifier of your own for tracing. It is sent to the runtime, logged, and set on errors.

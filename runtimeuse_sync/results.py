@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TextResult(JsonMixin):
     """The result of a query without an output schema.
 
-    Attributes:
+    Args:
         text: The agent's answer.
         type: `"text"`.
     """
@@ -31,7 +31,7 @@ class TextResult(JsonMixin):
 class StructuredOutputResult(JsonMixin):
     """The result of a query with an output schema.
 
-    Attributes:
+    Args:
         structured_output: The agent's answer, a JSON object.
         type: `"structured_output"`.
     """
@@ -63,7 +63,7 @@ class WrongKindOfResult(TypeError, AttributeError):
 class QueryResult(JsonMixin):
     """What `query` returns. Its `str` is the text of a text result, or the JSON of a structured one.
 
-    Attributes:
+    Args:
         data: A `TextResult`, or a `StructuredOutputResult` if the query had an output schema.
         metadata: What the runtime reports about the run, such as token usage; `None` if nothing.
     """
@@ -195,7 +195,7 @@ class CommandResultItem(JsonMixin):
 
     `keep_output` is an argument of `RuntimeUseClient`: how many bytes of each stream the client keeps (default 1 MiB).
 
-    Attributes:
+    Args:
         command: The command as it was sent, with secrets masked by the runtime.
         exit_code: The exit code; -1 if a signal ended the command. `None` occurs only in the `results` of exceptions,
             for a command that had not ended as far as the client knows.
@@ -233,7 +233,7 @@ class CommandResultItem(JsonMixin):
 class CommandExecutionResult(JsonMixin):
     """What `execute_commands` returns.
 
-    Attributes:
+    Args:
         results: The commands that ran, in order.
     """
 
@@ -261,7 +261,7 @@ class CommandExecutionResult(JsonMixin):
 class ArtifactUploadResult(SafeRepr, JsonMixin):
     """What `on_artifact_upload_request` returns: where the runtime uploads the file.
 
-    Attributes:
+    Args:
         presigned_url: The URL that the runtime sends the file to, with PUT. `repr` masks its user, password and query
             string.
         content_type: The media type of the file, such as `"text/plain"`, which the runtime sends as `Content-Type`.

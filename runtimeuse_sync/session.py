@@ -219,9 +219,10 @@ class RuntimeUseSession(Calls):
 
     @property
     def files(self) -> "Files":
-        """Reads and writes files in the sandbox, over nothing but commands: `session.files.read("report.txt")`.
+        """Reads and writes files in the sandbox, over nothing but commands.
 
-        The operations use the session's connection, and take turns with its other calls.
+        The operations, such as `session.files.read("report.txt")`, use the session's connection, and take turns with
+        its other calls.
         """
         default = self._defaults.of_commands
         return self._files(default("timeout"), default("logger"))

@@ -1,14 +1,14 @@
 """Server-sent events of a run: what it sends, as the bytes that a browser's `EventSource` reads.
 
 This module owns the events, their JSON and their numbers, and the iterator over them, which any web framework can send
-as the body of a response:
+as the body of a response (here Flask's)::
 
     from runtimeuse_sync import sse
 
-    body = sse.events(client.stream(prompt))     # an iterator of bytes; closing it cancels the run
-    return Response(body, headers=sse.HEADERS)   # Flask's, here
+    body = sse.events(client.stream(prompt))  # an iterator of bytes; closing it cancels the run
+    return Response(body, headers=sse.HEADERS)
 
-The events, by name; the data of each is one JSON object:
+The events, by name; the data of each is one JSON object::
 
     assistant   `text_blocks`, and `text`, which is all of them
     output      `stream` ("stdout" or "stderr"), `text`, `command`
@@ -49,15 +49,15 @@ from .run import IN_USE, Run
 
 __all__ = ["COMMENT", "HEADERS", "Event", "EventStream", "encode", "event_of", "events", "last_event_number"]
 
-#: The headers of a response with events. The last one keeps nginx from holding events back.
 HEADERS: Mapping[str, str] = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
+"""The headers of a response with events. The last one keeps nginx from holding events back."""
 
-#: What is sent while there is no event. Readers drop it.
 COMMENT = b":\n\n"
+"""What is sent while there is no event. Readers drop it."""
 
 #: What readers of a run are told of an exception that is not one of this package: its text is not meant for them.
 _UNEXPECTED = "the server failed"
@@ -74,7 +74,7 @@ _NOTHING: Any = object()
 class Event(NamedTuple):
     """An event.
 
-    Attributes:
+    Args:
         name: Its name, such as `"output"`: the page listens to that.
         data: Its data: anything that JSON can hold. What it cannot hold is sent as its text.
         id: Its number, 1 or more. `None`, the default, is one more than that of the event before.
@@ -127,7 +127,11 @@ def _shown(error: BaseException) -> Dict[str, Any]:
 def encode(event: Event) -> bytes:
     """Returns an event as it is sent.
 
-    Its data are one line of JSON in UTF-8, whatever line breaks and halves of surrogate pairs are in its texts.
+    Its data are one line of JSON in UTF-8, whatever line breaks and halves of surrogate pairs are in its texts. What it
+    looks like is in the HTML standard, "Server-sent events".
+
+    Args:
+        event: The event.
 
     Raises:
         TypeError: The name is not a str, or the number not an int.
@@ -215,7 +219,7 @@ def events(
 
 
 class EventStream(Iterator[bytes]):
-    """An iterator over encoded events; `events` makes it, and describes the arguments.
+    """An iterator over encoded events; `events` makes it.
 
     Use it as it is, or by `contextlib.closing`. Iterating raises what is not an error of this package, such as an
     exception of a callback, after its event `error`; and `KeyboardInterrupt` and its like at once.

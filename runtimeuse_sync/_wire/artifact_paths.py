@@ -91,6 +91,9 @@ def relative_path(filepath: str) -> str:
 
     A backslash separates nothing in a sandbox: it may be part of a name.
 
+    Args:
+        filepath: The path in the sandbox.
+
     Raises:
         ValueError: The path names no file.
     """

@@ -30,11 +30,6 @@ _logger = logging.getLogger("runtimeuse_sync")
 class UploadDirectory:
     """Receives artifacts into a directory, from a runtime on the same machine.
 
-        with UploadDirectory("artifacts") as uploads:
-            client.query("…", artifacts_dirs=["/tmp/out"], on_artifact_upload_request=uploads.callback)
-        for file in uploads.files:
-            print(file.name, file.size, file.path)
-
     A file is stored below the directory under its path below its artifact directory: `/tmp/out/charts/today.png`
     becomes `artifacts/charts/today.png`. It is stored whole or not at all, and a newer version replaces it. Files of
     the same relative path in different artifact directories do not: the second one is stored under its artifact
@@ -56,15 +51,17 @@ class UploadDirectory:
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: An argument is empty, or `working_dir` is not absolute.
+        OSError: Entering the context: the directory cannot be created, or the server cannot listen on the address.
+        RuntimeConnectionError: Entering: the system cannot start another thread. It is an `OSError`, too.
+        RuntimeError: Entering: the context is entered already.
+        ArtifactUploadError: Leaving: files did not arrive. Their upload failed (a full disk, a directory in the way),
+            or they were announced and not uploaded. Its text says why, `filepaths` has their paths in the sandbox.
 
-    Entering the context raises:
-        OSError: The directory cannot be created, or the server cannot listen on the address.
-        RuntimeConnectionError: The system cannot start another thread. It is an `OSError`, too.
-        RuntimeError: The context is entered already.
-
-    Leaving the context raises:
-        ArtifactUploadError: Files did not arrive: their upload failed (a full disk, a directory in the way), or they
-            were announced and not uploaded. Its text says why, `filepaths` has their paths in the sandbox.
+    Examples:
+        >>> with UploadDirectory("artifacts") as uploads:
+        ...     client.query("…", artifacts_dirs=["/tmp/out"], on_artifact_upload_request=uploads.callback)
+        >>> for file in uploads.files:
+        ...     print(file.name, file.size, file.path)
     """
 
     def __init__(
@@ -147,4 +144,10 @@ class UploadDirectory:
         url = f"http://{host_in_url(self._host)}:{server.port}/{path}?token={self._token}&version={version}"
         return ArtifactUploadResult(presigned_url=url, content_type=content_type(request.filename))
 
-    __call__ = callback
+    def __call__(self, request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
+        """Does, and returns, what `callback` does.
+
+        Args:
+            request: The upload request.
+        """
+        return self.callback(request)

@@ -31,7 +31,7 @@ _SLICE = 0.1
 class ReceivedFile:
     """A file that arrived in an `UploadDirectory`.
 
-    Attributes:
+    Args:
         name: Its path below its artifact directory, such as `charts/today.png`. If another file had that name already:
             the artifact directory and the path below it, or a name with a number.
         size: Its size in bytes.

@@ -23,7 +23,11 @@ PathText = Union[str, PurePath]
 
 
 def content_type(filename: str) -> str:
-    """Returns the MIME type for a file's name; `application/octet-stream` if it is unknown."""
+    """Returns the MIME type for a file's name; `application/octet-stream` if it is unknown.
+
+    Args:
+        filename: The name, with or without directories.
+    """
     return mimetypes.guess_type(filename)[0] or "application/octet-stream"
 
 

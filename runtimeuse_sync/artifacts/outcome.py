@@ -28,7 +28,7 @@ _MAX_SHOWN = 20
 class UploadFailure:
     """A file that did not arrive.
 
-    Attributes:
+    Args:
         name: Its name, as that of a file that arrives: its path below its artifact directory.
         reason: Why it did not arrive, as far as is known.
         filepath: Its path in the sandbox.

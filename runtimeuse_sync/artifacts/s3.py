@@ -41,7 +41,7 @@ _logger = logging.getLogger("runtimeuse_sync")
 class StoredObject:
     """A file that arrived in a bucket.
 
-    Attributes:
+    Args:
         name: Its path below its artifact directory, such as `charts/today.png`. If another file had that name already:
             the artifact directory and the path below it, or a name with a number.
         size: Its size in bytes.
@@ -70,21 +70,20 @@ class _Entry:
 class S3Uploads:
     """An upload callback for S3; `s3_uploads` makes it. It can be used as it is, or as a context manager.
 
-        with s3_uploads(boto3.client("s3"), "reports", prefix="runs/42") as uploads:
-            client.query("…", artifacts_dirs=["/tmp/out"], on_artifact_upload_request=uploads)
-        for file in uploads.files:
-            print(file.name, file.size, file.key)
-
     The first upload request, or entering the context, checks that the bucket exists. When a one-shot call or a session
     ends, it looks for its files, and raises an `ArtifactUploadError` if one is missing; what the bucket does not tell
     is only logged then. Leaving the context calls `check`, which takes no doubt for an answer, unless the body of the
     context raises. Leave it after the calls have ended, or after the session has: only then are all files uploaded.
 
-    Entering the context raises:
-        ArtifactUploadError: The bucket does not exist.
-        TypeError: The client is no boto3 S3 client: it has no `head_object`.
+    Raises:
+        ArtifactUploadError: Entering the context: the bucket does not exist. Leaving it: as `check`.
+        TypeError: Entering: the client is no boto3 S3 client, as it has no `head_object`.
 
-    Leaving the context raises what `check` raises.
+    Examples:
+        >>> with s3_uploads(boto3.client("s3"), "reports", prefix="runs/42") as uploads:
+        ...     client.query("…", artifacts_dirs=["/tmp/out"], on_artifact_upload_request=uploads)
+        >>> for file in uploads.files:
+        ...     print(file.name, file.size, file.key)
     """
 
     def __init__(self, client: Any, bucket: str, prefix: str, expires: int, working_dir: Optional[PathText]) -> None:

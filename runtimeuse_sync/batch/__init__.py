@@ -1,5 +1,7 @@
 """Many runs: `run_many` runs jobs side by side and yields the outcome of each as it completes.
 
+For example::
+
     from runtimeuse_sync.batch import Job, run_many
 
     jobs = [Job(f"Summarise {name}.", id=name) for name in names]

@@ -26,7 +26,7 @@ class Job:
     """One run: a prompt for the agent, or shell commands.
 
     Jobs can be compared, copied and pickled. Their JSON contains the secrets of the options (journals do not); `repr`
-    masks them.
+    masks them. The arguments are attributes, too; `commands` is then a list of copies as `CommandInterface`, or `None`.
 
     Args:
         prompt: The prompt of a query. Either this or `commands`.
@@ -35,12 +35,6 @@ class Job:
             callbacks and no logger: a job that has some runs in threads only.
         id: A name of your own, which must differ from those of the other jobs. It identifies the job in a journal, in
             place of its content. Default: none.
-
-    Attributes:
-        prompt: As given.
-        commands: As `CommandInterface`, copied; `None` for a prompt.
-        options: As given.
-        id: As given.
 
     Raises:
         TypeError: An argument has the wrong type.

@@ -26,7 +26,10 @@ Result = Union[QueryResult, CommandExecutionResult]
 class JobError(RuntimeUseError):
     """Stands for an error of a job that is known only by its class and text: it cannot be made again from JSON.
 
-    Attributes:
+    Each argument but the first is an attribute of the same name.
+
+    Args:
+        message: The error's text.
         kind: The error's class, such as `"requests.exceptions.HTTPError"`; `""` if it is this one.
         source_id: The option `source_id` of the job; `None` if it had none.
     """
@@ -43,7 +46,7 @@ class JobError(RuntimeUseError):
 class Outcome:
     """What became of a job.
 
-    Attributes:
+    Args:
         job: The job.
         result: The `QueryResult` of a prompt, or the `CommandExecutionResult` of commands; `None` if the job failed.
         error: What `query` or `execute_commands` raised; or what the executor says, such as a `BrokenProcessPool` if a

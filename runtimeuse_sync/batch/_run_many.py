@@ -90,17 +90,19 @@ def run_many(
         journal: The path of the journal, which is created if it does not exist. Default: none.
 
     Returns:
-        A generator of outcomes. It raises, when iterated over:
-            `JournalError`, if the journal is in use, is damaged, is none, or belongs to other jobs;
-            `OSError`, if it cannot be read or written;
-            `BrokenExecutor`, if the executor's workers died (the jobs that they ran have outcomes with errors);
-            `TypeError` and `ValueError` for an item of `jobs` that is no job, or has the id of another;
-            and whatever the iterable and the progress callback raise.
+        A generator of outcomes.
 
     Raises:
+        JournalError: When iterated over: the journal is in use, is damaged, is none, or belongs to other jobs.
+        OSError: When iterated over: the journal cannot be read or written.
+        BrokenExecutor: When iterated over: the executor's workers died; the jobs that they ran have outcomes with
+            errors.
+        Exception: When iterated over: whatever the iterable and the progress callback raise.
         ImportError: `progress=True`, and tqdm is not installed.
-        TypeError: An argument has the wrong type, or cannot be sent to the executor's processes.
-        ValueError: An argument has an invalid value, or not exactly one of `client` and `connect` is given.
+        TypeError: An argument has the wrong type, or cannot be sent to the executor's processes. When iterated over: an
+            item of `jobs` is no job.
+        ValueError: An argument has an invalid value, or not exactly one of `client` and `connect` is given. When
+            iterated over: an item of `jobs` has the id of another.
     """
     if isinstance(jobs, (str, bytes, Job)):
         raise TypeError(f"jobs must be an iterable of jobs, not a single {type(jobs).__name__}")

@@ -1,14 +1,17 @@
 """Tasks of Celery that talk to the runtime, with the extra `[celery]`.
 
+For example::
+
     from runtimeuse_sync.celery import RuntimeTask
 
     app.conf.runtimeuse = {"ws_url": "ws://localhost:8080", "model": "gpt-4.1"}
+
 
     @app.task(base=RuntimeTask, bind=True)
     def summarise(self, text):
         return self.client.query(f"Summarise: {text}")
 
-What is what:
+What is what::
 
     _task       `RuntimeTask`: what users set and call, and which failures Celery may retry by itself
     _attempt    one execution of a task: what it has sent, whether it has to end, its progress

@@ -20,8 +20,8 @@ from ._bases import AbortableAsyncResult
 class RuntimeResult(AbortableAsyncResult):
     """The result of a `RuntimeTask`: what `delay` and `apply_async` return, and `task.AsyncResult(id)`.
 
-    An `AsyncResult` that also has `abort`: the task's run is cancelled on the runtime, within about a second in every
-    pool, and the task fails with `CancelledException`. A task that has not begun sends nothing.
+    It is Celery's `AsyncResult`, and also has `abort`: the task's run is cancelled on the runtime, in every pool within
+    about a second, and the task fails with `CancelledException`. A task that has not begun sends nothing.
     """
 
     def abort(self) -> Any:

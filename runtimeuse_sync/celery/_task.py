@@ -27,12 +27,6 @@ _SHOWN = 500
 class RuntimeTask(AbortableTask):
     """The base class of tasks that talk to a runtime.
 
-        app.conf.runtimeuse = {"ws_url": "ws://localhost:8080", "model": "gpt-4.1"}
-
-        @app.task(base=RuntimeTask, bind=True)
-        def summarise(self, text):
-            return self.client.query(f"Summarise: {text}")
-
     What a task does by `self.client`, its sessions included, belongs to the task:
 
     - It is cancelled on the runtime when the task is ended: by `result.abort()` in every pool; by
@@ -46,39 +40,72 @@ class RuntimeTask(AbortableTask):
     A task may return a `QueryResult` or a `CommandExecutionResult`: its result is the dict of their fields, of which
     `result_from_json` makes it again. Errors of this package come out of `result.get()` as they were raised.
 
-    Attributes:
-        runtimeuse: Arguments of `RuntimeUseClient` for this task, which take precedence over Celery's setting
-            `runtimeuse`. A task that has any has a client of its own. Default: `None`.
-        repeatable: Whether the task may be run again after something has been sent. Default: `False`. A single call
-            says so by `apply_async(headers={"repeatable": True})`.
-        progress_interval: The least seconds between two progresses that are stored; `None` stores none. Default: 1.
-        abort_poll_interval: The least seconds between two looks at the result backend whether the task is aborted;
-            `None` never looks. Default: 1.
-        autoretry_for: The errors after which Celery retries the task, under the condition above. Default:
-            `RuntimeConnectionError`.
-        max_retries: How often, at most. Default: 5, with pauses that grow to a minute.
-        acks_late: Whether the task is acknowledged when it ends. Default: `False`, whatever the application's
-            configuration says: a broker gives a late one to another worker once more if the first is lost, or takes
-            longer than the broker waits.
+    The attributes below are settings: a subclass sets them, or a single task by `@app.task(base=RuntimeTask, …)`.
+
+    Raises:
+        TypeError: Making a subclass: a setting has the wrong type.
+        ValueError: Making a subclass: a number of seconds is not positive.
+
+    Examples:
+        >>> app.conf.runtimeuse = {"ws_url": "ws://localhost:8080", "model": "gpt-4.1"}
+        >>> @app.task(base=RuntimeTask, bind=True)
+        ... def summarise(self, text):
+        ...     return self.client.query(f"Summarise: {text}")
     """
 
     abstract = True
+    """Celery registers no task of this class itself."""
 
     runtimeuse: Optional[Mapping[str, Any]] = None
+    """Arguments of `RuntimeUseClient` for this task, which take precedence over Celery's setting `runtimeuse`.
+
+    A task that has any has a client of its own. Default: `None`.
+    """
+
     repeatable: bool = False
+    """Whether the task may be run again after something has been sent. Default: `False`.
+
+    A single call says so by `apply_async(headers={"repeatable": True})`.
+    """
+
     progress_interval: Optional[float] = 1.0
+    """The least seconds between two progresses that are stored; `None` stores none. Default: 1."""
+
     abort_poll_interval: Optional[float] = 1.0
+    """The least seconds between two looks at the result backend whether the task is aborted. Default: 1.
+
+    `None` never looks.
+    """
 
     autoretry_for: Tuple[Type[BaseException], ...] = (RuntimeConnectionError,)
+    """The errors after which Celery retries the task, if nothing was sent or it is `repeatable`.
+
+    Default: `RuntimeConnectionError`.
+    """
+
     max_retries: Optional[int] = 5
+    """How often the task is retried at most. Default: 5."""
+
     retry_backoff: Any = 2
+    """The seconds before the first retry; each further pause is twice as long. Default: 2."""
+
     retry_backoff_max: int = 60
+    """The longest pause before a retry, in seconds. Default: 60."""
+
     retry_jitter: bool = True
+    """Whether the pauses are random, up to these lengths. Default: `True`."""
+
     acks_late: bool = False
-    #: Logged without a traceback.
+    """Whether the task is acknowledged when it ends. Default: `False`, whatever the application's configuration says.
+
+    A broker gives a late one to another worker once more if the first is lost, or takes longer than the broker waits.
+    """
+
     throws: Tuple[Type[BaseException], ...] = (CancelledException,)
+    """The errors that Celery logs without a traceback. Default: `CancelledException`."""
 
     Request = "runtimeuse_sync.celery._worker:RuntimeRequest"
+    """What represents a request of the task in a worker, as Celery looks it up."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,13 +142,29 @@ class RuntimeTask(AbortableTask):
         }
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> RuntimeResult:  # noqa: N802  # as Celery names it
-        """Returns the result of a task with this id, which can abort it."""
+        """Returns the result of a task with this id, which can abort it.
+
+        Args:
+            task_id: The id of the task.
+            **kwargs: Further arguments of Celery's `AsyncResult`.
+        """
         return RuntimeResult(task_id, **{"backend": self.backend, "app": self._get_app(), **kwargs})
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:
         """Sends the task once more, as Celery's `Task.retry` does, whatever has been sent: the caller says so.
 
         What Celery retries by itself (`autoretry_for`) is raised instead if it must not be repeated.
+
+        Args:
+            *args: As for Celery's `Task.retry`.
+            **kwargs: As for Celery's `Task.retry`.
+
+        Returns:
+            What Celery's method returns, where that does not raise (`throw=False`).
+
+        Raises:
+            celery.exceptions.Retry: The task was sent once more.
+            Exception: What was to be retried, if it must not be or was retried often enough.
         """
         attempt = attempt_of(self.request)
         error = args[2] if len(args) > 2 else kwargs.get("exc")

@@ -1,10 +1,13 @@
 """The Django app, with the extra `[django]`: `INSTALLED_APPS = [..., "runtimeuse_sync.django"]`.
 
+In a project::
+
     # settings.py
     RUNTIMEUSE = {"default": {"WS_URL": "ws://localhost:8080", "MODEL": "gpt-4.1", "TIMEOUT": 300}}
 
     # views.py
     from runtimeuse_sync.django import get_client
+
 
     def answer(request):
         return HttpResponse(get_client().query(request.POST["question"]).text)
@@ -24,10 +27,11 @@ import importlib
 from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
-    from ._cancelling import cancellable, request_cancel
+    from ._cancelling import Cancellable, cancellable, request_cancel
     from ._clients import get_client
     from ._event_stream import event_stream
     from ._testing import RuntimeUseTestMixin
+    from ._upload_base import StorageUploads, StoredFile
     from ._uploads import storage_uploads
 else:
 
@@ -53,7 +57,10 @@ else:
 
 
 __all__ = [
+    "Cancellable",
     "RuntimeUseTestMixin",
+    "StorageUploads",
+    "StoredFile",
     "cancellable",
     "event_stream",
     "get_client",
@@ -63,7 +70,10 @@ __all__ = [
 
 #: Which module each name is from.
 _MODULES = {
+    "Cancellable": "_cancelling",
     "RuntimeUseTestMixin": "_testing",
+    "StorageUploads": "_upload_base",
+    "StoredFile": "_upload_base",
     "cancellable": "_cancelling",
     "event_stream": "_event_stream",
     "get_client": "_clients",

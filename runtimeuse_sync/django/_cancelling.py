@@ -70,7 +70,7 @@ class Cancellable:
 def cancellable(key: Key, owner: Any = None, *, include_earlier: bool = False, cache: str = "default") -> Cancellable:
     """Returns what a call takes as `cancel_when`: it is true once `request_cancel` was called with the same key.
 
-        get_client().query(prompt, cancel_when=cancellable(run.pk, request))
+    If the cache cannot be reached while the call is in progress, the call goes on, and a warning is logged.
 
     Args:
         key: The run's key, such as the primary key of its row: a str, an int or a UUID.
@@ -83,13 +83,14 @@ def cancellable(key: Key, owner: Any = None, *, include_earlier: bool = False, c
         cache: The alias of the cache, in `CACHES` (default `"default"`). All processes have to share what is in it: a
             cache in memory serves one process only.
 
-    If the cache cannot be reached while the call is in progress, the call goes on, and a warning is logged.
-
     Raises:
         TypeError: An argument has the wrong type, or the owner is neither a request nor a user.
         ValueError: `key` is empty, or the owner is a user who is not saved or not logged in.
         InvalidCacheBackendError: There is no such cache.
         Exception: What the cache raises if it cannot be reached.
+
+    Examples:
+        >>> get_client().query(prompt, cancel_when=cancellable(run.pk, request))
     """
     check.check_type("include_earlier", include_earlier, bool, "a bool")
     check.check_text("cache", cache)
@@ -107,10 +108,10 @@ def request_cancel(key: Key, owner: Any = None, *, timeout: float = 3600.0, cach
 
     Args:
         key: The run's key.
-        owner: Whom the run belongs to, as for `cancellable`.
+        owner: Whom the run belongs to, as for `cancellable`. Default: `None`.
         timeout: Seconds for which the request stays in the cache (default 3600): longer than a run can be in a
             callback of yours, where it does not look, or, with `include_earlier`, in a queue.
-        cache: The alias of the cache.
+        cache: The alias of the cache (default `"default"`).
 
     Raises:
         TypeError: An argument has the wrong type, or the owner is neither a request nor a user.

@@ -30,16 +30,6 @@ _OF_A_METHOD = 3
 class RuntimeUseTestMixin(_Base):
     """Gives each test of a class a runtime of its own, and leads `get_client` to it. Put it before Django's class.
 
-        class ScriptedTests(RuntimeUseTestMixin, TestCase):
-            def test_the_answer(self):
-                self.runtimeuse_fake.expect_query("What is 2 + 2?", "4")
-                response = self.client.post("/ask", {"question": "What is 2 + 2?"})
-                self.assertContains(response, "4")
-
-        class WithAnAgent(RuntimeUseTestMixin, TransactionTestCase):
-            def runtimeuse_agent(self, invocation, sender):
-                return invocation.user_prompt.upper()
-
     Without `runtimeuse_agent`, the runtime is a `FakeRuntime`, whose script the test writes. The test fails if other
     requests came than these, or not all of them. With `runtimeuse_agent` it is a `LocalRuntime` (extra `[runtime]`),
     and its root, where commands and agents run, is a temporary folder.
@@ -49,17 +39,31 @@ class RuntimeUseTestMixin(_Base):
     environment's `RUNTIMEUSE_WS_URL` leads to it, too. It works with all of Django's classes, from `SimpleTestCase` to
     `LiveServerTestCase`. A `setUp` of your own has to call `super().setUp()`.
 
-    Attributes:
-        runtimeuse_agent: The agent, as `LocalRuntime` takes it: `"shell"`, `"echo"`, an object, a function or a method.
-            `None`, the default, is no agent, but the fake runtime.
-        runtimeuse_settings: Further arguments of `LocalRuntime` (default: none).
+    Raises:
+        TypeError: Making a subclass: it has Django's class before this one. Setting up a test: `runtimeuse_settings`
+            have one that `LocalRuntime` does not know, or the agent is none.
+        ValueError: Setting up a test: a setting is invalid.
+        ImportError: Setting up a test: the extra `[runtime]` is not installed.
 
-    A class that has Django's class before this one raises `TypeError`. Setting up a test raises what `LocalRuntime`
-    raises: `ImportError` without the extra, `TypeError` or `ValueError` for wrong settings.
+    Examples:
+        >>> class ScriptedTests(RuntimeUseTestMixin, TestCase):
+        ...     def test_the_answer(self):
+        ...         self.runtimeuse_fake.expect_query("What is 2 + 2?", "4")
+        ...         response = self.client.post("/ask", {"question": "What is 2 + 2?"})
+        ...         self.assertContains(response, "4")
+        >>> class WithAnAgent(RuntimeUseTestMixin, TransactionTestCase):
+        ...     def runtimeuse_agent(self, invocation, sender):
+        ...         return invocation.user_prompt.upper()
     """
 
     runtimeuse_agent: ClassVar[Any] = None
+    """The agent, as `LocalRuntime` takes it: `"shell"`, `"echo"`, an object, a function or a method.
+
+    `None`, the default, is no agent, but the fake runtime.
+    """
+
     runtimeuse_settings: ClassVar[Dict[str, Any]] = {}
+    """Further arguments of `LocalRuntime`. Default: none."""
 
     _runtimeuse_fake: Optional[FakeRuntime] = None
     _runtimeuse_runtime: "Optional[LocalRuntime]" = None

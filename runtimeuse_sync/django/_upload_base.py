@@ -18,7 +18,7 @@ from ..results import ArtifactUploadResult
 class StoredFile:
     """A file that arrived in a storage.
 
-    Attributes:
+    Args:
         name: Its path below its artifact directory, such as `charts/today.png`. If another file had that name already:
             the artifact directory and the path below it, or a name with a number.
         size: Its size in bytes.
@@ -38,14 +38,12 @@ class StorageUploads(abc.ABC):
     When a one-shot call or a session ends, it looks for its files, and raises an `ArtifactUploadError` if one did not
     arrive. Leaving the context calls `check`, unless the body of the context raises. Leave it after the calls have
     ended, or after the session has: only then are all files uploaded.
-
-    Attributes:
-        storage: The storage.
-        prefix: What the files' names in it begin with; empty or with a slash at its end.
     """
 
     storage: Any
+    """The storage."""
     prefix: str
+    """What the files' names in the storage begin with; empty or with a slash at its end."""
 
     @abc.abstractmethod
     def __call__(self, request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
@@ -96,7 +94,11 @@ class StorageUploads(abc.ABC):
         """
 
     def callback(self, request: ArtifactUploadRequestMessageInterface) -> ArtifactUploadResult:
-        """Does what calling the object does."""
+        """Does, and returns, what calling the object does.
+
+        Args:
+            request: The upload request.
+        """
         return self(request)
 
     def __enter__(self) -> "StorageUploads":

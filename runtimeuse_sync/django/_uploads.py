@@ -33,11 +33,6 @@ def storage_uploads(
 ) -> StorageUploads:
     """Returns an upload callback whose files go into a storage of Django.
 
-        uploads = storage_uploads(request, prefix=f"runs/{run.pk}")
-        get_client().query(prompt, artifacts_dirs=["/tmp/out"], on_artifact_upload_request=uploads)
-        for file in uploads.files:
-            print(file.name, file.size, uploads.storage.url(file.key))
-
     The runtime uploads each file to a URL of this app on the request's own host. So your URLs have to include
     `runtimeuse_sync.django.urls`, the runtime has to reach the site, and while a request waits for a run, the site has
     to answer others. A URL is signed, can be used once, and takes a PUT of one file, whose name and greatest size are
@@ -69,6 +64,12 @@ def storage_uploads(
         ImproperlyConfigured: Your URLs do not include those of this app.
         InvalidStorageError: There is no such storage.
         InvalidCacheBackendError: There is no such cache.
+
+    Examples:
+        >>> uploads = storage_uploads(request, prefix=f"runs/{run.pk}")
+        >>> get_client().query(prompt, artifacts_dirs=["/tmp/out"], on_artifact_upload_request=uploads)
+        >>> for file in uploads.files:
+        ...     print(file.name, file.size, uploads.storage.url(file.key))
     """
     folder = _folder(prefix)
     check.check_size("max_size", max_size)

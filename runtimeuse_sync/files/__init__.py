@@ -1,5 +1,7 @@
 """Files in the sandbox: read, write, list, remove, and copy files and trees, over nothing but commands.
 
+For example::
+
     data = client.files.read("report.txt")
     client.files.write("notes/today.txt", "buy milk")
     client.files.upload("src", "/work/src")

@@ -27,7 +27,11 @@ class BinaryReader(Protocol):
     """A binary file object, or anything else with a `read` that returns bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Returns up to `size` bytes; `b""` at the end."""
+        """Returns the next bytes; `b""` at the end.
+
+        Args:
+            size: The most bytes to return.
+        """
 
 
 class RemotePath:

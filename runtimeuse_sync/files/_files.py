@@ -121,13 +121,15 @@ class Files:
             path: The file in the sandbox.
             encoding: Its encoding. Default: `"utf-8"`.
             errors: What to do with bytes that cannot be decoded, as for `bytes.decode`. Default: `"strict"`.
-            progress: As for `read`.
-            timeout: As for `read`.
+            progress: Called with the bytes read so far, and all. Default: `None`.
+            timeout: Seconds for the whole operation. Default: the client's `timeout`; if it has none, no limit.
 
         Raises:
             UnicodeDecodeError: It cannot be decoded.
-            LookupError: There is no such encoding.
-            Exception: As `read` does.
+            LookupError: There is no such encoding, or no such way to treat errors.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has an invalid value.
+            Exception: Whatever else `read` raises.
         """
         check.check_text("encoding", encoding)
         check.check_str("errors", errors)

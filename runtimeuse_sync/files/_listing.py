@@ -11,6 +11,7 @@ from typing import List, Literal
 from .._wire.dataclass_json import JsonMixin
 
 FileKind = Literal["file", "directory", "symlink", "other"]
+"""The kinds of what is in a directory."""
 
 #: Only the slashes around the name are ours: names contain none, but anything else.
 _ENTRY = re.compile(rb"([0-9a-f]+) (\d+) (-?\d+) \./([^/]+)/\n", re.IGNORECASE)
@@ -20,7 +21,7 @@ _ENTRY = re.compile(rb"([0-9a-f]+) (\d+) (-?\d+) \./([^/]+)/\n", re.IGNORECASE)
 class FileInfo(JsonMixin):
     """One entry of a directory in the sandbox.
 
-    Attributes:
+    Args:
         name: Its name, without the directory. Bytes that are not UTF-8 are lone surrogates, as in `os.fsdecode`.
         kind: `"file"`, `"directory"`, `"symlink"` (whatever it leads to), or `"other"`: a device, a socket, a pipe.
         size: Its size in bytes; of a link, the length of what it says.

@@ -1,5 +1,7 @@
 """The errors of file operations. Each is a `RuntimeUseError` and an `OSError`.
 
+The tree::
+
     FileError                      any other reason: a full disk, a missing program in the sandbox, a device
     ├── FileMissingError           also a `FileNotFoundError`
     ├── FilePermissionError        also a `PermissionError`
@@ -24,7 +26,10 @@ from ..errors import RuntimeUseError
 class FileError(RuntimeUseError, OSError):
     """A file operation failed. Also an `OSError`; `str` names the path and the reason.
 
-    Attributes:
+    Each argument but the first is an attribute of the same name. `filename` is the path, and `strerror` the reason.
+
+    Args:
+        message: What happened, for people.
         path: The path, as the caller gave it, or of the file below it that caused the failure.
         reason: Why the operation failed.
         errno: The error's number (`errno.ENOSPC`, say); `None` if it has none.

@@ -1,5 +1,7 @@
 """Spans and metrics of OpenTelemetry for the client's calls, with the extra `[otel]`.
 
+To turn them on::
+
     from runtimeuse_sync.opentelemetry import RuntimeUseInstrumentor
 
     RuntimeUseInstrumentor().instrument()

@@ -73,9 +73,8 @@ class RuntimeUseInstrumentor(_BaseInstrumentor):
         """Turns spans and metrics on, for all calls that begin from now on.
 
         Args:
-            **kwargs: `tracer_provider`: Where spans go. Default: the global provider.
-                `meter_provider`: Where metrics go. Default: the global provider.
-                Others are ignored, so that a program can pass the same ones to all instrumentors.
+            **kwargs: `tracer_provider`, where spans go, and `meter_provider`, where metrics go. Default: the global
+                ones. Others are ignored, so that a program can pass the same ones to all instrumentors.
 
         Raises:
             TypeError: A provider is none.
@@ -91,7 +90,7 @@ class RuntimeUseInstrumentor(_BaseInstrumentor):
         """Turns spans and metrics off. Calls in progress still end theirs.
 
         Args:
-            **kwargs: None that has a meaning.
+            **kwargs: Ignored.
         """
         with _lock:
             super().uninstrument(**kwargs)

@@ -1,11 +1,13 @@
 """The embedded agent runtime: a server for clients, on this machine, with no sandbox and no API key.
 
+In this process::
+
     from runtimeuse_sync.runtime import LocalRuntime
 
     with LocalRuntime(agent="shell") as runtime:
         ...  # connect to runtime.ws_url
 
-or, as a process, `python -m runtimeuse_sync.runtime`. Needs the extra: `pip install "runtimeuse_sync[runtime]"`; its
+Or, as a process, `python -m runtimeuse_sync.runtime`. Needs the extra: `pip install "runtimeuse_sync[runtime]"`; its
 packages are imported when a runtime is started.
 
 Modules, from the outside in:

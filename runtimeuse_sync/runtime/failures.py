@@ -15,14 +15,11 @@ METADATA_LIMIT = 4000
 
 
 class RequestFailedError(Exception):
-    """A request failed; agents may raise it as well.
+    """A request failed; agents may raise it as well. `details` is an attribute, too.
 
     Args:
         error: The text that the client gets.
-        details: More about the failure, for `error_details` in the error's metadata.
-
-    Attributes:
-        details: More about the failure, or `None`.
+        details: More about the failure, for `error_details` in the error's metadata. Default: nothing.
     """
 
     def __init__(self, error: str, details: Optional[str] = None) -> None:

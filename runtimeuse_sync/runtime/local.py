@@ -23,22 +23,22 @@ from .settings import RuntimeSettings, documents_settings
 class LocalRuntime:
     """An agent runtime in this process, for tests, examples and work without a sandbox.
 
-    ```python
-    with LocalRuntime(agent="shell") as runtime:
-        client = RuntimeUseClient(runtime.ws_url, model="any")
-        print(client.query("echo hello").text)
-    ```
-
     It is not a sandbox: clients' commands and agents run with the rights of this process. Leaving the `with` block ends
     everything that it runs.
 
     Args:
         agent: `"shell"`, `"echo"`, `"claude"`, `"openai"`, `"module:attribute"`, a function `(invocation, sender)`, or
-            an object with such a method `run` (default: shell). See `runtimeuse_sync.runtime.agents.base`.
+            an object with such a method `run`, plain or `async` (default: shell). It returns a str, a dict, a
+            `TextResult`, a `StructuredOutputResult`, or a pair of one of these and a dict of metadata.
         {settings}
 
     Raises:
-        ValueError: a setting is invalid, or the host is not loopback and there is neither a token nor `no_auth`.
+        ValueError: A setting is invalid, or the host is not loopback and there is neither a token nor `no_auth`.
+
+    Examples:
+        >>> with LocalRuntime(agent="shell") as runtime:
+        ...     client = RuntimeUseClient(runtime.ws_url, model="any")
+        ...     print(client.query("echo hello").text)
     """
 
     def __init__(
@@ -86,10 +86,12 @@ class LocalRuntime:
 
     @property
     def ws_url(self) -> str:
-        """The URL for clients, such as `ws://127.0.0.1:41234`.
+        """The URL for clients; it contains no token.
+
+        It looks like `ws://127.0.0.1:41234`.
 
         Raises:
-            RuntimeError: the runtime is not running: it was not started, or was stopped.
+            RuntimeError: The runtime is not running: it was not started, or was stopped.
         """
         ws_url = self._ws_url
         if ws_url is None:
@@ -102,11 +104,11 @@ class LocalRuntime:
         """Starts the runtime; returns it when it listens.
 
         Raises:
-            RuntimeError: the runtime is running already.
-            OSError: the address cannot be listened on.
-            OverflowError: the port is not between 0 and 65535.
-            ImportError: the extra `[runtime]` is not installed, or the agent's module cannot be imported.
-            ValueError: there is no agent of this name, or the root is not a directory.
+            RuntimeError: The runtime is running already.
+            OSError: The address cannot be listened on.
+            OverflowError: The port is not between 0 and 65535.
+            ImportError: The extra `[runtime]` is not installed, or the agent's module cannot be imported.
+            ValueError: There is no agent of this name, or the root is not a directory.
             TypeError: `agent` is not an agent.
         """
         with self._lock:

@@ -43,7 +43,7 @@ class RuntimeSettings:
     """The settings of one runtime. Each field's metadata has its help text.
 
     Raises:
-        ValueError: a setting is invalid, or the host is not loopback and there is neither a token nor `no_auth`.
+        ValueError: A setting is invalid, or the host is not loopback and there is neither a token nor `no_auth`.
     """
 
     host: str = _setting("127.0.0.1", "Address to listen on", "--host")

@@ -1,5 +1,7 @@
 """Sandboxes: where an agent runtime runs, how to reach it, and how to end it.
 
+For example::
+
     from runtimeuse_sync.sandboxes import local_process
 
     with local_process() as sandbox:

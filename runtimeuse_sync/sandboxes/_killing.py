@@ -36,12 +36,6 @@ _TRIES = 3
 class ensure_killed:  # noqa: N801  # used like a function
     """A context manager that ends a sandbox whatever happens. Enter it right after the sandbox was created.
 
-    ```python
-    box = e2b.Sandbox.create()
-    with ensure_killed(box.kill) as kill:
-        ...  # start the runtime, use it
-    ```
-
     It calls `kill` when the block is left: normally, by an exception, by Ctrl-C, which also cannot interrupt the ending
     itself for good; on SIGTERM and SIGHUP, if the program does not handle them, which then exit it by `SystemExit` (the
     exit code is 128 and the signal's number); and when the program ends while the block still runs, in a daemon thread,
@@ -61,6 +55,11 @@ class ensure_killed:  # noqa: N801  # used like a function
         Exception: Leaving the block raises what `kill` raised at last, if nothing else was raised in the block. If
             something was, that is what comes out, and a log record of the level ERROR says that the sandbox may still
             run.
+
+    Examples:
+        >>> box = e2b.Sandbox.create()
+        >>> with ensure_killed(box.kill) as kill:
+        ...     use(box)
     """
 
     def __init__(self, kill: Callable[[], object]) -> None:

@@ -67,7 +67,7 @@ class LocalProcess:
 
     @property
     def ws_url(self) -> str:
-        """The URL for clients, such as `ws://127.0.0.1:41234`.
+        """The URL for clients, on this machine only; it contains no token.
 
         Raises:
             RuntimeError: The process is not running: it was not started, or was ended.
@@ -188,12 +188,6 @@ def local_process(
 ) -> LocalProcess:
     """Returns the embedded runtime in a process of its own, for a `with` statement: the sandbox on a laptop.
 
-    ```python
-    with local_process() as sandbox:
-        client = RuntimeUseClient(sandbox.ws_url, headers=sandbox.headers, model="any")
-        print(client.run("uname").stdout)
-    ```
-
     Entering starts it, and returns when it listens on a free port of this machine. It ends when the block is left, and
     with this program, even if that is killed. What it prints is logged: its log records by their own loggers, all else
     by the logger `runtimeuse_sync.sandboxes` at INFO.
@@ -215,6 +209,11 @@ def local_process(
             there is no such agent or directory, an option is invalid.
         TypeError: An argument has the wrong type; the message names it.
         ValueError: An argument has an invalid value; the message names it.
+
+    Examples:
+        >>> with local_process() as sandbox:
+        ...     client = RuntimeUseClient(sandbox.ws_url, headers=sandbox.headers, model="any")
+        ...     print(client.run("uname").stdout)
     """
     if callable(agent):
         raise TypeError(

@@ -18,14 +18,17 @@ class Sandbox(Protocol):
 
     @property
     def ws_url(self) -> str:
-        """The runtime's URL: `wss://` or `https://`, or without TLS `ws://` or `http://`."""
+        """The runtime's URL, as a client takes it.
+
+        Its scheme is `wss://` or `https://`, or without TLS `ws://` or `http://`.
+        """
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The HTTP headers that let a client in; empty if it needs none."""
 
     def kill(self) -> Any:
-        """Ends the sandbox, with everything that runs in it. May be called again."""
+        """Ends the sandbox, with everything that runs in it. May be called again. What it returns is not used."""
 
 
 class RemoteSandbox:
@@ -60,7 +63,7 @@ class RemoteSandbox:
 
     @property
     def headers(self) -> Dict[str, str]:
-        """The HTTP headers that let a client in: a copy."""
+        """The HTTP headers that let a client in, as a copy."""
         return dict(self._headers)
 
     def kill(self) -> None:

@@ -1,5 +1,7 @@
 """An in-memory runtime, for tests of code that uses this client: no process, no model, no waiting.
 
+For example::
+
     from runtimeuse_sync import RuntimeUseClient
     from runtimeuse_sync.testing import FakeRuntime, text_result
 

@@ -15,11 +15,6 @@ from ._fake import FakeRuntime
 def use_runtime(runtime: Union[FakeRuntime, str, Any]) -> Iterator[str]:
     """Sets the environment variable `RUNTIMEUSE_WS_URL` for a `with` block, so that the code under test finds it.
 
-    ```python
-    with LocalRuntime(agent=agent) as runtime, use_runtime(runtime):
-        ...  # RuntimeUseClient() talks to it
-    ```
-
     It can also decorate a test function. The variable belongs to the whole process, so no two of these may overlap in
     different threads.
 
@@ -33,6 +28,10 @@ def use_runtime(runtime: Union[FakeRuntime, str, Any]) -> Iterator[str]:
         TypeError: `runtime` is none of these.
         RuntimeError: The `LocalRuntime` is not running.
         OSError: The system has no port for the `FakeRuntime`.
+
+    Examples:
+        >>> with LocalRuntime(agent="echo") as runtime, use_runtime(runtime):
+        ...     print(RuntimeUseClient(model="any").query("hello").text)
     """
     with contextlib.ExitStack() as stack:
         if isinstance(runtime, FakeRuntime):

@@ -30,35 +30,36 @@ _LAST_PATIENCE = 2.0
 class FakeRuntime:
     """A transport with a runtime in memory, which answers requests as a script says.
 
-    ```python
-    with FakeRuntime() as fake:
-        fake.expect_query("What is 2 + 2?", text_result("4"), model="gpt-4.1")
-        fake.expect_commands(["make"], command_results("done"))
-        ...  # use RuntimeUseClient(transport=fake)
-    ```
-
     As a context manager it checks at its end, unless the body raised, that all went as the script says: see `verify`.
     A reply is a list of messages and steps (`delay`, `lost_connection` and so on), or a function that gets the request
     and returns such a list, or a generator function, whose messages are sent as it yields them. A request that is not
     what the script expects next ends with an error that says so.
 
+    `requests` has the requests received so far, `uploads` the answers to its upload requests, both in order, and
+    `cancelled` is how many requests were cancelled.
+
     Args:
         replies: One reply for each request, in order, whatever the request. Or a function for all requests, as in
             `answer_all`. More can be added by the methods.
 
-    Attributes:
-        requests: The requests received so far, in order.
-        uploads: The answers to its upload requests, in order.
-        cancelled: How many requests were cancelled, also of those that went on.
-
     Raises:
         TypeError: `replies` contains a message instead of a list of messages, or is a str.
+        ValueError: `replies` is not empty, and there is a function for all requests.
+
+    Examples:
+        >>> with FakeRuntime() as fake:
+        ...     fake.expect_query("What is 2 + 2?", text_result("4"), model="gpt-4.1")
+        ...     fake.expect_commands(["make"], command_results("done"))
+        ...     use(RuntimeUseClient(transport=fake))
     """
 
     def __init__(self, replies: Union[Sequence[Reply], Callable[[Message], Items]] = ()) -> None:
         self.requests: List[Message] = []
+        """The requests received so far, in order."""
         self.uploads: List[Message] = []
-        self.cancelled = 0
+        """The answers to its upload requests, in order."""
+        self.cancelled: int = 0
+        """How many requests were cancelled, also of those that went on."""
         self._lock = threading.Lock()
         self._script = Script()
         self._plays: Set[Play] = set()
@@ -147,7 +148,7 @@ class FakeRuntime:
             return self._script.problems()
 
     def connect(self) -> "FakeConnection":
-        """Opens a connection."""
+        """Opens a connection, and returns it; the client calls this."""
         return FakeConnection(self)
 
     def serve(self) -> ContextManager[str]:
@@ -237,7 +238,7 @@ def _all_succeed(request: Message) -> Sequence[Message]:
 
 
 class FakeConnection:
-    """One connection to a `FakeRuntime`."""
+    """One connection to a `FakeRuntime`; its `connect` returns it."""
 
     def __init__(self, runtime: FakeRuntime) -> None:
         self._runtime = runtime
@@ -257,7 +258,15 @@ class FakeConnection:
         return self._mute
 
     def send(self, message: Message) -> None:
-        """Handles a message from the client and queues the runtime's answers for `receive`."""
+        """Handles a message from the client and queues the runtime's answers for `receive`.
+
+        Args:
+            message: The message, as a dict.
+
+        Raises:
+            TypeError: The reply contains something that is no message.
+            Exception: Whatever a function raises that makes the reply.
+        """
         with self._lock:
             if self._mute or not self._handle(message):
                 return

@@ -8,18 +8,19 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Unio
 from ._steps import Step, Waitable, delay, ignore_cancel, wait_for
 
 Message = Dict[str, Any]
+"""A message as it goes over the wire: a dict of JSON values."""
 
-#: What answers one request, in order: messages, and the steps of `_steps.py` between them.
 Items = Iterable[Union[Message, Step]]
+"""What answers one request, in order: messages, and steps between them."""
 
-#: The reply to one request; or a function (a generator function, too) that gets the request and returns the reply.
 Reply = Union[Items, Callable[[Message], Items]]
+"""The reply to one request; or a function (a generator function, too) that gets the request and returns the reply."""
 
 #: The types of the messages that end a request.
 TERMINAL_TYPES = ("result_message", "command_execution_result_message", "error_message")
 
-#: The reply of a runtime that does not end the request until it is cancelled.
 HANG: Sequence[Message] = ()
+"""The reply of a runtime that does not end the request until it is cancelled."""
 
 
 def text_result(text: str, metadata: Optional[Dict[str, Any]] = None) -> List[Message]:

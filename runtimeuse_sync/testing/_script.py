@@ -32,6 +32,7 @@ class _Any:
 
 #: Stands for any value.
 ANY: Any = _Any()
+"""Stands for any prompt, any commands, or any value of a field, in what a `FakeRuntime` expects."""
 
 
 class Expected(NamedTuple):

@@ -14,7 +14,11 @@ class Waitable(Protocol):
     """What a reply can wait for: a `threading.Event`, or another object with such a method `wait`."""
 
     def wait(self, timeout: float) -> Any:
-        """Waits for so many seconds at most; returns whether it has happened."""
+        """Waits; returns whether it has happened.
+
+        Args:
+            timeout: The most seconds to wait.
+        """
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class LostConnection:
     """The connection breaks."""
 
 
-#: A step of a reply.
 Step = Union[Delay, WaitFor, IgnoreCancel, Silence, LostConnection]
+"""A step of a reply that is no message: a wait or a fault. `delay`, `lost_connection` and so on return one."""
 
 STEPS = (Delay, WaitFor, IgnoreCancel, Silence, LostConnection)
 

@@ -65,8 +65,8 @@ class WebSocketTransport:
         ping_timeout: Seconds to wait for a sign of life after a ping (default 20).
 
     Raises:
-        TypeError: an argument has the wrong type; the message names it.
-        ValueError: an argument has an invalid value; the message names it.
+        TypeError: An argument has the wrong type; the message names it.
+        ValueError: An argument has an invalid value; the message names it.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class WebSocketTransport:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port of the URL: the parts of it that are no secret."""
+        """Scheme, host and port of the URL, the parts of it that are no secret."""
         return self._settings.origin
 
     def secrets(self) -> List[str]:
@@ -146,6 +146,9 @@ class WebSocketTransport:
         """Returns whether a subclass, or this object, replaces a method: `connect` or `__call__`.
 
         The client uses such a method as it does a custom transport's, instead of the built-in connection.
+
+        Args:
+            method: The method's name.
         """
         if method == "__call__":
             return type(self).__call__ is not WebSocketTransport.__call__
@@ -165,10 +168,10 @@ class WebSocketTransport:
         return WebSocketConnection(self._settings, connect_deadline, also_retry)
 
     def connect(self) -> "ConnectedWebSocketTransport":
-        """Opens a connection; blocks until it is open.
+        """Opens a connection, and returns it once it is open.
 
         Raises:
-            RuntimeConnectionError: no peer accepted a connection within `connect_timeout`, or the peer did not answer
+            RuntimeConnectionError: No peer accepted a connection within `connect_timeout`, or the peer did not answer
                 the handshake within `handshake_timeout`.
         """
         connected = self._not_yet_open()
@@ -189,10 +192,10 @@ class WebSocketTransport:
             send_queue: The messages to send; `None` ends the connection.
 
         Raises:
-            RuntimeConnectionError: the runtime could not be reached.
-            ConnectionLostError: the connection was reset, the peer is silent, or it left without a closing handshake.
-            ProtocolError: the peer broke the rules of WebSocket.
-            ValueError: the peer sent something that is not a message.
+            RuntimeConnectionError: The runtime could not be reached.
+            ConnectionLostError: The connection was reset, the peer is silent, or it left without a closing handshake.
+            ProtocolError: The peer broke the rules of WebSocket.
+            ValueError: The peer sent something that is not a message.
         """
         overridden = self.overrides("connect")
         connected = self.connect() if overridden else self._not_yet_open()
@@ -243,7 +246,7 @@ class ConnectedWebSocketTransport:
         """Opens the connection; blocks until it is open.
 
         Raises:
-            RuntimeConnectionError: it could not be opened.
+            RuntimeConnectionError: It could not be opened.
         """
         self._connection.start(self._wakeup)
         while not self._connection.is_open:
@@ -252,16 +255,23 @@ class ConnectedWebSocketTransport:
             self._wakeup.wait(math.inf)
 
     def send(self, message: Message) -> None:
-        """Sends one message in the background; never blocks."""
+        """Sends one message in the background; never blocks.
+
+        Args:
+            message: The message, as a dict.
+
+        Raises:
+            TypeError: It contains something that JSON cannot hold.
+        """
         self._connection.submit(codec.encode(message))
 
     def receive(self) -> Optional[Message]:
         """Blocks until the next message, and returns it; `None` once either side has closed the connection.
 
         Raises:
-            ConnectionLostError: the connection was reset, the peer is silent, or it left without a closing handshake.
-            ProtocolError: the peer broke the rules of WebSocket.
-            ValueError: the peer sent something that is not a message.
+            ConnectionLostError: The connection was reset, the peer is silent, or it left without a closing handshake.
+            ProtocolError: The peer broke the rules of WebSocket.
+            ValueError: The peer sent something that is not a message.
         """
         inbox = self._connection.inbox
         while True:

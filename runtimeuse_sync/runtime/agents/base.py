@@ -49,7 +49,7 @@ AgentSpec = Union[str, RunFunction, object]
 class Invocation:
     """One request to an agent.
 
-    Attributes:
+    Args:
         user_prompt: The prompt.
         system_prompt: The system prompt.
         model: The model's name.
@@ -103,9 +103,9 @@ def load_agent(spec: AgentSpec, built_in: Mapping[str, Callable[[], RunFunction]
         built_in: The factories of the built-in agents, by name.
 
     Raises:
-        ValueError: the name is neither a built-in agent's nor `module:attribute`.
-        ImportError: the module cannot be imported or has no such attribute, or the agent needs a missing package.
-        TypeError: the object is not an agent, or is a class that cannot be called without arguments.
+        ValueError: The name is neither a built-in agent's nor `module:attribute`.
+        ImportError: The module cannot be imported or has no such attribute, or the agent needs a missing package.
+        TypeError: The object is not an agent, or is a class that cannot be called without arguments.
     """
     found: Any = spec
     if isinstance(spec, str):
@@ -150,9 +150,9 @@ async def run_agent(
     The result or exception of a user's agent is encoded in the agent's own thread.
 
     Raises:
-        AgentFailedError: a user's agent raised an exception, or returned an invalid result.
-        RuntimeError: the agent's thread cannot be started.
-        Exception: whatever a built-in agent raised, such as `ImportError` for a missing package.
+        AgentFailedError: A user's agent raised an exception, or returned an invalid result.
+        RuntimeError: The agent's thread cannot be started.
+        Exception: Whatever a built-in agent raised, such as `ImportError` for a missing package.
     """
     if agent.built_in:
         own = AsyncSender(outbox)
@@ -235,6 +235,9 @@ def agent_environment(invocation: Invocation) -> Dict[str, str]:
     """Returns the environment for an agent's processes.
 
     It is the runtime's own environment without the runtime's token, updated with the client's variables.
+
+    Args:
+        invocation: The request to the agent.
     """
     return environment_with(invocation.env)
 
@@ -243,7 +246,7 @@ def asked_schema(invocation: Invocation) -> Optional[Dict[str, Any]]:
     """Returns the JSON schema of the result; `None` for text.
 
     Raises:
-        RequestFailedError: the output format is not a JSON schema.
+        RequestFailedError: The output format is not a JSON schema.
     """
     schema = invocation.output_schema
     if schema is None and invocation.output_format is not None:
@@ -263,7 +266,7 @@ def parse_structured(text: str, schema: Dict[str, Any], source: str) -> Dict[str
         source: A description of the text for error messages, such as "the prompt".
 
     Raises:
-        RequestFailedError: the text is not JSON, does not match the schema, or is not an object. All violations of the
+        RequestFailedError: The text is not JSON, does not match the schema, or is not an object. All violations of the
             schema are in its `details`, each with its JSON path.
         ImportError: `jsonschema` is not installed.
         jsonschema.SchemaError: the schema is invalid.

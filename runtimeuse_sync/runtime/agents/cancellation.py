@@ -8,7 +8,10 @@ from typing import Optional
 
 
 class Cancelled:
-    """The cancel flag of a run: set when the client cancels the run or leaves, and when the runtime stops."""
+    """The cancel flag of a run, which its agent gets as `invocation.cancelled`.
+
+    It is set when the client cancels the run or leaves, and when the runtime stops.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -23,7 +26,7 @@ class Cancelled:
         For plain agents. An `async` agent must not block its event loop: its task is cancelled instead.
 
         Args:
-            timeout: The longest wait in seconds; `None` is no limit.
+            timeout: The longest wait in seconds; `None`, the default, is no limit.
         """
         return self._event.wait(timeout)
 

@@ -13,7 +13,7 @@ from .relay import Relay
 
 
 class AsyncSender:
-    """Sends messages to the client while an `async` agent runs.
+    """Sends messages to the client while an `async` agent runs, which gets it as its second argument.
 
     Each call returns when the client has received most of the earlier messages.
     """
@@ -29,9 +29,13 @@ class AsyncSender:
     async def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
         """Sends an assistant message of one or more blocks of text.
 
+        Args:
+            text_blocks: The blocks, or a single one.
+
         Raises:
-            ConnectionError: the client is gone.
-            RuntimeError: the run has ended.
+            ConnectionError: The client is gone.
+            RuntimeError: The run has ended.
+            TypeError: A block is not a string.
         """
         await self._send(_assistant_message(text_blocks))
 
@@ -40,11 +44,11 @@ class AsyncSender:
 
         Args:
             error: The error's text.
-            metadata: More about the error, as JSON values.
+            metadata: More about the error, as JSON values. Default: nothing.
 
         Raises:
-            ConnectionError: the client is gone.
-            RuntimeError: the run has ended.
+            ConnectionError: The client is gone.
+            RuntimeError: The run has ended.
         """
         await self._send(_error_message(error, metadata))
 
@@ -66,10 +70,10 @@ class RelayedAsyncSender(AsyncSender):
 
 
 class Sender:
-    """Sends messages to the client while a plain agent runs; may be used in any thread but the runtime's own.
+    """Sends messages to the client while a plain agent runs, which gets it as its second argument.
 
-    A call returns at once unless the client is slow: then it blocks until the client has received most of the earlier
-    messages. All messages are sent before the agent's result.
+    It may be used in any thread but the runtime's own. A call returns at once unless the client is slow: then it blocks
+    until the client has received most of the earlier messages. All messages are sent before the agent's result.
     """
 
     def __init__(self, relay: Relay, redactor: Redactor) -> None:
@@ -80,10 +84,13 @@ class Sender:
     def send_assistant_message(self, text_blocks: Union[str, Sequence[str]]) -> None:
         """Sends an assistant message of one or more blocks of text.
 
+        Args:
+            text_blocks: The blocks, or a single one.
+
         Raises:
-            ConnectionError: the client is gone, or the runtime has stopped.
-            RuntimeError: the run has ended.
-            TypeError: a block is not a string.
+            ConnectionError: The client is gone, or the runtime has stopped.
+            RuntimeError: The run has ended.
+            TypeError: A block is not a string.
         """
         self._send(_assistant_message(text_blocks))
 
@@ -92,11 +99,11 @@ class Sender:
 
         Args:
             error: The error's text.
-            metadata: More about the error, as JSON values.
+            metadata: More about the error, as JSON values. Default: nothing.
 
         Raises:
-            ConnectionError: the client is gone, or the runtime has stopped.
-            RuntimeError: the run has ended.
+            ConnectionError: The client is gone, or the runtime has stopped.
+            RuntimeError: The run has ended.
         """
         self._send(_error_message(error, metadata))
 
