@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from typing import List, Tuple
 
 import pytest
 
+from runtimeuse_sync import ExecuteCommandsOptions, QueryOptions, WebSocketTransport
 from runtimeuse_sync.runtime.settings import RuntimeSettings
 
 from ..support.packages import needs
@@ -119,6 +121,21 @@ def test_the_guide_knows_all_options() -> None:
         assert f"| `{field.name}` |" in text, field.name
     for option in re.findall(r"^  (--[a-z-]+)", run_runtime("--help").stdout, re.MULTILINE):
         assert f"`{option}`" in text, option
+
+
+def test_lists_of_options_are_complete() -> None:
+    options = {field.name for each in (QueryOptions, ExecuteCommandsOptions) for field in dataclasses.fields(each)}
+    settings = set(inspect.signature(WebSocketTransport).parameters) - {"ws_url"}
+    callbacks = {name for name in options if name.startswith("on_")}
+    limits = {name for name in options | settings if name.endswith("_timeout") or name == "timeout"}
+    for page, names in (
+        ("streaming.md", callbacks),
+        ("cancel-and-time-limits.md", limits),
+        ("proxies-and-tls.md", settings),
+    ):
+        assert names
+        text = (DOCS / page).read_text(encoding="utf-8")
+        assert {name for name in names if f"`{name}" not in text} == set(), page
 
 
 def test_links_lead_somewhere() -> None:
