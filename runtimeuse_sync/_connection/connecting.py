@@ -94,6 +94,7 @@ class Connecting:
         try:
             return open_websocket(self._target, self)
         except OpeningFailed as failure:
+            failure.on_loopback = self._target.is_on_loopback
             self._last_failure = failure
             raise
         finally:

@@ -1,8 +1,10 @@
 """Trying again, with pauses that grow and have jitter.
 
 The length of a pause depends on what failed. A port that refuses is tried often: that costs one packet, and so the
-runtime is noticed soon when it comes up. A server that answers, even if only a proxy, is tried less and less often; one
-that asks for a pause (`Retry-After`) gets it. There are never more than ten attempts a second.
+runtime is noticed soon when it comes up. A server that answers, even if only a proxy, is tried less and less often. If
+it is on this machine, it is tried often, too, unless it says that this is too often (429): what forwards a port to a
+container here answers before the runtime does, and serves nobody else. A server that asks for a pause (`Retry-After`)
+gets it. There are never more than ten attempts a second.
 
 Threads: all runs in the thread that calls.
 """
@@ -10,6 +12,7 @@ Threads: all runs in the thread that calls.
 import random
 from typing import Any, Callable, TypeVar
 
+from .._websocket.http import TOO_MANY_REQUESTS
 from .._websocket.late_imports import load
 
 _T = TypeVar("_T")
@@ -18,8 +21,9 @@ _T = TypeVar("_T")
 _FIRST_PAUSE = 0.05
 _FIRST_PAUSES = 2
 
-#: After them, in seconds: the shortest pause, the longest while nobody listens, and the longest while somebody answers.
-_SHORTEST, _LONGEST_NOT_ACCEPTED, _LONGEST = 0.12, 0.2, 1.0
+#: After them, in seconds: the shortest pause, the longest while nobody listens or somebody on this machine answers, and
+#: the longest while somebody else answers.
+_SHORTEST, _LONGEST_IF_CHEAP, _LONGEST = 0.12, 0.2, 1.0
 
 
 def pause_after(number: int, failure: BaseException) -> float:
@@ -28,7 +32,7 @@ def pause_after(number: int, failure: BaseException) -> float:
     Args:
         number: How many pauses there were before.
         failure: How the last attempt failed. If it has `retry_after`, that many seconds are the pause; if it has a true
-            `not_accepted`, nobody listened.
+            `not_accepted`, nobody listened; if it has a true `on_loopback`, nobody but this machine was asked.
     """
     asked_for = getattr(failure, "retry_after", None)
     shortest = _FIRST_PAUSE if number < _FIRST_PAUSES else _SHORTEST
@@ -36,7 +40,10 @@ def pause_after(number: int, failure: BaseException) -> float:
         return max(float(asked_for), shortest)
     if number < _FIRST_PAUSES:
         return shortest
-    longest = _LONGEST_NOT_ACCEPTED if getattr(failure, "not_accepted", False) else _LONGEST
+    too_often = getattr(failure, "status", None) == TOO_MANY_REQUESTS
+    here = getattr(failure, "on_loopback", False) and not too_often
+    is_cheap = here or getattr(failure, "not_accepted", False)
+    longest = _LONGEST_IF_CHEAP if is_cheap else _LONGEST
     return random.uniform(shortest, min(longest, _FIRST_PAUSE * 2 ** min(number, 10)))
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from .._call import Deadline
 from .._websocket.http import basic_authorization
 from .._websocket.opening import USER_AGENT, Target
+from .._websocket.tls import TlsSessions, default_context
 from .._wire import validation as check
 from .._wire.urls import is_secure, url_origin
 from .connecting import Limits
@@ -75,15 +76,15 @@ class WebSocketSettings:
             return Limits(deadline)
         return Limits(deadline, self.handshake_timeout, joint=False)
 
-    def load_certificates(self) -> None:
-        """Loads the system's certificate authorities if they are needed; only once, as it takes longer than to connect.
+    def loaded_target(self) -> Target:
+        """Returns where to connect, with the default settings of TLS loaded if they are needed.
 
         Raises:
-            OSError: a file of them cannot be read.
+            OSError: a file of certificate authorities cannot be read.
         """
         target = self.target
-        if target.ssl_context is None and is_secure(target.url):
-            self.target = target._replace(ssl_context=ssl.create_default_context())
+        needs_default = target.ssl_context is None and is_secure(target.url)
+        return target._replace(ssl_context=default_context()) if needs_default else target
 
 
 def checked_target(
@@ -103,7 +104,7 @@ def checked_target(
     # Schemes are case-insensitive (RFC 3986 §3.1), but not to websocket-client.
     scheme, rest = ws_url.split(":", 1)
     url = f"{scheme.lower()}:{rest}"
-    return Target(url, _handshake_headers(url, headers), ssl_context, proxy)
+    return Target(url, _handshake_headers(url, headers), ssl_context, proxy, TlsSessions())
 
 
 def _handshake_headers(ws_url: str, headers: Optional[Mapping[str, str]]) -> Dict[str, str]:

@@ -65,7 +65,7 @@ class WebSocketConnection(Connection):
         self._limits = settings.limits(connect_deadline)
         self._also_retry = also_retry
         # Here, not in the connection's thread: the limits have begun to count, and an error is the caller's.
-        settings.load_certificates()
+        self._target = settings.loaded_target()
         self._last_sign = 0.0
         self._failures = 0
         self._must_wake_listener = False
@@ -125,15 +125,15 @@ class WebSocketConnection(Connection):
             return ConnectionClosed(str(error), Ending.NEVER_OPENED)
         finally:
             if stream is not None:
+                self._keep_tls_session(stream)
                 stream.finish()
             poller.close()
 
     # Opening.
 
     def _connecting(self, poller: Poller) -> Connecting:
-        target, limits = self._settings.target, self._limits
         return Connecting(
-            target, poller, limits, lambda: self._closing, self._note_failure, self._also_retry, self._clock
+            self._target, poller, self._limits, lambda: self._closing, self._note_failure, self._also_retry, self._clock
         )
 
     def _make_stream(self, sock: socket.socket, received: bytes) -> WebSocketStream:
@@ -148,6 +148,11 @@ class WebSocketConnection(Connection):
             origin = self._settings.origin
             text = "could not connect to %s (attempt %d), trying again: %s"
             self.records.write(self.records.logger.warning, text, origin, self._failures, why)
+
+    def _keep_tls_session(self, stream: WebSocketStream) -> None:
+        ended_well = stream.disconnected is None or stream.disconnected.close is not None
+        if ended_well and self._target.sessions is not None:
+            self._target.sessions.keep(stream.sock)
 
     # Serving.
 

@@ -69,6 +69,7 @@ class OpeningFailed(Exception):
         status: The HTTP status of the response, if there was one.
         retry_after: The seconds to wait that the response asks for.
         not_accepted: Whether no peer accepted the connection, so that an attempt costs only a packet.
+        on_loopback: Whether the attempt went to this machine.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class OpeningFailed(Exception):
         self.status = status
         self.retry_after = retry_after
         self.not_accepted = not_accepted
+        self.on_loopback = False
 
 
 class OpeningInterrupted(Exception):

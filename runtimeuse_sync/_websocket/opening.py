@@ -16,12 +16,13 @@ from urllib.parse import unquote, urlsplit
 import websocket
 
 from .._wire.redaction import header_secrets, scrub
-from .._wire.urls import host_secrets, is_secure, path_secrets, url_origin, url_secrets, websocket_url
-from .attempt import Opener, OpeningFailed, OpeningInterrupted, Wait, os_failure
+from .._wire.urls import host_secrets, is_loopback, is_secure, path_secrets, url_origin, url_secrets, websocket_url
+from .attempt import Opener, OpeningFailed, OpeningInterrupted
 from .dialing import dial
 from .http import ask, parse_status, refusal
 from .proxy import Proxy, host_and_port, proxy_for, tunnel
 from .socks import check_extra, socks_tunnel
+from .tls import TlsSessions, default_context, start_tls
 
 #: The `User-Agent` header, unless the user sets one.
 USER_AGENT = "runtimeuse_sync"
@@ -35,15 +36,22 @@ class Target(NamedTuple):
         headers: The HTTP headers to send with the handshake.
         ssl_context: The settings of TLS; `None` for the default ones.
         proxy: The URL of a proxy; `None` reads the environment, `""` uses no proxy.
+        sessions: The TLS session to resume; `None` (default) resumes none.
     """
 
     url: str
     headers: Dict[str, str]
     ssl_context: Optional[ssl.SSLContext]
     proxy: Optional[str]
+    sessions: Optional[TlsSessions] = None
 
     def __repr__(self) -> str:
         return f"Target({url_origin(self.url)!r})"
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the connection stays on this machine."""
+        return not self.proxy and is_loopback(urlsplit(self.url).hostname or "")
 
     def secrets(self) -> List[str]:
         """Returns what must not be shown of URL, headers and proxy."""
@@ -71,7 +79,7 @@ def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes
     try:
         opener.accepted()
         if secure:
-            sock = _start_tls(sock, host, target.ssl_context, opener.wait)
+            sock = start_tls(sock, host, target.ssl_context or default_context(), opener.wait, target.sessions)
         return sock, _handshake(sock, target, opener)
     except BaseException:
         sock.close()
@@ -115,51 +123,6 @@ def _connect_to_proxy(proxy: Proxy, host: str, port: int, opener: Opener, secret
             not_accepted=failure.not_accepted,
         ) from None
     return sock
-
-
-def _start_tls(sock: socket.socket, host: str, context: Optional[ssl.SSLContext], wait: Wait) -> socket.socket:
-    context = context or ssl.create_default_context()
-    try:
-        secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-    except (ssl.SSLError, ValueError) as error:
-        raise OpeningFailed(f"TLS: {error}") from error
-    except OSError as error:
-        _close_half_made(error)
-        raise os_failure(error) from error
-    try:
-        while True:
-            try:
-                secured.do_handshake()
-                return secured
-            except ssl.SSLWantReadError:
-                wait(secured, True, False)
-            except ssl.SSLWantWriteError:
-                wait(secured, False, True)
-    except ssl.SSLCertVerificationError as error:
-        secured.close()
-        raise OpeningFailed(f"the certificate of {host} is not valid: {error.verify_message}") from error
-    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError) as error:
-        secured.close()
-        raise OpeningFailed("the connection was closed during the TLS handshake", retryable=True) from error
-    except ssl.SSLError as error:
-        secured.close()
-        raise OpeningFailed(f"TLS: {error.reason or error}") from error
-    except OSError as error:
-        secured.close()
-        raise os_failure(error) from error
-    except BaseException:
-        secured.close()
-        raise
-
-
-def _close_half_made(error: OSError) -> None:
-    """Closes the socket that a failed `wrap_socket` had taken over, which CPython before 3.13 leaves open."""
-    frame = error.__traceback__
-    while frame is not None:
-        made = frame.tb_frame.f_locals.get("self")
-        if isinstance(made, ssl.SSLSocket):
-            made.close()
-        frame = frame.tb_next
 
 
 class _HandshakeSocket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -51,6 +52,23 @@ TEMPORARY = [
     reset_at_once,
     break_off_in_the_answer,
 ]
+
+
+@pytest.mark.parametrize("fail", [TEMPORARY[1], *TEMPORARY[4:]])
+def test_what_answers_here_before_the_runtime_does_is_tried_often(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, fail: Callable[[Peer], None]
+) -> None:
+    """Such as what forwards a port of this machine to a container that boots."""
+    longest: List[float] = []
+
+    def shortest_pause(low: float, high: float) -> float:
+        longest.append(high)
+        return low
+
+    monkeypatch.setattr(random, "uniform", shortest_pause)
+    client_of(serve(after(7, fail))).wait_until_ready(60)
+    assert len(longest) >= 4
+    assert max(longest) <= 0.2
 
 
 @pytest.mark.parametrize("fail", TEMPORARY)

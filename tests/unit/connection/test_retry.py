@@ -13,6 +13,10 @@ from runtimeuse_sync._websocket.attempt import OpeningFailed
 UNHEARD = OpeningFailed("refused", retryable=True, not_accepted=True)
 AT_ONCE = OpeningFailed("503", retryable=True, status=503, retry_after=0.0)
 ANSWERED = OpeningFailed("503", retryable=True, status=503)
+ANSWERED_HERE = OpeningFailed("503", retryable=True, status=503)
+ANSWERED_HERE.on_loopback = True
+TOO_OFTEN_HERE = OpeningFailed("429", retryable=True, status=429)
+TOO_OFTEN_HERE.on_loopback = True
 
 
 @pytest.fixture(params=[0.0, 0.5, 1.0])
@@ -33,21 +37,25 @@ def times_of_attempts(failure: BaseException, seconds: float) -> List[float]:
     return times
 
 
-@pytest.mark.parametrize("failure", [UNHEARD, ANSWERED, AT_ONCE, Exception("custom")])
+@pytest.mark.parametrize("failure", [UNHEARD, ANSWERED, ANSWERED_HERE, TOO_OFTEN_HERE, AT_ONCE, Exception("custom")])
 def test_never_more_than_ten_attempts_a_second(chance: None, failure: Exception) -> None:
     times = times_of_attempts(failure, 60)
     assert max(sum(1 for time in times if start <= time < start + 1) for start in times) <= 10
 
 
-def test_a_port_that_opens_is_noticed_soon(chance: None) -> None:
-    times = times_of_attempts(UNHEARD, 120)
+@pytest.mark.parametrize("failure", [UNHEARD, ANSWERED_HERE])
+def test_a_port_that_opens_is_noticed_soon(chance: None, failure: Exception) -> None:
+    times = times_of_attempts(failure, 120)
     assert max(later - earlier for earlier, later in zip(times, times[1:])) <= 0.2 + 1e-9
 
 
-def test_a_server_that_answers_is_tried_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [ANSWERED, TOO_OFTEN_HERE])
+def test_a_server_that_answers_is_tried_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     longest: Callable[[float, float], float] = lambda low, high: high  # noqa: E731
     monkeypatch.setattr(random, "uniform", longest)
-    pauses = [pause_after(number, ANSWERED) for number in range(100)]
+    pauses = [pause_after(number, failure) for number in range(100)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (0.05, 1.0)
 

@@ -14,7 +14,7 @@ import pytest
 
 from runtimeuse_sync._websocket.attempt import OpeningFailed, os_failure
 from runtimeuse_sync._websocket.http import ask
-from runtimeuse_sync._websocket.opening import _start_tls
+from runtimeuse_sync._websocket.tls import start_tls
 
 from ...support.servers import PATIENCE
 
@@ -32,7 +32,7 @@ def test_a_connection_that_is_reset_before_tls_begins() -> None:
         select.select([client], [], [], PATIENCE)
         client.setblocking(False)
         with pytest.raises(OpeningFailed) as caught:
-            _start_tls(client, "localhost", ssl.create_default_context(), no_wait)
+            start_tls(client, "localhost", ssl.create_default_context(), no_wait)
     assert caught.value.retryable
     assert "connection reset" in str(caught.value)
     # The socket that CPython made before it failed would be said to be unclosed.
