@@ -61,6 +61,12 @@ _CONNECTING = [
     _rule("", r"cannot be resolved|no address|look-up", "Check the host name in the URL, and the network."),
     _rule(
         "",
+        r"connection reset|closed during the handshake",
+        "Check that the runtime is running, and the port of the URL; if TLS is spoken there, the URL begins with "
+        "wss:// or https://.",
+    ),
+    _rule(
+        "",
         r"handshake",
         "Check the port of the URL: what listens there does not answer as a runtime; handshake_timeout waits longer.",
     ),

@@ -110,6 +110,11 @@ def test_a_silent_handshake() -> None:
     [
         ("the handshake was not answered within 10 s", "Check the port of the URL: "),
         ("the response to the handshake is not HTTP", "Check the port of the URL: "),
+        (
+            "the connection was closed during the handshake",
+            "Check that the runtime is running, and the port of the URL; ",
+        ),
+        ("connection reset", "Check that the runtime is running, and the port of the URL; "),
         ("the certificate of h is not valid: self-signed certificate", "Check the URL's host name, "),
         ("TLS: WRONG_VERSION_NUMBER", "Check whether the runtime speaks TLS "),
         ("through the proxy p:80: HTTP 407 Proxy Authentication Required", "Check the proxy: "),
