@@ -59,6 +59,9 @@ NEWEST = pytest.mark.skipif(sys.version_info < (3, 13), reason="takes long: on t
 #: Guides whose snippets are for a shell.
 SHELL_GUIDES = ("command-line.md",)
 
+#: Guides whose snippets have tests of their own: tests/test_migration.py.
+RUN_ELSEWHERE = ("migration.md",)
+
 _BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 _SHELL_BLOCK = re.compile(_BLOCK.pattern.replace("python", "bash"), _BLOCK.flags)
 _END = "---- end of a snippet ----\n"
@@ -113,6 +116,13 @@ def test_the_snippets_of_a_guide_for_a_shell(name: str, tmp_path: Path) -> None:
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.split(_END) == [printed for _, printed in found]
+
+
+def test_no_page_has_snippets_that_nothing_runs() -> None:
+    # Also where they are indented, in a tab or a list. What cannot be run, such as half a program, is marked as `py`.
+    pages = {path for path in DOCS.rglob("*.md") if re.search(r"^ *```python", path.read_text(encoding="utf-8"), re.M)}
+    found = {path.relative_to(DOCS).as_posix() for path in pages}
+    assert found == {*GUIDES, *NEED, *RUN_ELSEWHERE}
 
 
 def test_the_guide_knows_all_options() -> None:
