@@ -41,6 +41,9 @@ LANGUAGES = {
 #: Directories whose files come into being by running an example.
 NOT_SHOWN = {"__pycache__", "var", "node_modules"}
 
+#: Pages with a picture that needs the room of the table of contents.
+WIDE = {"how-it-works.md"}
+
 _FENCED = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2[`~]*$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(<?([^)\s>]+)")
 
@@ -57,7 +60,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     sections: Dict[str, List[str]] = {}
     for group in config.nav or []:
         for title, content in group.items():
-            sections[title] = list(_pages_of(content))
+            sections.setdefault("Start" if isinstance(content, str) else title, []).extend(_pages_of(content))
     # Whoever has little room may leave out a section of this name: https://llmstxt.org
     sections["Optional"] = ["../examples/*"]
     config.plugins["llmstxt"].config.sections = sections
@@ -99,7 +102,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_others: Any) -> str:
-    """Keeps the code of examples out of the search."""
+    """Keeps the code of examples out of the search, and makes room for pictures."""
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["toc"]
     if isinstance(page.file, RepositoryFile) and page.file.inclusion is not InclusionLevel.INCLUDED:
         page.meta["search"] = {"exclude": True}
     return markdown
