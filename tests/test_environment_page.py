@@ -28,8 +28,8 @@ BY_OTHERS = {
     "https_proxy": ("_websocket/proxy.py", "getproxies()"),
     "all_proxy": ("_websocket/proxy.py", 'proxies.get("all")'),
     "no_proxy": ("_websocket/proxy.py", 'environment.get("no"'),
-    "SSL_CERT_FILE": ("_websocket/opening.py", "ssl.create_default_context()"),
-    "SSL_CERT_DIR": ("_websocket/opening.py", "ssl.create_default_context()"),
+    "SSL_CERT_FILE": ("_websocket/tls.py", "ssl.create_default_context()"),
+    "SSL_CERT_DIR": ("_websocket/tls.py", "ssl.create_default_context()"),
     "TMPDIR": ("runtime/commands/shell.py", "tempfile."),
     "ANTHROPIC_API_KEY": ("runtime/__main__.py", "$ANTHROPIC_API_KEY"),
 }

@@ -1,4 +1,4 @@
-"""Later connections of a client resume its TLS session, and only where a full handshake would accept the peer, too."""
+"""TLS is not full duplex, and its sessions: later connections resume one, where a full handshake would be accepted, too."""
 
 from __future__ import annotations
 
