@@ -1,4 +1,4 @@
-"""TLS is not full duplex, and its sessions: later connections resume one, where a full handshake would be accepted, too."""
+"""TLS is not full duplex, nor free: later connections resume a session, where a full handshake would succeed, too."""
 
 from __future__ import annotations
 
