@@ -86,6 +86,7 @@ async def run_in_thread(function: Callable[..., _T], /, *args: Any, **kwargs: An
     outcomes: List[Tuple[Any, Optional[BaseException]]] = []
 
     def work() -> None:
+        """Makes the call, in the new thread."""
         try:
             outcomes.append((function(*args, **kwargs), None))
         except BaseException as error:

@@ -22,6 +22,7 @@ from ._logs import LoggerLike
 from ._session.channel import Channel
 from ._wire import validation as check
 from ._wire.defaults import ALL_OPTIONS, DEFAULT_KEEP_OUTPUT, Defaults, unknown_name
+from ._wire.late_types import late_class
 from ._wire.request import Request
 from .keywords import ClientKeywords, Unpack, lists_keywords
 from .options import END_SESSION_TIMEOUT
@@ -33,6 +34,8 @@ from .transports.websocket import WebSocketTransport
 if TYPE_CHECKING:
     from .files import Files
     from .files._operation import Operation
+else:
+    Files = late_class("runtimeuse_sync.files", "Files")
 
 _logger = logging.getLogger("runtimeuse_sync")
 

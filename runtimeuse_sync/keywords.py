@@ -5,11 +5,11 @@ A function that passes keywords on can use them, too: `**keywords: Unpack[QueryK
 Threads: nothing is shared; signatures are made on import.
 """
 
-import importlib
 import inspect
 from typing import TYPE_CHECKING, Any, Callable, Generic, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar
 
 from ._logs import LoggerLike
+from ._wire.late_types import LateModule
 from ._wire.validation import SandboxPath, Seconds
 from .messages import CommandInterface, RuntimeEnvironmentDownloadableInterface
 from .options import (
@@ -27,17 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 else:
-
-    class _Late:
-        """A module that is imported when something in it is asked for, as `typing.get_type_hints` does."""
-
-        def __init__(self, name: str) -> None:
-            self._name = name
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(importlib.import_module(self._name), name)
-
-    ssl = _Late("ssl")
+    ssl = LateModule("ssl")
     try:
         from typing import Unpack
     except ImportError:

@@ -27,6 +27,7 @@ from ._session.ending import end_session, listed, not_waited_for
 from ._session.turns import Ticket
 from ._wire import validation as check
 from ._wire.defaults import Defaults
+from ._wire.late_types import late_class
 from ._wire.request import Request
 from .errors import ArtifactUploadError, RuntimeUseError, SessionStateError
 from .options import END_SESSION_TIMEOUT, QueryOptions
@@ -35,6 +36,8 @@ from .run import Run
 if TYPE_CHECKING:
     from .files import Files
     from .files._operation import Operation
+else:
+    Files = late_class("runtimeuse_sync.files", "Files")
 
 #: For how many seconds to wait for the end to be confirmed if no artifacts were asked for: no file can be lost then.
 _QUIET_END = 5.0

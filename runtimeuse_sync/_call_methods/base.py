@@ -4,20 +4,21 @@ Threads: everything here runs in the calling thread.
 """
 
 import abc
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Optional
 
 from .._call import AskedByMany
 from .._logs import LoggerLike
 from .._wire import validation as check
 from .._wire.defaults import Defaults
+from .._wire.late_types import late_class
 from .._wire.request import Request
 from ..run import ResultType_co, Run, complete
 
 if TYPE_CHECKING:
     from ..files import Files
 else:
-    # `files` is imported by its first use. With this stand-in, `typing.get_type_hints` works.
-    Files = List
+    # `files` is imported by its first use.
+    Files = late_class("runtimeuse_sync.files", "Files")
 
 
 class RunsRequests(abc.ABC):

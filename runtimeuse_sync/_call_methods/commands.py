@@ -6,11 +6,12 @@ Threads: everything here runs in the calling thread; what `submit_commands` retu
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Callable, Mapping, Optional, Union
 
 from .._call import AskedByMany, Deadline, monotonic, shortened
 from .._interrupts import raised_by_a_signal_handler, undone_on_failure
 from .._wire.defaults import COMMANDS_OPTIONS
+from .._wire.late_types import late_class
 from .._wire.redaction import scrub
 from .._wire.request import Commands, Request, command_request, commands_request, input_bytes
 from .._wire.validation import SandboxPath, seconds
@@ -25,9 +26,8 @@ from .base import RunsRequests, completing
 if TYPE_CHECKING:
     from ..futures import RunFuture
 else:
-    # `concurrent.futures` is imported by the first call of `submit_commands`. With this stand-in,
-    # `typing.get_type_hints` works.
-    RunFuture = List
+    # `concurrent.futures` is imported by the first call of `submit_commands`.
+    RunFuture = late_class("runtimeuse_sync", "RunFuture")
 
 #: How many seconds the removal of a command's input may take, after the call has failed.
 _REMOVAL = 5.0

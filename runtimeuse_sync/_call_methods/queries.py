@@ -3,10 +3,11 @@
 Threads: everything here runs in the calling thread; what `submit` returns has a thread of its own (`futures.py`).
 """
 
-from typing import TYPE_CHECKING, Any, List, Optional, Type, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Optional, Type, TypeVar, overload
 
 from .._call import shortened
 from .._wire.defaults import QUERY_OPTIONS
+from .._wire.late_types import late_class
 from .._wire.request import query_request
 from ..keywords import QueryKeywords, Unpack, lists_keywords
 from ..options import QueryOptions
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from ..futures import RunFuture
 else:
-    # `concurrent.futures` is imported by the first call of `submit`. With this stand-in, `typing.get_type_hints` works.
-    RunFuture = List
+    # `concurrent.futures` is imported by the first call of `submit`.
+    RunFuture = late_class("runtimeuse_sync", "RunFuture")
 
 _Output = TypeVar("_Output")
 

@@ -148,10 +148,12 @@ class NotebookView(View):
         self._messages = 0
 
     def add_said(self, text: str) -> None:
+        """Adds a message of the agent."""
         self._messages += 1
         super().add_said(text)
 
     def add_printed(self, text: str, command: str) -> None:
+        """Adds a piece of the output of a command."""
         self._messages += 1
         super().add_printed(text, command)
 
@@ -174,6 +176,7 @@ class NotebookView(View):
         self._size = len(text) - cut
 
     def refresh(self) -> None:
+        """Updates the display."""
         shown = texts.end("".join(self._pieces), _LINES, html.CHARACTERS)
         before = self._dropped + shown.rest.count("\n") + (1 if shown.rest else 0)
         note = f"… {texts.counted(before, 'line')} before" if before else ""

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
 
-        def ready(self) -> bool: ...
+        def ready(self) -> bool:
+            """Returns whether the task has ended."""
 
-        def abort(self) -> Any: ...
+        def abort(self) -> Any:
+            """Has the task aborted."""
 
     class AbortableTask:
         """`celery.contrib.abortable.AbortableTask`."""
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
         @classmethod
         def _get_app(cls) -> Any: ...
 
-        def retry(self, *args: Any, **kwargs: Any) -> Any: ...
+        def retry(self, *args: Any, **kwargs: Any) -> Any:
+            """Sends the task once more."""
 
 else:
     from celery.contrib.abortable import AbortableAsyncResult, AbortableTask

@@ -42,6 +42,7 @@ class Seconds(_SecondsType):
     name = "seconds"
 
     def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
+        """Returns the number; click reports what is none."""
         try:
             seconds = float(value)
         except ValueError:
@@ -57,6 +58,7 @@ class AgentName(_AgentType):
     name = "agent"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> List[CompletionItem]:  # noqa: ARG002
+        """Returns the built-in agents that begin so."""
         return [CompletionItem(name, help=text) for name, text in _AGENTS.items() if name.startswith(incomplete)]
 
 

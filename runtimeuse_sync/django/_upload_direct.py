@@ -97,16 +97,20 @@ class DirectUploads(StorageUploads):
 
     @property
     def files(self) -> List[StoredFile]:
+        """The files that have arrived."""
         return self._look()[0]
 
     @property
     def failures(self) -> List[UploadFailure]:
+        """The files that have not arrived."""
         return self._look()[1]
 
     def check(self, timeout: float = GRACE) -> List[StoredFile]:
+        """Checks that every announced file is in the storage, and returns them."""
         return wait_until_arrived(self._look, self._not_arrived, timeout)
 
     def session_ended(self, requests: Sequence[ArtifactUploadRequestMessageInterface]) -> None:
+        """Looks for the files of a session that has ended."""
         paths = {request.filepath for request in requests}
         with self._lock:
             entries = [entry for entry in self._entries.values() if entry.filepath in paths]

@@ -39,16 +39,20 @@ class S3StorageUploads(StorageUploads):
 
     @property
     def files(self) -> List[StoredFile]:
+        """The files that have arrived."""
         return self._in_the_storage(self._uploads.files)
 
     @property
     def failures(self) -> List[UploadFailure]:
+        """The files that have not arrived."""
         return self._uploads.failures
 
     def check(self, timeout: float = GRACE) -> List[StoredFile]:
+        """Checks that every announced file is in the storage, and returns them."""
         return self._in_the_storage(self._uploads.check(timeout))
 
     def session_ended(self, requests: Sequence[ArtifactUploadRequestMessageInterface]) -> None:
+        """Looks for the files of a session that has ended."""
         self._uploads.session_ended(requests)
 
     def __enter__(self) -> "S3StorageUploads":

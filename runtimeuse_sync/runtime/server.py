@@ -89,6 +89,7 @@ class RuntimeServer:
         asyncio.get_running_loop().set_exception_handler(self._reserve.on_loop_exception)
 
         async def serve_on(bound: socket.socket) -> "Server":
+            """Serves clients on one socket."""
             return await serve(
                 self._handle,
                 sock=bound,

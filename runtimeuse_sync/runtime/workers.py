@@ -48,10 +48,12 @@ class Workers:
         outcome: asyncio.Future[Tuple[Optional[BaseException], Any]] = loop.create_future()
 
         def deliver(error: Optional[BaseException], value: Any) -> None:
+            """Sets the outcome, in the event loop's thread."""
             if not outcome.done():
                 outcome.set_result((error, value))
 
         def work() -> None:
+            """Calls the function, in the new thread."""
             error: Optional[BaseException] = None
             value: Any = None
             try:

@@ -28,6 +28,7 @@ from .._interrupts import surely, undone_on_failure
 from .._threads import join_thread, new_thread, start_thread
 from .._websocket.late_imports import load
 from .._wire import codec
+from .._wire.late_types import LateModule, late_class
 from .._wire.validation import Seconds, seconds
 from .base import Message
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     import ssl
 
     from .._connection.websocket import WebSocketConnection
+else:
+    ssl = LateModule("ssl")
+    WebSocketConnection = late_class("runtimeuse_sync._connection.websocket", "WebSocketConnection")
 
 #: The module that runs connections. It and all it needs are loaded by the first transport, in the thread that makes it:
 #: most of the time of an import, for what a program that only imports the client does not use. A connection's own

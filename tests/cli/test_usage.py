@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import List
 
 import pytest
@@ -16,6 +17,8 @@ from runtimeuse_sync.cli import main
 
 from ..support.processes import CHILD_LIMIT
 from .conftest import Command
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HERE = ["--url", "ws://127.0.0.1:1"]
 
@@ -82,6 +85,14 @@ def test_help(command: Command, name: str) -> None:
     assert (code, err) == (0, "")
     assert out.startswith(f"Usage: runtimeuse-sync {name} ")
     assert "\b" not in out
+
+
+@pytest.mark.parametrize("name", ["", "query", "exec", "cp", "doctor", "completion"])
+def test_the_reference_has_the_help(command: Command, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+    title = f"runtimeuse-sync {name}".strip()
+    assert f"## `{title}`\n\n```text\n{command(*name.split(), '--help').out}```\n" in page
 
 
 def test_streams_that_are_no_files() -> None:

@@ -6,17 +6,21 @@ Each has its place in the reference, docs/reference, too.
 from __future__ import annotations
 
 import ast
+import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set
 
 from ..support.public_api import (
     FUNCTION,
     MODULES,
+    NAME,
     Definition,
     Function,
     bases,
     decorators,
+    definition,
     members,
     public_definitions,
     public_names,
@@ -24,6 +28,8 @@ from ..support.public_api import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+
+REFERENCE = ROOT / "docs" / "reference"
 
 PUBLIC = public_definitions()
 
@@ -259,3 +265,60 @@ def test_docstrings_begin_with_a_sentence_on_a_line() -> None:
     modules = public_names()
     summaries = {path: doc.partition("\n\n")[0] for path, doc in DOCSTRINGS.items() if path not in modules}
     assert [path for path, summary in summaries.items() if "\n" in summary or summary[-1:] != "."] == []
+
+
+# --- The pages.
+
+
+def directives() -> Dict[str, List[str]]:
+    """Returns the paths that each page of the reference describes."""
+    pages = sorted(REFERENCE.glob("*.md"))
+    return {page.name: re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.MULTILINE) for page in pages}
+
+
+def described() -> List[str]:
+    return [path for paths in directives().values() for path in paths]
+
+
+def test_each_public_name_is_on_one_page_of_the_reference() -> None:
+    times = Counter(definition(path).path for path in described())
+    assert {path: times[path] for path in PUBLIC if times[path] != 1} == {}
+    assert set(times) - set(PUBLIC) == set()
+
+
+def test_the_reference_calls_names_as_users_import_them() -> None:
+    public = {f"{module}.{name}" for module, names in public_names().items() for name in names}
+    assert [path for path in described() if path not in public] == []
+    # Not by the module that a name comes from, where the package has it, too.
+    inner = {f"{NAME}.{path.rpartition('.')[2]}": path for path in described() if path.count(".") > 1}
+    of_package = {f"{NAME}.{name}" for name in public_names()[NAME]}
+    same = [path for short, path in inner.items() if short in of_package and definition(short) == definition(path)]
+    assert same == []
+
+
+def test_the_index_links_each_page_and_the_site_has_it() -> None:
+    index = (REFERENCE / "index.md").read_text(encoding="utf-8")
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in directives():
+        assert page == "index.md" or f"]({page})" in index
+        assert f": reference/{page}\n" in config
+
+
+def test_since_when_there_is_a_name_is_known() -> None:
+    since: Dict[str, str] = json.loads((ROOT / "docs" / "_since.json").read_text(encoding="utf-8"))
+    assert list(since) == sorted(since)
+    assert set(described()) - set(since) == set()
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = {_version(), *re.findall(r"^## \[?([\d.]+)", changelog, re.MULTILINE)}
+    assert set(since.values()) <= versions
+    # What is no name on a page is a method or attribute that came later than its class.
+    for path in set(since) - set(described()):
+        owner, _, member = path.rpartition(".")
+        assert member in members(definition(owner))
+        assert since[owner] != since[path]
+
+
+def _version() -> str:
+    node = MODULES[NAME].defined["__version__"]
+    assert isinstance(node, ast.Assign)
+    return str(ast.literal_eval(node.value))

@@ -69,6 +69,7 @@ class ShellAgent:
         begun: List[str] = []
 
         async def send_lines(text: str) -> None:
+            """Sends the lines that a piece of output completes."""
             *lines, rest = text.split("\n")
             for end in lines:
                 line = "".join([*begun, end])
@@ -78,6 +79,7 @@ class ShellAgent:
                 begun.append(rest)
 
         async def on_output(stream: str, text: str) -> None:
+            """Takes a piece of output."""
             if stream == "stdout":
                 printed.append(text)
                 await send_lines(masking["stdout"].feed(text))

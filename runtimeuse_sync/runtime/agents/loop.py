@@ -50,20 +50,24 @@ class AgentLoop:
         running: Optional[asyncio.Task[T]] = None
 
         def deliver(error: Optional[BaseException], value: Any) -> None:
+            """Sets the outcome, in the runtime's loop."""
             if not outcome.done():
                 outcome.set_result((error, value))
 
         def done(task: "asyncio.Task[T]") -> None:
+            """Passes the outcome on, in the agents' loop."""
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             with contextlib.suppress(RuntimeError):  # the runtime has stopped and no longer waits for this task
                 here.call_soon_threadsafe(deliver, error, None if error is not None else task.result())
 
         def begin() -> None:
+            """Starts the task, in the agents' loop."""
             nonlocal running
             running = there.create_task(function())
             running.add_done_callback(done)
 
         def cancel() -> None:
+            """Cancels the task, in the agents' loop."""
             if running is not None:
                 running.cancel()
 

@@ -98,6 +98,7 @@ class ProcessRunner:
         terminator = ProcessTerminator(self._settings, self._workers, mark)
 
         async def run(on_output: OnOutput) -> int:
+            """Follows the program to its end."""
             self._programs.append(terminator)
             terminator.kill_no_later_than(self._kill_time)
             try:
