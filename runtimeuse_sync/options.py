@@ -85,9 +85,20 @@ class _OptionsBase(SafeRepr, JsonMixin):
         _check_fields(self)
 
     def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
+        """Returns the fields as a dict, without callbacks and logger.
+
+        Args:
+            encode_json: Whether to convert values that JSON lacks as well, so that `json.dumps` accepts the dict.
+                Default: `False`.
+        """
         return JsonMixin.to_dict(self._without_callbacks(), encode_json)
 
     def to_json(self, **dumps: Any) -> str:
+        """Returns the fields as JSON text, without callbacks and logger.
+
+        Args:
+            **dumps: Keyword arguments for `json.dumps`.
+        """
         return JsonMixin.to_json(self._without_callbacks(), **dumps)
 
     def _without_callbacks(self: _Self) -> _Self:
@@ -99,6 +110,19 @@ class _OptionsBase(SafeRepr, JsonMixin):
 
     @classmethod
     def from_dict(cls: Type[_Self], kvs: Mapping[str, Any], *, infer_missing: bool = False) -> _Self:
+        """Returns options with the fields that `to_dict` returned.
+
+        Artifact directories come without the upload callback that they require: pass it to the call as a keyword.
+
+        Args:
+            kvs: The fields by name. Unknown names are ignored.
+            infer_missing: Whether a missing field becomes `None` if it has no default. Default: `False`.
+
+        Raises:
+            KeyError: A command or a download lacks a field.
+            TypeError: A field has the wrong type. The message names it.
+            ValueError: A field has an invalid value. The message names it.
+        """
         check.check_type("options in JSON", kvs, Mapping, "an object")
         _check_json(kvs, cls)
         rest = {name: value for name, value in kvs.items() if name not in _ARTIFACT_FIELDS}

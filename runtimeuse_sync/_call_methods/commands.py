@@ -121,7 +121,7 @@ class ShellCommands(RunsRequests):
         Raises:
             CommandFailedError: The command exited non-zero, unless `check=False`. This is an `AgentRuntimeError`, too.
             AgentRuntimeError: The runtime answered with an error, or `idle_timeout` or a callback's timeout passed.
-            CancelledException: `abort` was called.
+            CancelledException: `abort` was called, or `cancel_when` returned a true value.
             RunTimeoutError: The call did not end within `timeout`, or its session within `end_session_timeout`. This is
                 a `TimeoutError`, too.
             RuntimeConnectionError: The runtime could not be reached; as a `ConnectionLostError`, the connection was
@@ -130,10 +130,10 @@ class ShellCommands(RunsRequests):
             ArtifactUploadError: A one-shot's runtime did not wait for all answers to its upload requests.
             SessionStateError: The session is not open, was opened in another process, or is called from inside one of
                 its own callbacks or runs.
-            TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
             FileError: A large input could not be written, such as on a full disk.
+            TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
             ValueError: An argument has an invalid value; nothing was sent.
-            Exception: Whatever a callback raised.
+            Exception: Whatever a callback or `cancel_when` raised.
         """
         try:
             finish = completing(show)

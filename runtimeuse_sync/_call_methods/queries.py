@@ -108,7 +108,7 @@ class Queries(RunsRequests):
             ImportError: There is an `output_type`, but pydantic 2 is not installed; nothing was sent.
             TypeError: An argument has the wrong type; nothing was sent. Or a callback returned something invalid.
             ValueError: An argument has an invalid value; nothing was sent.
-            Exception: Whatever a callback, or a validator of the `output_type`, raised.
+            Exception: Whatever a callback, `cancel_when`, or a validator of the `output_type` raised.
         """
         run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
         try:

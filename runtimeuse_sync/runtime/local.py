@@ -33,6 +33,7 @@ class LocalRuntime:
         {settings}
 
     Raises:
+        TypeError: A number of seconds is not a number.
         ValueError: A setting is invalid, or the host is not loopback and there is neither a token nor `no_auth`.
 
     Examples:

@@ -44,7 +44,6 @@ class FakeRuntime:
 
     Raises:
         TypeError: `replies` contains a message instead of a list of messages, or is a str.
-        ValueError: `replies` is not empty, and there is a function for all requests.
 
     Examples:
         >>> with FakeRuntime() as fake:
