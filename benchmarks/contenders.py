@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import struct
 from typing import Any, Callable
 
@@ -18,13 +19,20 @@ _REQUEST = json.dumps(
 
 
 class Work:
-    """What can be asked of the canned server at one port."""
+    """What can be asked of the canned server at one port.
 
-    def __init__(self, port: int) -> None:
+    Args:
+        port: The port.
+        secure: Whether it serves TLS. All contenders trust the default authorities, and the raw socket loads them once.
+    """
+
+    def __init__(self, port: int, *, secure: bool = False) -> None:
         self._port = port
+        self.secure = secure
+        self._context = ssl.create_default_context() if secure else None
 
     def _url(self, path: str) -> str:
-        return f"ws://127.0.0.1:{self._port}{path}"
+        return f"wss://localhost:{self._port}{path}" if self.secure else f"ws://127.0.0.1:{self._port}{path}"
 
     # Ours.
 
@@ -78,6 +86,8 @@ class Work:
         """Connects, and shakes hands."""
         sock = socket.create_connection(("127.0.0.1", self._port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._context is not None:
+            sock = self._context.wrap_socket(sock, server_hostname="localhost")
         key = base64.b64encode(os.urandom(16)).decode()
         sock.sendall(
             f"GET {path} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

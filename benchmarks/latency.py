@@ -1,13 +1,17 @@
-"""How promptly a call ends that is aborted, or whose time is over."""
+"""How promptly a call ends that is aborted, or whose time is over; and how soon a runtime that is up is noticed."""
 
+import random
+import selectors
+import socket
 import threading
 import time
 from typing import Iterator, List
 
-from runtimeuse_sync import CancelledException, RunTimeoutError
+from runtimeuse_sync import CancelledException, RunTimeoutError, RuntimeUseClient
 
 from .contenders import Work
 from .measuring import Row, spread
+from .server import Connection
 
 
 def promptness(work: Work, tries: int) -> Iterator[Row]:
@@ -48,3 +52,72 @@ def _abort(work: Work) -> float:
         run.abort()
         caller.join()
     return (ended[0] - aborted) * 1000
+
+
+def readiness(tries: int, longest_boot: float) -> Iterator[Row]:
+    """Seconds from when a port serves until `wait_until_ready` returns: 99th percentiles.
+
+    Args:
+        tries: How many runtimes boot, all at the same time.
+        longest_boot: The most seconds that one takes to boot; the least is 0.2.
+    """
+    chance = random.Random(1)
+    titles = {False: "wait_until_ready, the port refuses before", True: "wait_until_ready, the port answers before"}
+    for answers, title in titles.items():
+        noticed: List[float] = []
+
+        def boot(seconds: float, answers: bool = answers, noticed: List[float] = noticed) -> None:
+            noticed.append(_boot(seconds, answers))
+
+        threads = [
+            threading.Thread(target=boot, args=(chance.uniform(0.2, longest_boot),), daemon=True) for _ in range(tries)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(noticed) == tries
+        median, p99 = spread(noticed)
+        yield Row(f"{title}, p99", "s", median, 0.0, 0.0, p99, 0.25, False)
+
+
+def _boot(seconds: float, answers: bool) -> float:
+    """Returns the seconds from the end of a boot until the client has noticed it.
+
+    Args:
+        seconds: How long the boot takes.
+        answers: Whether the port accepts connections meanwhile, and closes them, as one does that is forwarded.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        client = RuntimeUseClient(f"ws://127.0.0.1:{listener.getsockname()[1]}")
+        returned: List[float] = []
+
+        def wait() -> None:
+            client.wait_until_ready(seconds + 30)
+            returned.append(time.perf_counter())
+
+        waiter = threading.Thread(target=wait, daemon=True)
+        until = time.perf_counter() + seconds
+        if answers:
+            listener.listen()
+        waiter.start()
+        while answers:
+            listener.settimeout(max(0.001, until - time.perf_counter()))
+            try:
+                listener.accept()[0].close()
+            except socket.timeout:
+                break
+        time.sleep(max(0.0, until - time.perf_counter()))
+        listener.listen()
+        serves = time.perf_counter()
+        listener.settimeout(30)
+        sock, _ = listener.accept()
+        sock.setblocking(False)
+        with selectors.DefaultSelector() as selector:
+            Connection(sock, selector)
+            while selector.get_map():
+                for key, events in selector.select():
+                    key.data.on_ready(events)
+        waiter.join()
+    return returned[0] - serves

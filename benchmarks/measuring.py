@@ -25,6 +25,7 @@ class Row(NamedTuple):
         bar: The bar for `ratio`.
         at_least: Whether the bar is a lower one.
         cpu: Our CPU seconds divided by theirs; 0 where that was not measured.
+        production: Whether it is what production does: TLS, with the system's certificate authorities.
     """
 
     work: str
@@ -36,6 +37,7 @@ class Row(NamedTuple):
     bar: float
     at_least: bool
     cpu: float = 0.0
+    production: bool = False
 
     @property
     def met(self) -> bool:

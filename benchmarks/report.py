@@ -17,20 +17,26 @@ def machine() -> str:
 
 
 def table(rows: List[Row]) -> List[str]:
-    """Returns the lines of the table."""
+    """Returns the lines of the table. Rows of what production does are in bold, and come first."""
     lines = [
         "| work | unit | ours | async | raw socket | ratio | bar | CPU ours ÷ async |",
         "| --- | --- | --: | --: | --: | --: | --: | --: |",
     ]
-    for row in rows:
+    for row in production_first(rows):
         sign = "≥" if row.at_least else "≤"
         figures = " | ".join(_figure(value) for value in (row.ours, row.theirs, row.raw))
         mark = "" if row.met else " **missed**"
+        work = f"**{row.work}**" if row.production else row.work
         lines.append(
-            f"| {row.work} | {row.unit} | {figures} | {_figure(row.ratio)} | {sign} {row.bar:g}{mark} | "
+            f"| {work} | {row.unit} | {figures} | {_figure(row.ratio)} | {sign} {row.bar:g}{mark} | "
             f"{_figure(row.cpu)} |"
         )
     return lines
+
+
+def production_first(rows: List[Row]) -> List[Row]:
+    """Returns the rows in the order in which they are shown."""
+    return sorted(rows, key=lambda row: not row.production)
 
 
 def _figure(value: float) -> str:
@@ -46,7 +52,8 @@ def chart(rows: List[Row], directory: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    compared = [row for row in rows if (row.theirs and row.cpu) or row.work == "import"][::-1]
+    shown = production_first(rows)
+    compared = [row for row in shown if (row.theirs and row.cpu) or row.work == "import"][::-1]
     speedups = [row.ratio if row.at_least else 1 / row.ratio for row in compared]
     bars = [row.bar if row.at_least else 1 / row.bar for row in compared]
     figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(compared) + 1.2))

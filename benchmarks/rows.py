@@ -3,12 +3,10 @@
 import asyncio
 import functools
 import os
-import re
-import statistics
 import subprocess
 import sys
 import tempfile
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 import psutil
 
@@ -35,6 +33,9 @@ def streams(work: Work, rounds: int) -> Iterator[Row]:
         ("chunks of 64 KB in lines", "lines", 64_000, 1_000, 1.2),
         ("chunks of 900 KB in lines", "lines", 900_000, 100, 1.2),
     ]
+    if work.secure:
+        # TLS limits all contenders alike, and lines make no difference to it.
+        plan = [(*each[:4], 1.3 if each[2] > 1000 else each[4]) for each in plan if each[1] != "lines"]
     for title, kind, size, count, bar in plan:
         path = f"/stream/{kind}/{size}/{count}"
         callback = names[kind]
@@ -47,7 +48,14 @@ def streams(work: Work, rounds: int) -> Iterator[Row]:
             rounds,
         )
         small = size < 1000
-        yield faster(title, "messages/s" if small else "MB/s", count if small else size * count / 1e6, taken, bar)
+        yield _named(
+            work, faster(title, "messages/s" if small else "MB/s", count if small else size * count / 1e6, taken, bar)
+        )
+        if work.secure and not small:
+            times = {name: each.wall * 1000 for name, each in taken.items()}
+            ratio = times["ours"] / times["raw"]
+            row = Row(f"{title}: time ÷ raw socket", "ms", times["ours"], 0.0, times["raw"], ratio, 1.1, False)
+            yield _named(work, row)
 
 
 def calls(work: Work, rounds: int) -> Iterator[Row]:
@@ -63,11 +71,11 @@ def calls(work: Work, rounds: int) -> Iterator[Row]:
     times = 50
     one_shots = {"ours": work.our_query, "theirs": work.their_query, "raw": work.raw_query}
     taken = in_turns({name: repeated(make("/answer"), times) for name, make in one_shots.items()}, rounds)
-    yield shorter("one-shot query", times, taken, 0.6)
+    yield _named(work, shorter("one-shot query", times, taken, 0.08 if work.secure else 0.65))
     times = 300
     on_sessions = {"ours": work.our_round_trips, "theirs": work.their_round_trips, "raw": work.raw_round_trips}
     taken = in_turns({name: make(times) for name, make in on_sessions.items()}, rounds)
-    yield shorter("session round trip", times, taken, 0.6)
+    yield _named(work, shorter("session round trip", times, taken, 0.8))
 
 
 def threads(work: Work, rounds: int) -> Iterator[Row]:
@@ -86,37 +94,30 @@ def threads(work: Work, rounds: int) -> Iterator[Row]:
             "ours": functools.partial(in_threads, count, total // count, ours),
             "theirs": functools.partial(in_threads, count, total // count, theirs),
         }
-        yield faster(f"one-shots from {count} threads", "queries/s", total, in_turns(contenders, rounds), 2.0)
+        bar = 12.0 if work.secure else 2.0
+        row = faster(f"one-shots from {count} threads", "queries/s", total, in_turns(contenders, rounds), bar)
+        yield _named(work, row)
 
 
 def importing(rounds: int) -> Row:
-    """Milliseconds to import the client in a fresh interpreter, without what the interpreter itself imports."""
-
-    def measure(module: str, environment: Dict[str, str]) -> float:
-        told = subprocess.run(
-            [sys.executable, "-X", "importtime", "-c", f"import {module}"],
-            env=environment,
-            stderr=subprocess.PIPE,
-            check=True,
-        ).stderr.decode()
-        found = re.findall(r"import time: +(\d+) \| +(\d+) \| (\S.*)", told)
-        # Top level, by its indentation: the cumulative times of what the command itself imports.
-        package = module.split(".", maxsplit=1)[0]
-        return float(sum(int(cumulative) for _, cumulative, name in found if name.split(".")[0] == package)) / 1000
-
-    ours: List[float] = []
-    theirs: List[float] = []
+    """Milliseconds that a process takes longer for importing the client, than for nothing."""
+    programs = {
+        "nothing": "pass",
+        "ours": "from runtimeuse_sync import RuntimeUseClient",
+        "theirs": "from runtimeuse_client import RuntimeUseClient",
+    }
     with tempfile.TemporaryDirectory() as cache:
-        # Both from bytecode, as if installed; the round that does not count writes it.
+        # All from bytecode, as if installed; the round that does not count writes it.
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        for number in range(3 * rounds + 1):
-            for module, taken in (("runtimeuse_sync.client", ours), ("runtimeuse_client", theirs)):
-                value = measure(module, environment)
-                if number:
-                    taken.append(value)
-    mine, other = statistics.median(ours), statistics.median(theirs)
-    return Row("import", "ms", mine, other, 0.0, mine / other, 0.6, False)
+
+        def process(program: str) -> None:
+            subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+        contenders = {name: functools.partial(process, program) for name, program in programs.items()}
+        taken = in_turns(contenders, 3 * rounds)
+    mine, other = ((taken[name].wall - taken["nothing"].wall) * 1000 for name in ("ours", "theirs"))
+    return Row("import", "ms", mine, other, 0.0, mine / other, 0.3, False)
 
 
 def idle_sessions(work: Work) -> Row:
@@ -133,4 +134,10 @@ def idle_sessions(work: Work) -> Row:
     finally:
         for session in opened:
             session.close()
-    return Row("open idle session, of 1,000", "KiB", each, 0.0, 0.0, each, 60.0, False)
+    bar = 48.0 if work.secure else 60.0
+    return _named(work, Row("open idle session, of 1,000", "KiB", each, 0.0, 0.0, each, bar, False))
+
+
+def _named(work: Work, row: Row) -> Row:
+    """Returns the row, marked as one of production if the work goes over TLS."""
+    return row._replace(work=f"wss:// {row.work}", production=True) if work.secure else row

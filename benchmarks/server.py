@@ -3,6 +3,8 @@
 What a connection gets is said by its path: `/answer` answers each request by a result, `/stream/KIND/SIZE/COUNT` sends
 COUNT messages of KIND ("output" or "assistant") with SIZE characters first, `/result/SIZE` answers by a result of SIZE
 characters, and `/silent` answers nothing.
+
+With a certificate it serves TLS: `python -m benchmarks.server CERTIFICATE`.
 """
 
 import base64
@@ -12,11 +14,12 @@ import hashlib
 import json
 import selectors
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 from collections import deque
-from typing import Deque, Dict, Iterator
+from typing import Any, Deque, Dict, Iterator, Optional
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _READ_SIZE = 256 * 1024
@@ -73,7 +76,7 @@ def reply(path: str) -> "tuple[memoryview, ...]":
 class Connection:
     """One client."""
 
-    def __init__(self, sock: socket.socket, selector: selectors.BaseSelector) -> None:
+    def __init__(self, sock: Any, selector: selectors.BaseSelector) -> None:
         self._sock = sock
         self._selector = selector
         self._received = b""
@@ -85,15 +88,25 @@ class Connection:
     def on_ready(self, events: int) -> None:
         try:
             if events & selectors.EVENT_READ:
-                data = self._sock.recv(_READ_SIZE)
-                if not data:
-                    raise ConnectionError
-                self._received += data
-                if self._path or self._open():
-                    self._read_frames()
+                self._read()
             self._flush()
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             self._close()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                # Over TLS, the first reads are the handshake.
+                data = self._sock.recv(_READ_SIZE)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return
+            if not data:
+                raise ConnectionError
+            self._received += data
+            if self._path or self._open():
+                self._read_frames()
+            if not isinstance(self._sock, ssl.SSLSocket) or not self._sock.pending():
+                return
 
     def _open(self) -> bool:
         head, found, rest = self._received.partition(b"\r\n\r\n")
@@ -147,7 +160,7 @@ class Connection:
         while self._out:
             try:
                 sent = self._sock.send(self._out[0])
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantWriteError):
                 break
             if sent == len(self._out[0]):
                 self._out.popleft()
@@ -170,8 +183,12 @@ def _unmask(mask: bytes, masked: bytes) -> bytes:
     return (int.from_bytes(masked, "big") ^ key).to_bytes(size, "big")
 
 
-def serve() -> None:
+def serve(certificate: Optional[str]) -> None:
     """Serves for ever; prints the port first."""
+    context: Optional[ssl.SSLContext] = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
     selector = selectors.DefaultSelector()
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     listener.setblocking(False)
@@ -184,15 +201,17 @@ def serve() -> None:
                     sock, _ = listener.accept()
                     sock.setblocking(False)
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    if context is not None:
+                        sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
                     Connection(sock, selector)
             else:
                 key.data.on_ready(events)
 
 
 @contextlib.contextmanager
-def running() -> Iterator[int]:
-    """Runs the server in a process of its own; yields its port."""
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.server"], stdout=subprocess.PIPE)
+def running(*certificate: str) -> Iterator[int]:
+    """Runs the server in a process of its own, over TLS if it is given a certificate; yields its port."""
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.server", *certificate], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         yield int(process.stdout.readline())
@@ -202,4 +221,4 @@ def running() -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1] if len(sys.argv) > 1 else None)
