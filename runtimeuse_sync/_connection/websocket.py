@@ -113,6 +113,7 @@ class WebSocketConnection(Connection):
         stream: Optional[WebSocketStream] = None
         try:
             stream = self._make_stream(*self._connecting(poller).open())
+            self._keep_tls_session(stream)
             self._opened()
             return self._serve(stream)
         except OpeningFailed as error:
@@ -150,8 +151,8 @@ class WebSocketConnection(Connection):
             self.records.write(self.records.logger.warning, text, origin, self._failures, why)
 
     def _keep_tls_session(self, stream: WebSocketStream) -> None:
-        ended_well = stream.disconnected is None or stream.disconnected.close is not None
-        if ended_well and self._target.sessions is not None:
+        works = stream.disconnected is None or stream.disconnected.close is not None
+        if works and self._target.sessions is not None:
             self._target.sessions.keep(stream.sock)
 
     # Serving.

@@ -12,7 +12,8 @@ handshake checks no certificate. So a session is offered only
 A server need not accept the session; then the handshake is a full one. If a handshake that offered a session fails, the
 session is dropped, and the next attempt makes a full one.
 
-In TLS 1.3 the session arrives after the handshake, with the first data. So it is taken when the connection ends.
+In TLS 1.3 the session arrives after the handshake, as a rule with the first data. So it is taken once the WebSocket is
+open, or, if there is none by then, when the connection ends.
 
 Threads: each handshake runs in the thread that owns the socket, and that thread keeps the session. Threads share a
 `TlsSessions` without a lock, which a forked child could inherit held: what is kept is one immutable object, replaced in
@@ -143,8 +144,8 @@ class TlsSessions:
         self._begun[sock] = _Begun(settings, host, until)
 
     def keep(self, sock: socket.socket) -> None:
-        """Keeps the session of a connection that ended well, before its socket is closed; nothing if it has none."""
-        begun = self._begun.pop(sock, None)
+        """Keeps the session of a connection that works, while its socket is open; does nothing if it has none yet."""
+        begun = self._begun.get(sock)
         if begun is None or not isinstance(sock, ssl.SSLSocket):
             return
         session, context = sock.session, sock.context
@@ -153,6 +154,7 @@ class TlsSessions:
         # In TLS 1.3 the handshake leaves a session that cannot be resumed; one that can be arrives later.
         if session.has_ticket or (session.id and sock.version() != "TLSv1.3"):
             self._kept = _Kept(session, context, begun.settings, begun.host, begun.until)
+            self._begun.pop(sock, None)
 
 
 def _is_pythons(each: Any) -> bool:

@@ -77,6 +77,16 @@ def test_the_second_and_later_calls_resume(
     assert answers.reused == [False, True, True, True, True]
 
 
+def test_calls_beside_an_open_session_resume(
+    serve: Serve, answers: Echo, for_server: ssl.SSLContext, for_client: ssl.SSLContext
+) -> None:
+    client = client_of(serve(answers, context=for_server), ssl_context=for_client)
+    with client.session() as session:
+        assert session.query("hi").text == "hi"
+        assert client.query("hi").text == "hi"
+    assert answers.reused == [False, True]
+
+
 def test_each_client_and_each_copy_has_sessions_of_its_own(
     serve: Serve,
     answers: Echo,
