@@ -72,20 +72,17 @@ def test_the_search_finds_what_is_on_a_page(tab: Page) -> None:
 def test_colours_follow_the_system_and_can_be_chosen(tab: Page) -> None:
     tab.look(width=1280, dark=True)
     tab.open("index.html")
-    assert scheme(tab) == "slate"
+    wait_for_scheme(tab, "slate")
     tab.look(width=1280)
-    assert scheme(tab) == "default"
+    wait_for_scheme(tab, "default")
     # From the system's colours to the light, and on to the dark.
     for expected in ("default", "slate", "default"):
-        tab.script(
-            "[...document.querySelectorAll('[data-md-component=palette] label')].find(each => !each.hidden).click()"
-        )
-        assert scheme(tab) == expected
+        tab.script("document.querySelector('[data-md-component=palette] label:not([hidden])').click()")
+        wait_for_scheme(tab, expected)
 
 
-def scheme(tab: Page) -> str:
-    found: str = tab.script("return document.body.getAttribute('data-md-color-scheme')")
-    return found
+def wait_for_scheme(tab: Page, expected: str) -> None:
+    wait_for(tab, f"return document.body.getAttribute('data-md-color-scheme') === '{expected}'")
 
 
 def test_each_tab_of_the_quick_start_shows_its_program(tab: Page) -> None:
