@@ -6,7 +6,7 @@ Threads: everything here runs in the calling thread; what `submit_commands` retu
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Callable, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Union
 
 from .._call import AskedByMany, Deadline, monotonic, shortened
 from .._interrupts import raised_by_a_signal_handler, undone_on_failure
@@ -78,7 +78,7 @@ class ShellCommands(RunsRequests):
             ValueError: An argument has an invalid value; nothing was sent.
             Exception: Whatever a callback or `cancel_when` raised.
         """
-        run = self.stream_commands(commands, options, **keywords)
+        run = self._commands_run("execute_commands()", commands, options, dict(keywords))
         try:
             finish = completing(show)
         except TypeError as error:
@@ -240,10 +240,7 @@ class ShellCommands(RunsRequests):
             TypeError: An argument has the wrong type.
             ValueError: An argument has an invalid value.
         """
-        try:
-            return self._run(commands_request(commands, options, dict(keywords), self._defaults, "execute_commands()"))
-        except BaseException as error:
-            raise shortened(error)  # noqa: B904  # the same exception
+        return self._commands_run("stream_commands()", commands, options, dict(keywords))
 
     @lists_keywords(CommandsKeywords, COMMANDS_OPTIONS)
     def submit_commands(
@@ -273,4 +270,14 @@ class ShellCommands(RunsRequests):
         """
         from .. import futures
 
-        return futures.RunFuture(self.stream_commands(commands, options, **keywords), complete).begin()
+        run = self._commands_run("submit_commands()", commands, options, dict(keywords))
+        return futures.RunFuture(run, complete).begin()
+
+    def _commands_run(
+        self, call: str, commands: Commands, options: Optional[ExecuteCommandsOptions], keywords: Dict[str, Any]
+    ) -> Run[CommandExecutionResult]:
+        """Returns the run of commands, not yet started; `call` is the method that was called, as errors name it."""
+        try:
+            return self._run(commands_request(commands, options, keywords, self._defaults, call))
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception

@@ -3,7 +3,7 @@
 Threads: everything here runs in the calling thread; what `submit` returns has a thread of its own (`futures.py`).
 """
 
-from typing import TYPE_CHECKING, Any, Optional, Type, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Dict, Optional, Type, TypeVar, overload
 
 from .._call import shortened
 from .._wire.defaults import QUERY_OPTIONS
@@ -110,7 +110,7 @@ class Queries(RunsRequests):
             ValueError: An argument has an invalid value; nothing was sent.
             Exception: Whatever a callback, `cancel_when`, or a validator of the `output_type` raised.
         """
-        run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
+        run = self._query_run("query()", prompt, options, output_type, dict(keywords))
         try:
             finish = completing(show)
         except TypeError as error:
@@ -172,10 +172,7 @@ class Queries(RunsRequests):
             TypeError: An argument has the wrong type.
             ValueError: An argument has an invalid value.
         """
-        try:
-            return self._run(query_request(prompt, options, dict(keywords), self._defaults, "query()", output_type))
-        except BaseException as error:
-            raise shortened(error)  # noqa: B904  # the same exception
+        return self._query_run("stream()", prompt, options, output_type, dict(keywords))
 
     @overload
     def submit(
@@ -239,5 +236,14 @@ class Queries(RunsRequests):
         """
         from .. import futures
 
-        run: Run[QueryResult] = self.stream(prompt, options, output_type=output_type, **keywords)
+        run = self._query_run("submit()", prompt, options, output_type, dict(keywords))
         return futures.RunFuture(run, complete).begin()
+
+    def _query_run(
+        self, call: str, prompt: str, options: Optional[QueryOptions], output_type: Any, keywords: Dict[str, Any]
+    ) -> Run[QueryResult]:
+        """Returns the run of a query, not yet started; `call` is the method that was called, as errors name it."""
+        try:
+            return self._run(query_request(prompt, options, keywords, self._defaults, call, output_type))
+        except BaseException as error:
+            raise shortened(error)  # noqa: B904  # the same exception

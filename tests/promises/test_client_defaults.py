@@ -249,10 +249,12 @@ def test_an_autospec_refuses_what_the_client_refuses() -> None:
         mock.create_autospec(RuntimeUseClient)("ws://a.test", timout=3)
 
 
-@pytest.mark.parametrize("method", ["query", "stream", "execute_commands", "stream_commands", "run"])
+@pytest.mark.parametrize(
+    "method", ["query", "stream", "submit", "execute_commands", "stream_commands", "submit_commands", "run"]
+)
 def test_a_misspelled_option(method: str) -> None:
     call = getattr(RuntimeUseClient("ws://a.test", model="m"), method)
-    with pytest.raises(TypeError, match=r"unknown option 'timout'; did you mean timeout\?$"):
+    with pytest.raises(TypeError, match=rf"^{method}\(\) got an unknown option 'timout'; did you mean timeout\?$"):
         call("p", timout=3)
     with pytest.raises(TypeError, match=r"unknown option 'zzz'; valid options are .*\btimeout\b"):
         call("p", zzz=3)
