@@ -19,7 +19,7 @@ from .._wire.fixed_texts import BUSY_ERROR, CANCELLED_ERROR
 from ._playing import Play, checked, is_terminal
 from ._replies import Items, Message, Reply, error, text_result
 from ._script import ANY, Expected, Script, commands_of, expected_commands, expected_query
-from ._steps import STEPS
+from ._steps import STEPS, Step
 
 _Self = TypeVar("_Self", bound="FakeRuntime")
 
@@ -32,8 +32,9 @@ class FakeRuntime:
 
     As a context manager it checks at its end, unless the body raised, that all went as the script says: see `verify`.
     A reply is a list of messages and steps (`delay`, `lost_connection` and so on), or a function that gets the request
-    and returns such a list, or a generator function, whose messages are sent as it yields them. A request that is not
-    what the script expects next ends with an error that says so.
+    and returns such a list, or a generator function, whose messages are sent as it yields them. A single step is a
+    reply, too, as a list with that step alone. A request that is not what the script expects next ends with an error
+    that says so.
 
     `requests` has the requests received so far, `uploads` the answers to its upload requests, both in order, and
     `cancelled` is how many requests were cancelled.
@@ -52,7 +53,7 @@ class FakeRuntime:
         ...     use(RuntimeUseClient(transport=fake))
     """
 
-    def __init__(self, replies: Union[Sequence[Reply], Callable[[Message], Items]] = ()) -> None:
+    def __init__(self, replies: Union[Sequence[Reply], Callable[[Message], Union[Items, Step, str]]] = ()) -> None:
         self.requests: List[Message] = []
         """The requests received so far, in order."""
         self.uploads: List[Message] = []
@@ -65,8 +66,8 @@ class FakeRuntime:
         if callable(replies):
             self.answer_all(replies)
             return
-        for reply in [replies] if isinstance(replies, (str, dict)) else replies:
-            if isinstance(reply, (str, dict)):
+        for reply in [replies] if isinstance(replies, (str, dict, *STEPS)) else replies:
+            if isinstance(reply, (str, dict)) or reply is replies:
                 raise TypeError("replies must be a list of replies, each a list of messages: [text_result('4')]")
             self.expect(reply)
 
@@ -114,7 +115,7 @@ class FakeRuntime:
         """
         self._expect(expected_commands(commands, fields), _all_succeed if reply is None else reply)
 
-    def answer_all(self, reply: Callable[[Message], Union[Items, str]]) -> None:
+    def answer_all(self, reply: Callable[[Message], Union[Items, Step, str]]) -> None:
         """Answers all requests by a function; no request is unexpected then.
 
         Args:
@@ -183,11 +184,11 @@ class FakeRuntime:
             play.join(_LAST_PATIENCE)
 
     def _expect(self, expected: Expected, reply: Union[Reply, str]) -> None:
-        given: Reply = text_result(reply) if isinstance(reply, str) else reply
+        given: Reply = _listed(reply)
         if isinstance(given, dict) or not (callable(given) or hasattr(given, "__iter__")):
             raise TypeError(
                 f"reply must be a list of messages, or a function that returns one, not {type(reply).__name__}: "
-                "text_result('4'), [assistant_message('…'), *text_result('4')]"
+                "text_result('4'), [assistant_message('…'), *text_result('4')], [lost_connection()]"
             )
         with self._lock:
             self._script.expect(expected, given)
@@ -200,17 +201,16 @@ class FakeRuntime:
             given: Items = reply
             return given
         try:
-            made: Union[Items, str] = reply(request)
+            made: Union[Items, Step, str] = reply(request)
         except BaseException as failure:
             self._failed(request, failure)
             raise
-        if isinstance(made, str):
-            return text_result(made)
-        if isinstance(made, dict) or not hasattr(made, "__iter__"):
+        items: Items = _listed(made)
+        if isinstance(items, dict) or not hasattr(items, "__iter__"):
             wrong = TypeError(f"the reply's function returned a {type(made).__name__}, not a list of messages")
             self._failed(request, wrong)
             raise wrong
-        return made
+        return items
 
     def _failed(self, request: Message, failure: BaseException) -> None:
         with self._lock:
@@ -229,6 +229,13 @@ class FakeRuntime:
     def _forget(self, play: Play) -> None:
         with self._lock:
             self._plays.discard(play)
+
+
+def _listed(reply: "Union[Reply, str]") -> Any:
+    """Returns a reply in its long form: a str is short for a result, and a step for a list with that step."""
+    if isinstance(reply, str):
+        return text_result(reply)
+    return [reply] if isinstance(reply, STEPS) else reply
 
 
 def _all_succeed(request: Message) -> Sequence[Message]:

@@ -13,8 +13,11 @@ Message = Dict[str, Any]
 Items = Iterable[Union[Message, Step]]
 """What answers one request, in order: messages, and steps between them."""
 
-Reply = Union[Items, Callable[[Message], Items]]
-"""The reply to one request; or a function (a generator function, too) that gets the request and returns the reply."""
+Reply = Union[Items, Step, Callable[[Message], Union[Items, Step]]]
+"""The reply to one request; or a function (a generator function, too) that gets the request and returns the reply.
+
+A single step is a reply, too: `lost_connection()` is short for `[lost_connection()]`.
+"""
 
 #: The types of the messages that end a request.
 TERMINAL_TYPES = ("result_message", "command_execution_result_message", "error_message")

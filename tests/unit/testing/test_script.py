@@ -10,13 +10,20 @@ from unittest import mock
 
 import pytest
 
-from runtimeuse_sync import AgentRuntimeError, CommandFailedError, CommandInterface, RuntimeUseClient
+from runtimeuse_sync import (
+    AgentRuntimeError,
+    CommandFailedError,
+    CommandInterface,
+    ConnectionLostError,
+    RuntimeUseClient,
+)
 from runtimeuse_sync.testing import (
     ANY,
     FakeRuntime,
     assistant_message,
     command_results,
     delay,
+    lost_connection,
     structured_result,
     text_result,
 )
@@ -228,6 +235,32 @@ def test_a_function_that_raises_fails_the_test_although_the_code_hides_it(how: s
     assert problems(fake) == "the reply to query 'a' raised LookupError: nope"
 
 
+@pytest.mark.parametrize(
+    "fake",
+    [
+        FakeRuntime([lost_connection(), text_result("next")]),
+        FakeRuntime(lambda request: lost_connection() if request["user_prompt"] == "a" else "next"),
+    ],
+    ids=["a script", "a function"],
+)
+def test_a_single_step_is_a_reply(fake: FakeRuntime) -> None:
+    client = client_of(fake)
+    with pytest.raises(ConnectionLostError, match="the fake runtime broke the connection"):
+        client.query("a")
+    assert client.query("b").text == "next"
+
+
+def test_each_way_to_expect_takes_a_single_step() -> None:
+    with FakeRuntime() as fake:
+        fake.expect(lost_connection())
+        fake.expect_query("b", lost_connection())
+        fake.expect_commands("c", lost_connection())
+        client = client_of(fake)
+        for call in (lambda: client.query("a"), lambda: client.query("b"), lambda: client.execute_commands(["c"])):
+            with pytest.raises(ConnectionLostError):
+                call()
+
+
 @pytest.mark.parametrize("item", [None, "text", {"text": "no type"}, [assistant_message("nested")]])
 @pytest.mark.parametrize("in_time", [False, True])
 def test_an_item_that_is_none(item: Any, in_time: bool) -> None:
@@ -252,7 +285,7 @@ def test_bad_input() -> None:
             fake.expect(reply)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(TypeError, match="reply must be a function of the request, not list"):
         fake.answer_all([])  # type: ignore[arg-type]  # that is the point
-    for replies in ("4", text_result("4"), text_result("4")[0]):
+    for replies in ("4", text_result("4"), text_result("4")[0], delay(1)):
         with pytest.raises(TypeError, match="replies must be a list of replies"):
             FakeRuntime(replies)  # type: ignore[arg-type]  # that is the point
     fake.answer_all(lambda _: text_result("x"))
