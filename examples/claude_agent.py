@@ -3,7 +3,7 @@
 With ANTHROPIC_API_KEY it asks Claude; CLAUDE_MODEL selects the model. Without the key, a script plays the program
 `claude`, so you can try this offline and for free.
 
-Needs the Claude Agent SDK, on Python 3.10 or later: pip install "runtimeuse_sync[runtime,claude]"
+Needs the Claude Agent SDK, on Python 3.10 or later: pip install "runtimeuse-sync[runtime,claude]"
 """
 
 import importlib.util
@@ -73,7 +73,7 @@ def ask(environment: Dict[str, str], model: str) -> int:
 
 def main() -> int:
     if importlib.util.find_spec("claude_agent_sdk") is None:
-        print('this example needs the Claude Agent SDK: pip install "runtimeuse_sync[runtime,claude]"', file=sys.stderr)
+        print('this example needs the Claude Agent SDK: pip install "runtimeuse-sync[runtime,claude]"', file=sys.stderr)
         return 1
     if os.environ.get("ANTHROPIC_API_KEY"):
         return ask({}, os.environ.get("CLAUDE_MODEL", "sonnet"))

@@ -3,7 +3,7 @@
 With OPENAI_API_KEY it asks OpenAI (or the server at OPENAI_BASE_URL); OPENAI_MODEL selects the model. Without the key,
 a scripted server on this machine plays the model, so you can try this offline and for free.
 
-Needs the OpenAI Agents SDK, on Python 3.10 or later: pip install "runtimeuse_sync[runtime,openai]"
+Needs the OpenAI Agents SDK, on Python 3.10 or later: pip install "runtimeuse-sync[runtime,openai]"
 """
 
 import importlib.util
@@ -80,7 +80,7 @@ def ask(environment: Dict[str, str], model: str) -> None:
 def main() -> int:
     if importlib.util.find_spec("agents") is None:
         print(
-            'this example needs the OpenAI Agents SDK: pip install "runtimeuse_sync[runtime,openai]"', file=sys.stderr
+            'this example needs the OpenAI Agents SDK: pip install "runtimeuse-sync[runtime,openai]"', file=sys.stderr
         )
         return 1
     if os.environ.get("OPENAI_API_KEY"):

@@ -191,7 +191,7 @@ def _started(request: pytest.FixtureRequest, root: Path) -> LocalRuntime:
         if importlib.util.find_spec(package) is None:
             pytest.fail(
                 f"the fixture runtimeuse_runtime needs the package {package!r}, which is not installed: "
-                'pip install "runtimeuse_sync[runtime]" (runtimeuse_fake needs no extra)',
+                'pip install "runtimeuse-sync[runtime]" (runtimeuse_fake needs no extra)',
                 pytrace=False,
             )
     from .runtime import LocalRuntime

@@ -7,7 +7,7 @@ In this process::
     with LocalRuntime(agent="shell") as runtime:
         ...  # connect to runtime.ws_url
 
-Or, as a process, `python -m runtimeuse_sync.runtime`. Needs the extra: `pip install "runtimeuse_sync[runtime]"`; its
+Or, as a process, `python -m runtimeuse_sync.runtime`. Needs the extra: `pip install "runtimeuse-sync[runtime]"`; its
 packages are imported when a runtime is started.
 
 Modules, from the outside in:

@@ -23,6 +23,6 @@ def needs_extra() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise ImportError(
             f"the embedded runtime needs the package {error.name!r}, which is not installed: "
-            'pip install "runtimeuse_sync[runtime]"',
+            'pip install "runtimeuse-sync[runtime]"',
             name=error.name,
         ) from error

@@ -127,7 +127,7 @@ def test_a_missing_extra_of_the_runtime_is_named(command: Command, monkeypatch: 
         monkeypatch.setitem(sys.modules, name, None)
     code, out, err = command("query", "--local", "echo hi")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert 'pip install "runtimeuse_sync[runtime]"' in err
+    assert 'pip install "runtimeuse-sync[runtime]"' in err
 
 
 def test_what_the_command_imports() -> None:

@@ -31,7 +31,7 @@ def test_a_missing_sdk_is_named() -> None:
         "except ImportError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=CHILD_LIMIT)
-    assert 'pip install "runtimeuse_sync[runtime,claude]"' in done.stdout
+    assert 'pip install "runtimeuse-sync[runtime,claude]"' in done.stdout
 
 
 class TestWithTheSdk:

@@ -260,7 +260,7 @@ def test_a_missing_extra_is_named() -> None:
         "try: LocalRuntime().start()\n"
         "except ImportError as error: print(error)"
     )
-    assert 'pip install "runtimeuse_sync[runtime]"' in in_a_new_interpreter(code)
+    assert 'pip install "runtimeuse-sync[runtime]"' in in_a_new_interpreter(code)
 
 
 def test_a_program_that_forgets_to_stop_leaves_no_process(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def claude_agent(processes: ProcessRunner) -> RunFunction:
     except ModuleNotFoundError as error:
         raise ImportError(
             f"the agent 'claude' needs the package {error.name!r}, which is not installed: "
-            'pip install "runtimeuse_sync[runtime,claude]" (Python 3.10 or later)',
+            'pip install "runtimeuse-sync[runtime,claude]" (Python 3.10 or later)',
             name=error.name,
         ) from error
     return ClaudeAgent(processes).run

@@ -60,7 +60,7 @@ def openai_agent(processes: ProcessRunner) -> RunFunction:
     except ModuleNotFoundError as error:
         raise ImportError(
             f"the agent 'openai' needs the package {error.name!r}, which is not installed: "
-            'pip install "runtimeuse_sync[runtime,openai]" (Python 3.10 or later)',
+            'pip install "runtimeuse-sync[runtime,openai]" (Python 3.10 or later)',
             name=error.name,
         ) from error
     if not hasattr(agents, "Runner"):
