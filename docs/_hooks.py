@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 from urllib.parse import unquote
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
@@ -46,6 +48,8 @@ WIDE = {"how-it-works.md"}
 
 _FENCED = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2[`~]*$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(<?([^)\s>]+)")
+_TAG = re.compile(r"<[^>]*>")
+_INCLUDE = re.compile(r"--8 *< *--")
 
 
 class RepositoryFile(File):
@@ -108,6 +112,17 @@ def on_page_markdown(markdown: str, page: Page, **_others: Any) -> str:
     if isinstance(page.file, RepositoryFile) and page.file.inclusion is not InclusionLevel.INCLUDED:
         page.meta["search"] = {"exclude": True}
     return markdown
+
+
+def on_page_content(html: str, page: Page, **_others: Any) -> str:
+    """Fails the build if a line that should include a file is on the page itself.
+
+    Raises:
+        PluginError: There is one, such as when a formatter has put blanks into it.
+    """
+    if _INCLUDE.search(unescape(_TAG.sub("", html))):
+        raise PluginError(f'{page.file.src_uri}: a line that should include a file has no effect: --8<-- "file"')
+    return html
 
 
 def _outside(markdown: str, uri: str) -> Iterator[str]:
