@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
-from typing import List, NamedTuple, Set
+from typing import Any, List, NamedTuple, Set
 
 import pytest
+
+from runtimeuse_sync import QueryOptions, QueryResult, TextResult
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 
 #: What stands in messages and is not fixed, or not ours.
 VARIABLE = re.compile("…|RUNTIMEUSE_WS_URL|^ResourceWarning: ")
+
+#: What Python itself says of a wrong call; `test_what_python_says` holds them to it.
+PYTHON_S_OWN = ("got an unexpected keyword argument", "object QueryResult can't be used in 'await' expression")
 
 #: Shorter parts of a message, such as `s`, are in any source.
 SHORTEST = 4
@@ -70,7 +76,7 @@ def parts(message: str) -> List[str]:
 
 def missing(message: str) -> List[str]:
     """Returns the fixed parts of a message that neither the package has nor a snippet prints."""
-    return [part for part in parts(message) if part not in TEXTS and part not in SNIPPETS]
+    return [part for part in parts(message) if not any(part in each for each in (TEXTS, SNIPPETS, *PYTHON_S_OWN))]
 
 
 def blocks_without_snippet() -> List[str]:
@@ -85,6 +91,20 @@ def blocks_without_snippet() -> List[str]:
 def test_the_messages_of_a_row_are_the_package_s(row: Row) -> None:
     for message in row.messages:
         assert missing(message) == [], message
+
+
+def test_what_python_says() -> None:
+    unexpected, awaited = PYTHON_S_OWN
+
+    async def ported(result: Any) -> None:
+        await result
+
+    with pytest.raises(TypeError, match=unexpected):
+        QueryOptions(timout=10)  # type: ignore[call-arg]  # that is the point
+    # Python 3.14 says it in other words.
+    said = re.escape(awaited) if sys.version_info < (3, 14) else "QueryResult"
+    with pytest.raises(TypeError, match=said):
+        ported(QueryResult(data=TextResult(text="4"))).send(None)
 
 
 def test_the_quoted_lines_are_the_package_s() -> None:
