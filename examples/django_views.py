@@ -1,5 +1,7 @@
 """A Django project in one file: a view that asks an agent, one that cancels it, and artifacts in Django's storage.
 
+It has no `manage.py` and streams nothing; `examples/django_site` is a project with both.
+
 It is served by a thread for each request, as a site is; `python manage.py runserver` does the same. `docs/django.md`
 explains each part.
 """
