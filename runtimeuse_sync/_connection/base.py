@@ -8,12 +8,13 @@ Threads:
     any thread                may `poke` the connection's thread, which never blocks.
 
 A `cancel_message` names no request: the runtime cancels whatever it works on. So the order of what is sent decides, and
-only the connection's thread sends cancellations. In each round it cancels the call in flight, if that is wanted and its
-request has been sent; then it takes the outbox, and marks each request as sent; then it looks for a cancellation again.
-A caller makes its call the one in flight before it puts the request into the outbox. So a cancellation follows the
-request that it is meant for, and never follows a later one. While a barrier awaits its answer (`barrier_out`, set
-before the barrier goes into the outbox), no cancellation is sent: it might cancel the barrier. Whoever reads the answer
-says so: `barrier_refused` or `settled`.
+only the connection's thread sends cancellations. In each round it takes the messages of the outbox one by one, and
+marks each request as sent. Once a message is there, and before it takes it, it cancels the call in flight, if that is
+wanted and its request has been sent; after the last one it looks again. A caller makes its call the one in flight
+before it puts the request into the outbox, and has a call cancelled before it submits what comes after the call. So a
+cancellation follows the request that it is meant for, and never follows a later message. While a barrier awaits its
+answer (`barrier_out`, set before the barrier goes into the outbox), no cancellation is sent: it might cancel the
+barrier. Whoever reads the answer says so: `barrier_refused` or `settled`.
 
 A request is either taken by the connection's thread, and then counts as sent, or withdrawn by its caller, and is then
 never sent (`Outgoing`). So a caller that finds the connection closed can be certain that its request did not leave.
@@ -328,8 +329,9 @@ class Connection:
             requests: Whether to take requests, too. If not, the first one stays in the outbox, and all that follows.
         """
         outgoing: List[bytes] = []
-        self._add_cancellation(outgoing)
         while self._outbox:
+            # For each message: its caller may have cancelled the call in flight just before it submitted the message.
+            self._add_cancellation(outgoing)
             next_one = self._outbox[0]
             if next_one.request_of is not None and not requests:
                 break

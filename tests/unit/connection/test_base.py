@@ -57,6 +57,26 @@ def test_a_cancel_follows_its_request() -> None:
     assert taken(connection) == []
 
 
+def test_a_cancel_precedes_what_its_caller_submits_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the caller and the connection's thread interleave: here in the middle of the thread's round."""
+    connection = IdleConnection()
+    call = call_on(connection)
+    connection.submit(REQUEST, call)
+    assert taken(connection) == [{"n": 1}]
+    look = connection._add_cancellation
+    rounds: List[object] = []
+
+    def looked_too_early(outgoing: List[bytes]) -> None:
+        look(outgoing)
+        if not rounds:
+            call.abort()
+            connection.submit(OTHER)
+        rounds.append(None)
+
+    monkeypatch.setattr(connection, "_add_cancellation", looked_too_early)
+    assert [*taken(connection), *taken(connection)] == [CANCEL, {"n": 2}]
+
+
 def test_a_withdrawn_request_is_never_sent() -> None:
     connection = IdleConnection()
     call = call_on(connection)
