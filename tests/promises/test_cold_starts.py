@@ -64,9 +64,8 @@ def test_what_it_asks_for_is_heeded(serve: Serve) -> None:
 
 def test_the_last_answer_is_in_the_error(serve: Serve) -> None:
     server = serve(lambda peer: peer.refuse("404 Not Found"))
-    with pytest.raises(RunTimeoutError, match=r"not ready within 0.5 s: .*HTTP 404 Not Found"):
-        client_of(server).wait_until_ready(0.5, also_retry=[404])
-    assert len(server.peers) > 1
+    with pytest.raises(RunTimeoutError, match=r"not ready within 2 s: .*HTTP 404 Not Found"):
+        client_of(server).wait_until_ready(2, also_retry=[404])
 
 
 class Wrapped:
