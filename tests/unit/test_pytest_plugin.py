@@ -151,7 +151,7 @@ def test_without_the_extra_the_error_names_it(pytester: pytest.Pytester, monkeyp
     )
     result = here(pytester)
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*needs the package 'websockets'*pip install \"runtimeuse_sync?runtime?\"*"])
+    result.stdout.fnmatch_lines(["*needs the package 'websockets'*pip install \"runtimeuse-sync?runtime?\"*"])
 
 
 def test_a_script_that_is_kept(pytester: pytest.Pytester) -> None:

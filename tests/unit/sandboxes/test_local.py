@@ -109,7 +109,7 @@ def test_it_says_why_it_does_not_start(keywords: Any, text: str) -> None:
 def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "websockets.py").write_text("raise ModuleNotFoundError(name='websockets')\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(SandboxError, match=r'pip install "runtimeuse_sync\[runtime\]"'), local_process():
+    with pytest.raises(SandboxError, match=r'pip install "runtimeuse-sync\[runtime\]"'), local_process():
         raise AssertionError
 
 
