@@ -1,4 +1,4 @@
-"""The settings of a WebSocket connection that users do not choose: their default values.
+"""The default values of the settings of a WebSocket connection.
 
 They are apart from `settings.py` because the client's signature needs them, and importing the client must not load all
 that opens a connection.

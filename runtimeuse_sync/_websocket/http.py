@@ -41,6 +41,9 @@ SHOWN = 200
 #: The keys that hold the reason in JSON, the most telling first.
 _KEYS = ("message", "error_description", "detail", "error", "errors", "msg", "title")
 
+#: With more brackets, a body in JSON is no reason, and may be nested too deeply to be parsed.
+_MAX_BRACKETS = 200
+
 #: A text may have been cut inside a secret. So the beginning of a secret at its end is masked if it has more characters
 #: than this, or more than half of the secret.
 _BEGINNING = 8
@@ -277,10 +280,11 @@ def _unchunked(data: bytes) -> Tuple[bytes, bool]:
 def _reason(body: bytes) -> str:
     """Returns the reason that a body states: that in JSON, the title of a page, or else the first line."""
     text = body.decode("utf-8", "replace").lstrip("\ufeff").strip()
-    try:
-        return _reason_in_json(json.loads(text)) or " ".join(text.split())
-    except (ValueError, RecursionError):
-        pass
+    if text.count("[") + text.count("{") <= _MAX_BRACKETS:
+        try:
+            return _reason_in_json(json.loads(text)) or " ".join(text.split())
+        except ValueError:
+            pass
     if text.startswith("<"):
         title = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
         return title.group(1) if title else ""

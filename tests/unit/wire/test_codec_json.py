@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any, List
 
 import hypothesis
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 
 from runtimeuse_sync._wire import codec
 from runtimeuse_sync._wire.codec import load_json
+
+from ...support.processes import CHILD_LIMIT
 
 LARGE = "x" * 100_000
 
@@ -117,3 +121,41 @@ def test_control_characters_are_accepted_in_long_strings_only() -> None:
         load_json('["\n"]')
     with pytest.raises(ValueError, match="control character"):
         load_json(f'["\n", "{LARGE}"]')
+
+
+FINALIZERS = """
+import gc, sys, traceback
+from runtimeuse_sync._wire.codec import load_json
+
+def hook(failed):
+    traceback.format_exception(failed.exc_type, failed.exc_value, failed.exc_traceback)
+
+sys.unraisablehook = hook
+
+def call(depth):
+    return depth and call(depth - 1)
+
+class Garbage:
+    def __init__(self):
+        self.cycle = self
+    def __del__(self):
+        call(80)
+
+for allocations in range(800, 1050, 5):
+    # The collector runs when so many lists are open, one in another.
+    gc.collect()
+    gc.disable()
+    Garbage()
+    gc.set_threshold(allocations)
+    gc.enable()
+    try:
+        load_json("[" * 60000)
+    except RecursionError:
+        pass
+assert gc.isenabled()
+"""
+
+
+def test_finalizers_during_a_text_that_is_nested_too_deeply() -> None:
+    """Python 3.8 would abort the process."""
+    subprocess.run([sys.executable, "-c", FINALIZERS], check=True, timeout=CHILD_LIMIT, stderr=subprocess.DEVNULL)
