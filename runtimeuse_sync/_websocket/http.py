@@ -10,7 +10,6 @@ Threads: everything runs in the thread that will own the socket. The socket is n
 import base64
 import calendar
 import email.utils
-import json
 import re
 import socket
 import ssl
@@ -18,6 +17,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import unquote
 
+from .._wire.json_text import parsed
 from .._wire.redaction import scrub
 from .attempt import Opener, OpeningFailed, OpeningInterrupted, Wait, closed_early, os_failure
 
@@ -40,9 +40,6 @@ SHOWN = 200
 
 #: The keys that hold the reason in JSON, the most telling first.
 _KEYS = ("message", "error_description", "detail", "error", "errors", "msg", "title")
-
-#: With more brackets, a body in JSON is no reason, and may be nested too deeply to be parsed.
-_MAX_BRACKETS = 200
 
 #: A text may have been cut inside a secret. So the beginning of a secret at its end is masked if it has more characters
 #: than this, or more than half of the secret.
@@ -280,11 +277,10 @@ def _unchunked(data: bytes) -> Tuple[bytes, bool]:
 def _reason(body: bytes) -> str:
     """Returns the reason that a body states: that in JSON, the title of a page, or else the first line."""
     text = body.decode("utf-8", "replace").lstrip("\ufeff").strip()
-    if text.count("[") + text.count("{") <= _MAX_BRACKETS:
-        try:
-            return _reason_in_json(json.loads(text)) or " ".join(text.split())
-        except ValueError:
-            pass
+    try:
+        return _reason_in_json(parsed(text)) or " ".join(text.split())
+    except (ValueError, RecursionError):
+        pass
     if text.startswith("<"):
         title = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
         return title.group(1) if title else ""

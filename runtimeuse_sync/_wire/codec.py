@@ -6,10 +6,8 @@
 Threads: pure functions; each runs in its caller's thread.
 """
 
-import gc
 import json
 import re
-import sys
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from ..messages import (
@@ -29,7 +27,7 @@ from ..messages import (
 from ..options import ExecuteCommandsOptions, Options, QueryOptions
 from ..results import CommandResultItem, StructuredOutputResult, TextResult
 from .json_size import TooDense, check_density
-from .json_text import encode_json
+from .json_text import encode_json, parsed
 from .surrogates import Halves, may_have_half, mended, mended_value
 
 Wire = Dict[str, Any]
@@ -42,10 +40,6 @@ _LARGE_TEXT = 16 * 1024
 _LONG_STRING = 1024
 #: How many strings a text may contain to be searched; with more, they are short on average.
 _MAX_STRINGS = 64
-
-#: Python 3.8 aborts the process if code without recursion depth left is interrupted by other code that needs it, such
-#: as a finalizer that the garbage collector calls. A text with fewer brackets than this is never nested so deeply.
-_FATAL_DEPTH: Optional[int] = 200 if sys.version_info < (3, 9) else None
 
 _MESSAGE_TYPE = re.compile(r'"message_type"\s*:\s*"(\w{1,40})"')
 
@@ -98,13 +92,7 @@ def load_json(text: str) -> Any:
         RecursionError: The text is nested too deeply.
         ValueError: The text is not JSON, or contains an integer with too many digits for Python.
     """
-    if _FATAL_DEPTH is not None and gc.isenabled() and text.count("[") + text.count("{") > _FATAL_DEPTH:
-        gc.disable()
-        try:
-            return _load(text)
-        finally:
-            gc.enable()
-    return _load(text)
+    return parsed(text, _load)
 
 
 def _load(text: str) -> Any:
