@@ -17,22 +17,9 @@ from ..support.builders import CONFIRM, Serve, Stopwatch, assistant, client_of, 
 from ..support.processes import CHILD_LIMIT
 from ..support.servers import TEXT, Peer, frame
 from ..support.threads import InThread
-from ..support.tls import client_context, server_context
+from ..support.tls import authority, for_client, for_server, server_context
 
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def for_server(authority: trustme.CA) -> ssl.SSLContext:
-    return server_context(authority.issue_cert("localhost", "127.0.0.1"))
-
-
-@pytest.fixture
-def for_client(authority: trustme.CA) -> ssl.SSLContext:
-    return client_context(authority)
+__all__ = ["authority", "for_client", "for_server"]
 
 
 def exchange_at_once(peer: Peer, outgoing: bytes, wanted: int) -> int:

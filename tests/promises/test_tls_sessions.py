@@ -20,24 +20,20 @@ from runtimeuse_sync._websocket import tls
 from ..support.builders import Serve, client_of, echo
 from ..support.servers import Peer
 from ..support.threads import InThread
-from ..support.tls import client_context, server_context
+from ..support.tls import authority, for_client, for_server, server_context
+
+__all__ = ["authority", "for_client", "for_server"]
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture
-def for_server(authority: trustme.CA) -> ssl.SSLContext:
-    return server_context(authority.issue_cert("localhost", "127.0.0.1"))
-
-
-@pytest.fixture
-def for_client(authority: trustme.CA) -> ssl.SSLContext:
-    return client_context(authority)
+def trusted(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file of the authorities that clients trust by default."""
+    bundle = tmp_path / "authorities.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    return bundle
 
 
 class Echo:
@@ -87,16 +83,10 @@ def test_calls_beside_an_open_session_resume(
     assert answers.reused == [False, True]
 
 
+@pytest.mark.usefixtures("trusted")
 def test_each_client_and_each_copy_has_sessions_of_its_own(
-    serve: Serve,
-    answers: Echo,
-    authority: trustme.CA,
-    for_server: ssl.SSLContext,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    serve: Serve, answers: Echo, for_server: ssl.SSLContext
 ) -> None:
-    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     server = serve(answers, context=for_server)
     client = client_of(server)
     assert client.query("hi").text == "hi"
@@ -217,16 +207,8 @@ def test_a_server_that_fails_where_a_session_is_offered(
 
 
 def test_the_authorities_are_loaded_once_for_all_clients_and_again_if_the_file_changes(
-    serve: Serve,
-    answers: Echo,
-    authority: trustme.CA,
-    for_server: ssl.SSLContext,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    serve: Serve, answers: Echo, for_server: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, trusted: Path
 ) -> None:
-    bundle = tmp_path / "authorities.pem"
-    authority.cert_pem.write_to_path(str(bundle))
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     loaded: List[ssl.SSLContext] = []
 
     def load(make: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> ssl.SSLContext:
@@ -239,9 +221,9 @@ def test_the_authorities_are_loaded_once_for_all_clients_and_again_if_the_file_c
     assert client.query("hi").text == "hi"
     assert client_of(server).query("hi").text == "hi"
     assert len(loaded) == 1
-    another = tmp_path / "another.pem"
+    another = trusted.with_name("another.pem")
     trustme.CA().cert_pem.write_to_path(str(another))
-    os.replace(another, bundle)
+    os.replace(another, trusted)
     with pytest.raises(RuntimeConnectionError, match="certificate"):
         client.query("hi")
     assert len(loaded) == 2

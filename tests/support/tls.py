@@ -1,9 +1,10 @@
-"""Makes TLS contexts from certificates that tests issue."""
+"""Makes TLS contexts from certificates that tests issue; and fixtures: an authority, and both sides that know it."""
 
 from __future__ import annotations
 
 import ssl
 
+import pytest
 import trustme
 
 
@@ -20,3 +21,18 @@ def client_context(*trusted: trustme.CA) -> ssl.SSLContext:
     for each in trusted:
         each.configure_trust(context)
     return context
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def for_server(authority: trustme.CA) -> ssl.SSLContext:
+    return server_context(authority.issue_cert("localhost", "127.0.0.1"))
+
+
+@pytest.fixture
+def for_client(authority: trustme.CA) -> ssl.SSLContext:
+    return client_context(authority)

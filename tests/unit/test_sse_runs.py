@@ -85,12 +85,18 @@ def first_until_cancelled(peer: Peer) -> None:
     answer_all(peer)
 
 
+def being_read(server: Any, stream: sse.EventStream) -> InThread:
+    """Reads a stream in another thread; returns that once the runtime has its request."""
+    reading = InThread(lambda: list(stream))
+    server.wait_for("invocation_message")
+    return reading
+
+
 @contextlib.contextmanager
 def read_in_a_thread(server: Any, session: Any) -> Iterator[Any]:
     """Has the session's first run read by another thread, which has its turn; the block has to end it."""
     stream = sse.events(session.stream("first"))
-    reading = InThread(list, stream)
-    server.wait_for("invocation_message")
+    reading = being_read(server, stream)
     yield stream
     reading.result()
 
@@ -222,8 +228,7 @@ def test_the_stream_of_a_run_is_not_kept_alive() -> None:
 def test_abort_from_another_thread(serve: Serve) -> None:
     server = serve(silent_until_cancelled)
     stream = sse.events(client_of(server).stream("p"), comment_every=1000)
-    reading = InThread(lambda: list(stream))
-    server.wait_for("invocation_message")
+    reading = being_read(server, stream)
     stream.abort()
     assert [event.data["type"] for event in read(reading.result())] == ["CancelledException"]
     server.wait_for("cancel_message")
@@ -232,8 +237,7 @@ def test_abort_from_another_thread(serve: Serve) -> None:
 def test_close_from_another_thread(serve: Serve) -> None:
     server = serve(silent_until_cancelled)
     stream = sse.events(client_of(server).stream("p"), comment_every=1000)
-    reading = InThread(lambda: list(stream))
-    server.wait_for("invocation_message")
+    reading = being_read(server, stream)
     stream.close()
     reading.result()
     server.wait_for("cancel_message")
@@ -242,8 +246,7 @@ def test_close_from_another_thread(serve: Serve) -> None:
 def test_a_run_that_is_cancelled_elsewhere(serve: Serve) -> None:
     server = serve(silent_until_cancelled)
     run = client_of(server).stream("p")
-    reading = InThread(lambda: list(sse.events(run)))
-    server.wait_for("invocation_message")
+    reading = being_read(server, sse.events(run))
     run.abort()
     assert [event.data["type"] for event in read(reading.result())] == ["CancelledException"]
 
