@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from websockets.sync.client import connect
@@ -96,6 +97,18 @@ class Wire:
     def assert_idle(self) -> None:
         """Checks by the barrier that nothing is in flight, and that nothing else was waiting to be received."""
         assert self.commands() == [{"message_type": "command_execution_result_message", "results": []}]
+
+    def ping(self) -> List[Message]:
+        """Returns what the runtime sends until it answers a ping.
+
+        The messages have to be received meanwhile: `websockets` reads no pong behind messages that nobody takes.
+        """
+        answered, received, deadline = self.connection.ping(), [], time.monotonic() + PATIENCE
+        while not answered.is_set():
+            assert time.monotonic() < deadline, "no pong"
+            with contextlib.suppress(TimeoutError):
+                received.append(self.receive(0.01))
+        return received
 
     def answer(self, request: Message, presigned_url: str, content_type: str = "text/plain") -> None:
         self.send(
