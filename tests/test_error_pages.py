@@ -21,6 +21,8 @@ from runtimeuse_sync.files import FileError
 from runtimeuse_sync.results import WrongKindOfResult
 from runtimeuse_sync.runtime import RequestFailedError
 
+from .support.markdown import blocks
+
 ROOT = Path(__file__).resolve().parents[1]
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
@@ -90,11 +92,11 @@ def as_written(text: Any, made: Exception, name: str) -> str:
 
 
 def test_the_tree_of_errors_is_the_real_one() -> None:
-    tree = ERRORS.partition("```text\nRuntimeUseError\n")[2].partition("```")[0]
+    (tree,) = [block.text for block in blocks(ERRORS) if block.text.startswith("RuntimeUseError\n")]
     above: List[Any] = [RuntimeUseError]
     named: Set[Any] = {RuntimeUseError}
     by_name = {each.__name__: each for each in public_errors()}
-    for line in tree.splitlines():
+    for line in tree.splitlines()[1:]:
         found = re.match(r"([│├└─ ]+)(\w+)", line)
         assert found is not None, line
         depth = len(found.group(1)) // 4

@@ -18,12 +18,11 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import pytest
 
+from .support.markdown import blocks
 from .support.servers import PATIENCE
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "migration.md"
 THEIRS, OURS = "# runtimeuse-client\n", "# runtimeuse_sync\n"
-
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 class Pair(NamedTuple):
@@ -39,12 +38,13 @@ def page() -> str:
     return PAGE.read_text(encoding="utf-8")
 
 
-def blocks() -> List[Tuple[str, str]]:
-    return _BLOCK.findall(page())
+def parts() -> List[Tuple[str, str]]:
+    """Returns the language and the text of each block of the page."""
+    return [(block.language, block.text) for block in blocks(page())]
 
 
 def pairs() -> Iterator[Pair]:
-    rest = blocks()[1:-1]
+    rest = parts()[1:-1]
     while rest:
         (first, theirs), (second, ours) = rest[:2]
         shown = [text for language, text in rest[2:4] if language == "text"]
@@ -80,7 +80,7 @@ async def run_awaiting(code: str, namespace: Dict[str, Any]) -> str:
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dict[str, Any]]:
     monkeypatch.chdir(tmp_path)
-    (language, begin), (_, end) = blocks()[0], blocks()[-1]
+    (language, begin), (_, end) = parts()[0], parts()[-1]
     assert language == "python"
     names: Dict[str, Any] = {"__name__": "migration"}
     run(begin, names)

@@ -11,9 +11,11 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, List, Set
 
 import pytest
+
+from .support.markdown import Block, blocks, snippets
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -27,46 +29,10 @@ INSTALL_AND_RUN = (
 )
 INSTALL_AND_TEST = 'python3 -m venv .venv && .venv/bin/pip install -q -e ".[test]" && .venv/bin/python -m pytest'
 
-FENCE = re.compile(r"^```(\w*)$")
-
-
-class Block(NamedTuple):
-    """A fenced block: its language, the number of its first line, its text."""
-
-    language: str
-    line: int
-    text: str
-
-
-def blocks() -> List[Block]:
-    found: List[Block] = []
-    opened: Optional[Tuple[str, int]] = None
-    lines = text().splitlines()
-    for number, line in enumerate(lines, start=1):
-        fence = FENCE.match(line)
-        if fence and opened is None:
-            opened = (fence.group(1), number + 1)
-        elif fence and opened is not None:
-            assert not fence.group(1), f"line {number}: a block begins inside another one"
-            found.append(Block(*opened, "".join(f"{each}\n" for each in lines[opened[1] - 1 : number - 1])))
-            opened = None
-    assert opened is None, "the last block is not closed"
-    return found
-
-
-def snippets() -> Iterator[Tuple[Block, str]]:
-    """Yields each Python block with what it is said to print."""
-    all_blocks = blocks()
-    for block, following in zip(all_blocks, [*all_blocks[1:], None]):
-        if block.language == "python":
-            end = block.line + len(block.text.splitlines())
-            shown = following is not None and following.language == "text" and following.line == end + 2
-            yield block, following.text if shown and following is not None else ""
-
 
 def test_every_snippet_runs_and_prints_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (first, first_prints), *others = snippets()
+    (first, first_prints), *others = snippets(text())
     shared: Dict[str, Any] = {"__name__": "readme"}
     with contextlib.ExitStack() as cleaning:
         cleaning.callback(clean_up, shared)
@@ -97,7 +63,7 @@ def clean_up(namespace: Dict[str, Any]) -> None:
 
 
 def test_the_two_commands_are_there_each_on_a_line_of_its_own() -> None:
-    fenced = [line for block in blocks() for line in block.text.splitlines()]
+    fenced = [line for block in blocks(text()) for line in block.text.splitlines()]
     assert [line for line in fenced if "-m pytest" in line] == [INSTALL_AND_TEST]
     assert [line for line in fenced if "quickstart.py" in line] == [INSTALL_AND_RUN]
 

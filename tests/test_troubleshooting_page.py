@@ -16,6 +16,8 @@ import pytest
 
 from runtimeuse_sync import QueryOptions, QueryResult, TextResult
 
+from .support.markdown import quotes, snippets
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 
@@ -66,7 +68,7 @@ def fixed_texts() -> Set[str]:
 
 
 TEXTS = "\n\0".join(fixed_texts())
-SNIPPETS = "\n".join(re.findall(r"^```python\n.*?^```\n```text\n(.*?)^```\n", PAGE, re.DOTALL | re.MULTILINE))
+PRINTED = "\n".join(snippet.prints for snippet in snippets(PAGE))
 
 
 def parts(message: str) -> List[str]:
@@ -76,15 +78,7 @@ def parts(message: str) -> List[str]:
 
 def missing(message: str) -> List[str]:
     """Returns the fixed parts of a message that neither the package has nor a snippet prints."""
-    return [part for part in parts(message) if not any(part in each for each in (TEXTS, SNIPPETS, *PYTHON_S_OWN))]
-
-
-def blocks_without_snippet() -> List[str]:
-    lines: List[str] = []
-    for match in re.finditer(r"^```text\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
-        if not PAGE[: match.start()].endswith("```\n"):
-            lines += match.group(1).splitlines()
-    return lines
+    return [part for part in parts(message) if not any(part in each for each in (TEXTS, PRINTED, *PYTHON_S_OWN))]
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.heading)
@@ -108,7 +102,7 @@ def test_what_python_says() -> None:
 
 
 def test_the_quoted_lines_are_the_package_s() -> None:
-    lines = blocks_without_snippet()
+    lines = [line for block in quotes(PAGE) for line in block.text.splitlines()]
     assert len(lines) > 20
     assert [(line, missing(line)) for line in lines if missing(line)] == []
 

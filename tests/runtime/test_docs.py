@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, Tuple
+from typing import List
 
 import pytest
 
 from runtimeuse_sync import ExecuteCommandsOptions, QueryOptions, WebSocketTransport
 from runtimeuse_sync.runtime.settings import RuntimeSettings
 
+from ..support.markdown import snippets
 from ..support.packages import needs
 from ..support.processes import CHILD_LIMIT
 from .test_main import run as run_runtime
@@ -62,23 +63,16 @@ SHELL_GUIDES = ("command-line.md",)
 #: Guides whose snippets have tests of their own: tests/test_migration.py.
 RUN_ELSEWHERE = ("migration.md",)
 
-_BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
-_SHELL_BLOCK = re.compile(_BLOCK.pattern.replace("python", "bash"), _BLOCK.flags)
 _END = "---- end of a snippet ----\n"
-
-
-def snippets(text: str) -> List[Tuple[str, str]]:
-    """Returns each snippet and what it shall print."""
-    return [(code, printed or "") for code, printed in _BLOCK.findall(text)]
 
 
 @pytest.mark.parametrize("name", [*GUIDES, *(pytest.param(name, marks=[needs(*NEED[name]), NEWEST]) for name in NEED)])
 def test_the_snippets_of_a_guide(name: str, tmp_path: Path) -> None:
     text = (DOCS / name).read_text(encoding="utf-8")
-    found = snippets(text)
+    found = list(snippets(text))
     assert len(found) == text.count("```python\n") > 0
     # One program, since the later ones use what the earlier ones define.
-    program = f"\nprint({_END!r}, end='')\n".join(code for code, _ in found)
+    program = f"\nprint({_END!r}, end='')\n".join(snippet.code.text for snippet in found)
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=str(tmp_path),
@@ -89,7 +83,7 @@ def test_the_snippets_of_a_guide(name: str, tmp_path: Path) -> None:
     # The runtime logs a refused connection, and one example is about that.
     unexpected = ran.stderr.replace("Refused a connection without the right token\n", "")
     assert (ran.returncode, unexpected) == (0, "")
-    assert ran.stdout.split(_END) == [printed for _, printed in found]
+    assert ran.stdout.split(_END) == [snippet.prints for snippet in found]
 
 
 @pytest.mark.parametrize("name", SHELL_GUIDES)
@@ -97,14 +91,14 @@ def test_the_snippets_of_a_guide(name: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="many processes: on the newest interpreter only")
 def test_the_snippets_of_a_guide_for_a_shell(name: str, tmp_path: Path) -> None:
     text = (DOCS / name).read_text(encoding="utf-8")
-    found = _SHELL_BLOCK.findall(text)
+    found = list(snippets(text, "bash"))
     assert len(found) == text.count("```bash\n") > 0
     (tmp_path / "bin").mkdir()
     (tmp_path / "here").mkdir()
     script = tmp_path / "bin" / "runtimeuse-sync"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m runtimeuse_sync "$@"\n')
     script.chmod(0o755)
-    program = f"echo '{_END.strip()}'\n".join(code for code, _ in found)
+    program = f"echo '{_END.strip()}'\n".join(snippet.code.text for snippet in found)
     ran = subprocess.run(
         ["bash", "-c", program],
         cwd=str(tmp_path / "here"),
@@ -115,7 +109,7 @@ def test_the_snippets_of_a_guide_for_a_shell(name: str, tmp_path: Path) -> None:
         timeout=CHILD_LIMIT,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.split(_END) == [printed for _, printed in found]
+    assert ran.stdout.split(_END) == [snippet.prints for snippet in found]
 
 
 def test_no_page_has_snippets_that_nothing_runs() -> None:

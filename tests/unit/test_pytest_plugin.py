@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 import textwrap
 from pathlib import Path
@@ -14,6 +13,7 @@ import runtimeuse_sync.pytest_plugin
 from runtimeuse_sync import RuntimeUseClient
 from runtimeuse_sync.runtime import LocalRuntime
 
+from ..support.markdown import blocks, snippets
 from ..support.plugin import INSTALLED
 
 #: Loads the plugin.
@@ -279,10 +279,10 @@ def test_the_guides_tests(pytester: pytest.Pytester) -> None:
     """The tests in docs/testing.md pass, and fail as it shows."""
     text = (Path(__file__).resolve().parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
     of_pytest = text.partition("## With unittest")[0]
-    tests = "\n".join(re.findall(r"^```python\n(.*?)^```$", of_pytest, re.DOTALL | re.MULTILINE))
+    tests = "\n".join(snippet.code.text for snippet in snippets(of_pytest))
     pytester.makepyfile(tests)
     here(pytester).assert_outcomes(passed=tests.count("def test_"))
-    (failing,) = re.findall(r"^```text\n(the requests are .*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (failing,) = [block.text for block in blocks(text) if block.text.startswith("the requests are ")]
     pytester.makepyfile(tests.replace('expect_query("Summarise', 'expect_query("Summarize'))
     result = here(pytester)
     assert result.parseoutcomes()["failed"] == 1
