@@ -12,7 +12,7 @@ from typing import Any, Iterator, List
 
 import pytest
 
-from ..django_site.browser import Page, chromium, needs_chromium
+from ..support.browser import Page, chromium, needs_chromium
 from ..support.packages import needs
 from .built import SITE, needs_the_site, pages
 
@@ -42,7 +42,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def tab(driver: Any) -> Iterator[Page]:
-    tab = Page(driver, SITE.as_uri() + "/", "a reader")
+    tab = Page(driver, SITE.as_uri() + "/")
     tab.complaints()
     yield tab
     assert tab.complaints() == []
