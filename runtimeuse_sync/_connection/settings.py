@@ -15,15 +15,7 @@ from .._websocket.tls import TlsSessions, default_context
 from .._wire import validation as check
 from .._wire.urls import is_secure, url_origin
 from .connecting import Limits
-from .defaults import (
-    DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_HANDSHAKE_TIMEOUT,
-    DEFAULT_MAX_BUFFERED,
-    DEFAULT_MAX_MESSAGE_SIZE,
-    DEFAULT_PING_INTERVAL,
-    DEFAULT_PING_TIMEOUT,
-    Default,
-)
+from .defaults import Default
 
 
 @dataclasses.dataclass(eq=False)
@@ -45,12 +37,12 @@ class WebSocketSettings:
     """
 
     target: Target
-    connect_timeout: Optional[float] = DEFAULT_CONNECT_TIMEOUT
-    handshake_timeout: Optional[float] = DEFAULT_HANDSHAKE_TIMEOUT
-    max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE
-    max_buffered: int = DEFAULT_MAX_BUFFERED
-    ping_interval: Optional[float] = DEFAULT_PING_INTERVAL
-    ping_timeout: float = DEFAULT_PING_TIMEOUT
+    connect_timeout: Optional[float]
+    handshake_timeout: Optional[float]
+    max_message_size: int
+    max_buffered: int
+    ping_interval: Optional[float]
+    ping_timeout: float
 
     def __post_init__(self) -> None:
         check.check_seconds("connect_timeout", self.connect_timeout)

@@ -60,7 +60,13 @@ def messages(url: str, *, echo: bool, seconds: float) -> Iterator[str]:
     """
     target = Target(url, {}, None, "")
     settings = WebSocketSettings(
-        target, handshake_timeout=None, ping_interval=None, max_message_size=MAX_MESSAGE_SIZE, max_buffered=1 << 20
+        target,
+        connect_timeout=seconds,
+        handshake_timeout=None,
+        max_message_size=MAX_MESSAGE_SIZE,
+        max_buffered=1 << 20,
+        ping_interval=None,
+        ping_timeout=seconds,
     )
     connection = _Connection(settings, Deadline(seconds))
     wakeup, silence = Wakeup(), Deadline(seconds)
