@@ -22,8 +22,10 @@ from runtimeuse_sync.runtime import LocalRuntime
 from ..support.builders import Serve, answer_all, end, error, ran
 from ..support.resolver import addresses
 from ..support.servers import Peer, black_hole, free_port
-from ..support.tls import server_context
+from ..support.tls import authority, server_context, trust_by_default
 from .conftest import Command, Outcome
+
+__all__ = ["authority"]
 
 CHECKS = ["name", "tcp", "proxy", "tls", "handshake", "command", "clock"]
 
@@ -208,17 +210,6 @@ def test_what_the_clock_says(printed: str, status: str, text: str) -> None:
 # --- TLS.
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(str(path))
-    monkeypatch.setenv("SSL_CERT_FILE", str(path))
-
-
 def answering(peer: Peer) -> None:
     if peer.number:
         peer.accept()
@@ -236,7 +227,7 @@ def test_a_certificate(
     days: int,
     status: str,
 ) -> None:
-    trusted(authority, tmp_path, monkeypatch)
+    trust_by_default(authority, tmp_path, monkeypatch)
     until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days, hours=12)
     issued = authority.issue_cert("localhost", not_after=until)
     outcome = command("doctor", "--json", serve(answering, context=server_context(issued)).url)
@@ -267,7 +258,7 @@ def test_a_certificate_that_is_not_valid(
     advised: str,
 ) -> None:
     if what != "unknown":
-        trusted(authority, tmp_path, monkeypatch)
+        trust_by_default(authority, tmp_path, monkeypatch)
     name = "other.example" if what == "other host" else "localhost"
     past = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=3, hours=12)
     issued = authority.issue_cert(name, not_after=past) if what == "expired" else authority.issue_cert(name)

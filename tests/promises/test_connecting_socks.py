@@ -17,7 +17,9 @@ from ..support.packages import needs
 from ..support.servers import PATIENCE, FaultServer, Peer, free_port
 from ..support.socks import SocksServer
 from ..support.threads import InThread
-from ..support.tls import client_context, server_context
+from ..support.tls import authority, client_context, server_context
+
+__all__ = ["authority"]
 
 pytestmark = needs("python_socks")
 
@@ -75,8 +77,7 @@ def test_what_version_4_cannot_carry() -> None:
         assert proxy.requests == []
 
 
-def test_over_tls() -> None:
-    authority = trustme.CA()
+def test_over_tls(authority: trustme.CA) -> None:
     with FaultServer(echo, context=server_context(authority.issue_cert(HOST))) as server, SocksServer(
         hosts=HOSTS
     ) as proxy:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import pickle
 import socket
+import ssl
 from typing import Any
 
 import pytest
-import trustme
 
 from runtimeuse_sync import (
     CommandInterface,
@@ -20,7 +20,9 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import Serve, echo
 from ..support.servers import free_port
-from ..support.tls import client_context, server_context
+from ..support.tls import authority, for_client, for_server
+
+__all__ = ["authority", "for_client", "for_server"]
 
 TOKEN = "k3y5-0f-th3-pr0v1d3r"
 SIGNED_TOKEN = "a1b2c3d4e5f6g7h8"
@@ -31,11 +33,10 @@ def http_url(runtime: LocalRuntime) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["https", "HTTPS", "wss"])
-def test_https_is_tls(serve: Serve, scheme: str) -> None:
-    authority = trustme.CA()
-    server = serve(echo, context=server_context(authority.issue_cert("localhost", "127.0.0.1")))
+def test_https_is_tls(serve: Serve, for_server: ssl.SSLContext, for_client: ssl.SSLContext, scheme: str) -> None:
+    server = serve(echo, context=for_server)
     url = server.url.replace("wss://", f"{scheme}://")
-    client = RuntimeUseClient(f"{url}/run?token={TOKEN}", model="m", ssl_context=client_context(authority))
+    client = RuntimeUseClient(f"{url}/run?token={TOKEN}", model="m", ssl_context=for_client)
     client.wait_until_ready()
     with client.session() as session:
         assert session.query("hi").text == "hi"
@@ -44,8 +45,8 @@ def test_https_is_tls(serve: Serve, scheme: str) -> None:
     assert "origin" not in target
 
 
-def test_the_default_authorities_are_trusted_and_no_others(serve: Serve) -> None:
-    server = serve(echo, context=server_context(trustme.CA().issue_cert("localhost", "127.0.0.1")))
+def test_the_default_authorities_are_trusted_and_no_others(serve: Serve, for_server: ssl.SSLContext) -> None:
+    server = serve(echo, context=for_server)
     url = server.url.replace("wss://", "https://")
     with pytest.raises(RuntimeConnectionError, match=f"could not connect to {url}: the certificate of .* is not valid"):
         RuntimeUseClient(url, model="m").query("hi")

@@ -20,7 +20,7 @@ from runtimeuse_sync._websocket import tls
 from ..support.builders import Serve, client_of, echo
 from ..support.servers import Peer
 from ..support.threads import InThread
-from ..support.tls import authority, for_client, for_server, server_context
+from ..support.tls import authority, for_client, for_server, server_context, trust_by_default
 
 __all__ = ["authority", "for_client", "for_server"]
 
@@ -30,10 +30,7 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 @pytest.fixture
 def trusted(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The file of the authorities that clients trust by default."""
-    bundle = tmp_path / "authorities.pem"
-    authority.cert_pem.write_to_path(str(bundle))
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    return bundle
+    return trust_by_default(authority, tmp_path, monkeypatch)
 
 
 class Echo:

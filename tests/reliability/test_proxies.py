@@ -14,7 +14,9 @@ from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 from ..support.builders import Stopwatch, echo
 from ..support.servers import PATIENCE, FaultServer, Peer
 from ..support.tally import Tally, seeded, tries
-from ..support.tls import client_context, server_context
+from ..support.tls import authority, client_context, server_context
+
+__all__ = ["authority"]
 from .http_proxy import HttpProxy
 
 CREDENTIALS = "me@here:p:w/d"
@@ -50,15 +52,14 @@ def clean(monkeypatch: pytest.MonkeyPatch, proxy: HttpProxy, guarded: HttpProxy)
 class Secured:
     """The two ends of TLS for `HOST`."""
 
-    def __init__(self) -> None:
-        authority = trustme.CA()
+    def __init__(self, authority: trustme.CA) -> None:
         self.server = server_context(authority.issue_cert(HOST))
         self.client = client_context(authority)
 
 
 @pytest.fixture(scope="module")
-def secured() -> Secured:
-    return Secured()
+def secured(authority: trustme.CA) -> Secured:
+    return Secured(authority)
 
 
 def url_of(server: FaultServer, secure: bool) -> str:

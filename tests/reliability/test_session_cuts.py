@@ -20,7 +20,9 @@ from ..support.builders import answer, client_of, text
 from ..support.servers import PATIENCE, TEXT, FaultServer, Peer, frame
 from ..support.tally import Tally, seeded, tries
 from ..support.threads import InThread
-from ..support.tls import client_context, server_context
+from ..support.tls import authority, client_context, server_context
+
+__all__ = ["authority"]
 
 CUTS: Dict[str, Callable[[Peer], None]] = {
     "FIN": Peer.cut,
@@ -35,11 +37,10 @@ def prompts_of(server: FaultServer) -> List[str]:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @pytest.mark.timeout(600)
-def test_cuts_between_calls(tally: Tally, tls: bool) -> None:
+def test_cuts_between_calls(tally: Tally, authority: trustme.CA, tls: bool) -> None:
     fault = "session cuts: between two calls"
     count = tries(25, 1000)
     chance = seeded(f"{fault}, {tls}")
-    authority = trustme.CA()
     cuts: queue.Queue[str] = queue.Queue()
 
     def script(peer: Peer) -> None:

@@ -18,17 +18,14 @@ from ..support.builders import CONFIRM, Stopwatch, assistant, echo, text
 from ..support.servers import PATIENCE, TEXT, FaultServer, Peer, frame
 from ..support.tally import Tally, seeded, tries
 from ..support.threads import InThread
-from ..support.tls import client_context, server_context
+from ..support.tls import authority, client_context, server_context
+
+__all__ = ["authority"]
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 #: For how long one connection may be busy while all the others are, too, in seconds.
 BUSY = 300.0
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
 
 
 def exchange(peer: Peer, outgoing: bytes) -> None:

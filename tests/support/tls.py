@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import pytest
 import trustme
@@ -21,6 +22,14 @@ def client_context(*trusted: trustme.CA) -> ssl.SSLContext:
     for each in trusted:
         each.configure_trust(context)
     return context
+
+
+def trust_by_default(authority: trustme.CA, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Has clients trust this authority alone where they are given no context; returns the file that says so."""
+    file = directory / "authorities.pem"
+    authority.cert_pem.write_to_path(str(file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    return file
 
 
 @pytest.fixture(scope="module")
