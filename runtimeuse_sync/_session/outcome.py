@@ -3,7 +3,7 @@
 Threads: none. The functions do no I/O.
 """
 
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any, List
 
 from .._call import Call
 from .._wire.error_format import MAX_CHARACTERS, beginning_of
@@ -121,17 +121,3 @@ def _check_exit_codes(request: Request, results: List[CommandResultItem], secret
                 command,
                 item.exit_code,
             )
-
-
-def idle_error(seconds: Optional[float], message_count: int, last_message_type: Optional[str]) -> AgentRuntimeError:
-    """Returns the error for a runtime that sent no message for `seconds`, the `idle_timeout`."""
-    return AgentRuntimeError(
-        f"No message received from agent runtime for {seconds:g}s",
-        {
-            "timeout_type": "idle_timeout",
-            "idle_timeout": seconds,
-            "last_message_type": last_message_type,
-            "message_count": message_count,
-            "phase": "waiting_for_message",
-        },
-    )

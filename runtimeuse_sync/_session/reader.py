@@ -4,21 +4,25 @@ A caller may read in several goes: for the next message, for that within a time 
 read on, so each step looks again at what has become of the run. Whatever a pause leaves undone, the next go does first:
 answers to upload requests, or the end of the session.
 
+A run is concluded by its terminal message, of which `outcome.py` makes the result or the error. Only a one-shot that
+asked for artifacts has a session to end before it returns that (`ending.py`).
+
 Threads: only the thread that reads the run.
 """
 
 import math
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from .._call import Call
 from .._logs import Logger
 from .._wire import validation as check
 from .._wire.request import Request
+from ..errors import AgentRuntimeError, SessionStateError
 from ..messages import StreamedMessage
 from .callbacks import Callbacks
 from .channel import Channel
-from .conclusion import Conclusion
-from .outcome import idle_error
+from .ending import OneShotEnd
+from .outcome import outcome
 from .output import Output
 from .protocol import Event
 
@@ -30,6 +34,20 @@ _SLACK = 0.1
 
 class Paused(Exception):
     """There is no message in time; the run goes on."""
+
+
+class _Conclusion(NamedTuple):
+    """How a run is concluded.
+
+    Attributes:
+        result: Its result; `None` if it has failed.
+        error: What it raises instead; `None` once it has been raised.
+        end: The end of its session, which comes before; `None` if there is none to wait for.
+    """
+
+    result: Any
+    error: Optional[AgentRuntimeError]
+    end: Optional[OneShotEnd]
 
 
 class Reader:
@@ -58,7 +76,8 @@ class Reader:
         self.error: Optional[BaseException] = None
         self.message_count = 0
         self._last_message_type: Optional[str] = None
-        self._conclusion: Optional[Conclusion] = None
+        self._conclusion: Optional[_Conclusion] = None
+        self._ends_session = False
         self._idle_until: Optional[float] = None
         self._answers_due = False
 
@@ -93,7 +112,7 @@ class Reader:
             batch = channel.next_batch(call, pause_at if idle is None else min(pause_at, self._silent_until(idle)))
             if batch is None:
                 if idle is not None and call.now() >= self._silent_until(idle):
-                    raise call.prepared(idle_error(idle, self.message_count, self._last_message_type))
+                    raise call.prepared(self._idle_error(idle))
                 call.ask()
                 raise Paused
             self._idle_until = None
@@ -132,19 +151,65 @@ class Reader:
                         # Empties the inbox, so that the connection's thread need not look after it.
                         channel.connection.used_up(batch)
                     call.check()
-                    self._conclusion = Conclusion(
-                        self._request, message, channel, call, self._callbacks, output, self._logger
-                    )
+                    self._conclusion = self._concluded_by(message, channel)
                 # A callback may have left the run, which gives up the turn, or read on to its terminal message.
                 if self.error is not None:
                     raise self.error
                 if self._conclusion is not None:
                     break
         if self.result is None:
-            self.result = self._conclusion.result(pause_at)
-            if self.result is None:
-                raise Paused
+            self.result = self._result(pause_at)
         return None
+
+    def _concluded_by(self, terminal: Any, channel: Channel) -> _Conclusion:
+        """Returns the conclusion of the run by its terminal message; an exception in place of a malformed one."""
+        call, options = self._call, self._request.options
+        result: Any = None
+        failure: Optional[AgentRuntimeError] = None
+        end: Optional[OneShotEnd] = None
+        try:
+            result = outcome(self._request, terminal, call.secrets, self._output)
+        except AgentRuntimeError as error:
+            failure = call.prepared(error)
+        if not channel.persistent and options.on_artifact_upload_request is not None:
+            seconds = check.seconds(options.end_session_timeout)
+            end = OneShotEnd(channel, call, self._callbacks, seconds, result, failure, self._logger)
+        try:
+            return _Conclusion(result, failure, end)
+        finally:
+            del failure  # Its traceback references this frame: drop it to avoid a reference cycle.
+
+    def _result(self, pause_at: float) -> Any:
+        """Returns the run's result, once its session has ended.
+
+        Raises:
+            Paused: The session has not ended by `pause_at`, on the call's clock.
+            AgentRuntimeError: The run has failed.
+            SessionStateError: A callback of the session's end asks.
+            Exception: What the end of the session raises (`OneShotEnd.wait`).
+        """
+        conclusion = self._conclusion
+        assert conclusion is not None
+        try:
+            if conclusion.end is not None:
+                self._end_session(conclusion.end, pause_at)
+            if conclusion.error is not None:
+                self._conclusion = conclusion._replace(error=None)
+                raise conclusion.error
+            return conclusion.result
+        finally:
+            del conclusion  # The error's traceback references this frame: drop it to avoid a reference cycle.
+
+    def _end_session(self, end: OneShotEnd, pause_at: float) -> None:
+        if self._ends_session:
+            text = "a run cannot be read from inside an upload callback once its session is ending"
+            raise SessionStateError(text, self._call.source_id)
+        self._ends_session = True
+        try:
+            if not end.wait(pause_at):
+                raise Paused
+        finally:
+            self._ends_session = False
 
     def forget_conclusion(self) -> None:
         """Drops the conclusion of a run that will not be read on: its error's traceback may reference it."""
@@ -155,6 +220,19 @@ class Reader:
         if self._idle_until is None:
             self._idle_until = self._call.now() + idle
         return self._idle_until
+
+    def _idle_error(self, seconds: float) -> AgentRuntimeError:
+        """Returns the error for a runtime that sent no message for `seconds`, the `idle_timeout`."""
+        return AgentRuntimeError(
+            f"No message received from agent runtime for {seconds:g}s",
+            {
+                "timeout_type": "idle_timeout",
+                "idle_timeout": seconds,
+                "last_message_type": self._last_message_type,
+                "message_count": self.message_count,
+                "phase": "waiting_for_message",
+            },
+        )
 
     def answer_uploads(self, channel: Channel, pause_at: float = math.inf) -> None:
         """Answers the upload requests that have come.
