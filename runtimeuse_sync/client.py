@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Collection, Dict, Iterator, List, Optional, Set, Type, TypeVar, Union
 
 from ._call import AskedByMany, Call, Deadline, shortened
-from ._call_methods.calls import Calls
+from ._call_methods.commands import ShellCommands
+from ._call_methods.queries import Queries
 from ._connection.base import Connection
 from ._connection.custom import CustomConnection, connector, is_persistent
 from ._connection.defaults import DEFAULT_MAX_BUFFERED, WEBSOCKET_DEFAULTS
@@ -48,7 +49,7 @@ _KEYWORDS = {**ALL_OPTIONS, **WEBSOCKET_DEFAULTS}
 _Self = TypeVar("_Self", bound="RuntimeUseClient")
 
 
-class RuntimeUseClient(Calls):
+class RuntimeUseClient(Queries, ShellCommands):
     """Talks to a RuntimeUse agent runtime. Each call blocks until the runtime has answered.
 
     Args:
@@ -259,7 +260,7 @@ class RuntimeUseClient(Calls):
         return Files(functools.partial(self._open_file_commands, asked), self._operations, timeout, logger, asked)
 
     @contextlib.contextmanager
-    def _open_file_commands(self, asked: Optional[AskedByMany], seconds: Optional[float]) -> Iterator[Calls]:
+    def _open_file_commands(self, asked: Optional[AskedByMany], seconds: Optional[float]) -> Iterator[ShellCommands]:
         if not is_persistent(self._transport):
             yield self
             return

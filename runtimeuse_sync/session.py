@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, ContextManager, Dict, Iterator, List, Optional, Set, Type
 
 from ._call import AskedByMany, Call, Deadline, shortened
-from ._call_methods.calls import Calls
+from ._call_methods.commands import ShellCommands
+from ._call_methods.queries import Queries
 from ._connection.base import Connection
 from ._interrupts import cleaned_up, surely, undone_on_failure
 from ._logs import LoggerLike
@@ -45,7 +46,7 @@ _QUIET_END = 5.0
 _logger = logging.getLogger("runtimeuse_sync")
 
 
-class RuntimeUseSession(Calls):
+class RuntimeUseSession(Queries, ShellCommands):
     """Many calls over one connection; `RuntimeUseClient.session` returns it.
 
     Use it as a context manager, or call `open` and `close`. Calls are serialised: each waits for its turn, within its
@@ -264,7 +265,7 @@ class RuntimeUseSession(Calls):
 
         return Files(self._open_file_commands, self._operations, timeout, logger, asked)
 
-    def _open_file_commands(self, seconds: Optional[float]) -> ContextManager[Calls]:  # noqa: ARG002  # it is open
+    def _open_file_commands(self, seconds: Optional[float]) -> ContextManager[ShellCommands]:  # noqa: ARG002  # it is open
         return contextlib.nullcontext(self)
 
     @contextlib.contextmanager

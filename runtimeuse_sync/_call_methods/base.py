@@ -12,7 +12,7 @@ from .._wire import validation as check
 from .._wire.defaults import Defaults
 from .._wire.late_types import late_class
 from .._wire.request import Request
-from ..run import ResultType_co, Run, complete
+from ..run import ResultType_co, Run
 
 if TYPE_CHECKING:
     from ..files import Files
@@ -68,14 +68,15 @@ class RunsRequests(abc.ABC):
         """
 
 
-def completing(show: bool) -> "Callable[[Run[ResultType_co]], ResultType_co]":
-    """Returns what runs a request to its end: `complete`, or what also shows the messages as they come.
+def completing_shown(show: bool) -> "Callable[[Run[ResultType_co]], ResultType_co]":
+    """Returns what runs a request to its end, as `complete` does, and shows its messages as they come.
+
+    Args:
+        show: What the caller gave for `show`, which is not `False`.
 
     Raises:
         TypeError: `show` is not a bool.
     """
-    if show is False:
-        return complete
     check.check_type("show", show, bool, "a bool")
     # Imported by the first call that shows something: importing the client stays fast.
     from .showing import complete_shown

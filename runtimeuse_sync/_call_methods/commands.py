@@ -21,7 +21,7 @@ from ..messages import CommandInterface
 from ..options import ExecuteCommandsOptions
 from ..results import CommandExecutionResult, CommandResultItem
 from ..run import Run, complete
-from .base import RunsRequests, completing
+from .base import RunsRequests, completing_shown
 
 if TYPE_CHECKING:
     from ..futures import RunFuture
@@ -80,7 +80,7 @@ class ShellCommands(RunsRequests):
         """
         run = self._commands_run("execute_commands()", commands, options, dict(keywords))
         try:
-            finish = completing(show)
+            finish = complete if show is False else completing_shown(show)
         except TypeError as error:
             raise shortened(error)  # noqa: B904  # the same exception
         return finish(run)
@@ -136,7 +136,7 @@ class ShellCommands(RunsRequests):
             Exception: Whatever a callback or `cancel_when` raised.
         """
         try:
-            finish = completing(show)
+            finish = complete if show is False else completing_shown(show)
             data = b""
             path: Optional[str] = None
             line: Optional[str] = None

@@ -13,7 +13,7 @@ from ..keywords import QueryKeywords, Unpack, lists_keywords
 from ..options import QueryOptions
 from ..results import QueryResult, TypedQueryResult
 from ..run import Run, complete
-from .base import RunsRequests, completing
+from .base import RunsRequests, completing_shown
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -112,7 +112,7 @@ class Queries(RunsRequests):
         """
         run = self._query_run("query()", prompt, options, output_type, dict(keywords))
         try:
-            finish = completing(show)
+            finish = complete if show is False else completing_shown(show)
         except TypeError as error:
             raise shortened(error)  # noqa: B904  # the same exception
         return finish(run)
