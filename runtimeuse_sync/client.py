@@ -22,9 +22,8 @@ from ._interrupts import cleaned_up
 from ._logs import LoggerLike
 from ._session.channel import Channel
 from ._wire import validation as check
-from ._wire.defaults import ALL_OPTIONS, DEFAULT_KEEP_OUTPUT, Defaults, unknown_name
 from ._wire.late_types import late_class
-from ._wire.request import Request
+from ._wire.request import ALL_OPTIONS, DEFAULT_KEEP_OUTPUT, Defaults, Request, unknown_name
 from .keywords import ClientKeywords, Unpack, lists_keywords
 from .options import END_SESSION_TIMEOUT
 from .run import Run

@@ -2,7 +2,7 @@
 
 Options are checked when created and, as they are mutable, again by each call that uses them. A `timedelta` becomes a
 number of seconds, a path its text. The JSON of options leaves out the callbacks and the logger; their `repr` masks
-secrets. How a call's options come together is in `_wire/defaults.py`.
+secrets. How a call's options come together is in `_wire/request.py`.
 
 Threads: nothing is shared; each function runs in its caller's thread. A call copies its options before it checks them.
 """

@@ -30,9 +30,8 @@ from ._session.output import Output
 from ._session.reader import Paused, Reader
 from ._session.turns import Ticket
 from ._wire import validation as check
-from ._wire.defaults import DEFAULT_KEEP_OUTPUT
 from ._wire.redaction import scrub
-from ._wire.request import Request
+from ._wire.request import DEFAULT_KEEP_OUTPUT, Request
 from ._wire.validation import Seconds
 from .errors import CancelledException, SessionStateError, without_traceback
 from .messages import OutputLine, StreamedMessage

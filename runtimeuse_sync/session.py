@@ -27,9 +27,8 @@ from ._session.channel import Channel
 from ._session.ending import end_session, listed, not_waited_for
 from ._session.turns import Ticket
 from ._wire import validation as check
-from ._wire.defaults import Defaults
 from ._wire.late_types import late_class
-from ._wire.request import Request
+from ._wire.request import Defaults, Request
 from .errors import ArtifactUploadError, RuntimeUseError, SessionStateError
 from .options import END_SESSION_TIMEOUT, QueryOptions
 from .run import Run

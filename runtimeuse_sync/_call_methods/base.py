@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Optional
 from .._call import AskedByMany
 from .._logs import LoggerLike
 from .._wire import validation as check
-from .._wire.defaults import Defaults
 from .._wire.late_types import late_class
-from .._wire.request import Request
+from .._wire.request import Defaults, Request
 from ..run import ResultType_co, Run
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Union
 
 from .._call import AskedByMany, Deadline, monotonic, shortened
 from .._interrupts import raised_by_a_signal_handler, undone_on_failure
-from .._wire.defaults import COMMANDS_OPTIONS
 from .._wire.late_types import late_class
 from .._wire.redaction import scrub
-from .._wire.request import Commands, Request, command_request, commands_request, input_bytes
+from .._wire.request import COMMANDS_OPTIONS, Commands, Request, command_request, commands_request
 from .._wire.validation import SandboxPath, seconds
 from ..errors import CancelledException, RunTimeoutError, RuntimeUseError, carry
 from ..keywords import CommandsKeywords, Unpack, lists_keywords
@@ -143,7 +142,7 @@ class ShellCommands(RunsRequests):
             variables: Mapping[str, str] = {}
             if input is not None:
                 # Imported by the first command that has an input: importing the client stays fast.
-                from .._wire.command_input import MAX_INLINE, inline_input, large_input
+                from .._wire.command_input import MAX_INLINE, inline_input, input_bytes, large_input
 
                 data = input_bytes(input)
                 if len(data) > MAX_INLINE:

@@ -6,9 +6,8 @@ Threads: everything here runs in the calling thread; what `submit` returns has a
 from typing import TYPE_CHECKING, Any, Dict, Optional, Type, TypeVar, overload
 
 from .._call import shortened
-from .._wire.defaults import QUERY_OPTIONS
 from .._wire.late_types import late_class
-from .._wire.request import query_request
+from .._wire.request import QUERY_OPTIONS, query_request
 from ..keywords import QueryKeywords, Unpack, lists_keywords
 from ..options import QueryOptions
 from ..results import QueryResult, TypedQueryResult

@@ -9,7 +9,9 @@ Threads: pure functions; each runs in its caller's thread.
 
 import base64
 import secrets
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Tuple, Union
+
+from . import validation as check
 
 #: The most bytes of one environment variable. Linux allows 128 KiB for its name and value.
 _PIECE = 120 * 1024
@@ -23,6 +25,22 @@ _FAILED = (
     '{ echo "the input could not be written: this takes base64 and a writable ${TMPDIR:-/tmp}" >&2; '
     f'rm -f "${_FILE}"; exit 126; }}'
 )
+
+
+def input_bytes(data: Union[str, bytes]) -> bytes:
+    """Returns the input of a command as bytes.
+
+    Raises:
+        TypeError: It is neither text nor bytes.
+        ValueError: It is text that has no UTF-8.
+    """
+    check.check_type("input", data, (str, bytes, bytearray, memoryview), "a str or bytes")
+    if not isinstance(data, str):
+        return bytes(data)
+    try:
+        return data.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("input contains a lone surrogate, which is half a character") from None
 
 
 def inline_input(data: bytes) -> Tuple[str, Dict[str, str]]:

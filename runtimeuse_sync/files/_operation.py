@@ -20,8 +20,7 @@ from typing import Any, Callable, ContextManager, Iterator, List, NamedTuple, Op
 from .._call import AskedByMany, Call
 from .._interrupts import cleaned_up, raised_by_a_signal_handler
 from .._logs import PACKAGE_LOGGER, PARTS_LOGGER, CallLog, LoggerLike, Records, logger_for
-from .._wire.defaults import Defaults
-from .._wire.request import Request, commands_request
+from .._wire.request import Defaults, Request, commands_request
 from ..errors import AgentRuntimeError, CancelledException, RunTimeoutError, RuntimeUseError, carry
 from ..messages import CommandInterface, CommandOutputMessageInterface
 from ..options import ExecuteCommandsOptions

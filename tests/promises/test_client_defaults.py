@@ -24,7 +24,7 @@ from runtimeuse_sync import (
     RunTimeoutError,
     RuntimeUseClient,
 )
-from runtimeuse_sync._wire.defaults import ALL_OPTIONS, Defaults
+from runtimeuse_sync._wire.request import ALL_OPTIONS, Defaults
 
 from ..support.builders import CONFIRM, Serve, echo, output, ran
 from ..support.servers import PATIENCE, Peer

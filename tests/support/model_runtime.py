@@ -22,9 +22,8 @@ from runtimeuse_sync._call import Call
 from runtimeuse_sync._connection import inbox
 from runtimeuse_sync._session.channel import Channel
 from runtimeuse_sync._session.protocol import State
-from runtimeuse_sync._wire.defaults import Defaults
 from runtimeuse_sync._wire.fixed_texts import BUSY_ERROR
-from runtimeuse_sync._wire.request import commands_request, query_request
+from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult, CommandExecutionResult, QueryResult

@@ -15,8 +15,7 @@ from runtimeuse_sync import (
     RuntimeEnvironmentDownloadableInterface,
     RuntimeUseClient,
 )
-from runtimeuse_sync._wire.defaults import Defaults
-from runtimeuse_sync._wire.request import commands_request, query_request
+from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
 
 from ..support.doubles import MemoryTransports
 

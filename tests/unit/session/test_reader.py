@@ -17,8 +17,7 @@ from runtimeuse_sync._session.output import Output
 from runtimeuse_sync._session.reader import Paused, Reader
 from runtimeuse_sync._session.turns import Ticket
 from runtimeuse_sync._session.uploads import LATE_FILES
-from runtimeuse_sync._wire.defaults import Defaults
-from runtimeuse_sync._wire.request import query_request
+from runtimeuse_sync._wire.request import Defaults, query_request
 
 from ...support.builders import assistant, text, upload
 from ...support.doubles import FakeClock, IdleConnection

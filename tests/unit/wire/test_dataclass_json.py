@@ -23,7 +23,7 @@ from runtimeuse_sync import (
     StructuredOutputResult,
     TextResult,
 )
-from runtimeuse_sync._wire.defaults import Defaults
+from runtimeuse_sync._wire.request import Defaults
 
 from ...support.duplicates import duplicates
 
