@@ -1,9 +1,12 @@
-"""What the site needs beyond its plugins: the files of the repository that pages link to, and the sections of llms.txt.
+"""What the site needs beyond its plugins: pages for files of the repository, and links for language models.
 
 Pages link to files outside of docs/ as they do on GitHub: `../examples/quickstart.py`. The site has a page for each of
 these files, below `repository/`, so that such links work without a network, too. A file's path relative to docs/ is
 what MkDocs knows its page by; so MkDocs itself finds the target of a link, checks anchors in it, and takes
 `../CHANGELOG.md` in `nav`.
+
+The plugin `llmstxt` writes each page as Markdown, too, beside the page itself, and lists these files in llms.txt. It
+gives all of their links one base URL. As the site has no address, this module makes the links relative to each file.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import re
 from html import unescape
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -43,6 +46,9 @@ LANGUAGES = {
 #: Directories whose files come into being by running an example.
 NOT_SHOWN = {"__pycache__", "var", "node_modules"}
 
+#: The front door on GitHub and PyPI. Models may read it; the site's own is index.md, so search and `nav` do without it.
+README = "../README.md"
+
 #: Pages with a picture that needs the room of the table of contents.
 WIDE = {"how-it-works.md"}
 
@@ -65,6 +71,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     for group in config.nav or []:
         for title, content in group.items():
             sections.setdefault("Start" if isinstance(content, str) else title, []).extend(_pages_of(content))
+    sections["Start"].insert(1, README)
     # Whoever has little room may leave out a section of this name: https://llmstxt.org
     sections["Optional"] = ["../examples/*"]
     config.plugins["llmstxt"].config.sections = sections
@@ -84,7 +91,7 @@ def _pages_of(nav: Any) -> Iterator[str]:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds a page for each file outside of docs/ that a page links to, and for those that these link to."""
     in_nav = set(_pages_of(config.nav or []))
-    wanted = [uri for uri in sorted(in_nav) if uri.startswith("../")]
+    wanted = [README, *(uri for uri in sorted(in_nav) if uri.startswith("../"))]
     for page in files.documentation_pages():
         wanted += _outside(page.content_string, page.src_uri)
     for uri in wanted:
@@ -109,6 +116,9 @@ def on_page_markdown(markdown: str, page: Page, **_others: Any) -> str:
     """Keeps the code of examples out of the search, and makes room for pictures."""
     if page.file.src_uri in WIDE:
         page.meta["hide"] = ["toc"]
+    if page.file.src_uri == README:
+        # Its heading is that of the home page.
+        page.meta["title"] = "README"
     if isinstance(page.file, RepositoryFile) and page.file.inclusion is not InclusionLevel.INCLUDED:
         page.meta["search"] = {"exclude": True}
     return markdown
@@ -123,6 +133,29 @@ def on_page_content(html: str, page: Page, **_others: Any) -> str:
     if _INCLUDE.search(unescape(_TAG.sub("", html))):
         raise PluginError(f'{page.file.src_uri}: a line that should include a file has no effect: --8<-- "file"')
     return html
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """Leaves out the sitemap of a site without an address: its entries are absolute URLs, so it would be empty."""
+    return "" if template_name == "sitemap.xml" and not config.site_url else output_content
+
+
+# After the plugin that writes these files.
+@event_priority(-100)
+def on_post_build(config: MkDocsConfig) -> None:
+    """Makes the links of all Markdown files relative, and leads them to other Markdown files where there are any."""
+    site = Path(config.site_dir)
+    base = config.plugins["llmstxt"].config.base_url
+    link = re.compile(re.escape(base) + r"([^\s)>\"#]*)")
+    for path in [*site.rglob("*.md"), site / "llms.txt", site / "llms-full.txt"]:
+        directory = path.parent.relative_to(site).as_posix()
+
+        def relative(found: re.Match[str], directory: str = directory) -> str:
+            target = unquote(found.group(1))
+            twin = target[:-5] + ".md" if target.endswith(".html") else target
+            return quote(posixpath.relpath(twin if (site / twin).is_file() else target, directory))
+
+        path.write_text(link.sub(relative, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _outside(markdown: str, uri: str) -> Iterator[str]:
@@ -174,7 +207,7 @@ def _list_of(directory: Path) -> str:
     for path in sorted(directory.rglob("*")):
         inside = path.relative_to(directory)
         if path.suffix in LANGUAGES and path.is_file() and not NOT_SHOWN & set(inside.parts):
-            lines.append(f"- [{inside.as_posix()}]({directory.name}/{inside.as_posix()})")
+            lines.append(f"- [`{inside.as_posix()}`]({directory.name}/{inside.as_posix()})")
     return "\n".join(lines) + "\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
@@ -19,6 +20,10 @@ needs_the_site = pytest.mark.skipif(
 
 #: Which attribute of an element has the browser load something at once. (A link does so by some relations only.)
 LOADS = dict.fromkeys(("script", "img", "iframe", "source", "video", "audio", "embed"), "src")
+
+
+#: What is no link in Markdown, whatever it looks like.
+_CODE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2[`~]*$|(?<!`)(`+)(?!`).+?(?<!`)\3(?!`)", re.DOTALL | re.MULTILINE)
 
 
 class Link(NamedTuple):
@@ -106,3 +111,9 @@ def page(path: Path) -> Page:
 def pages() -> List[Page]:
     # The page that a server would send in place of one that is missing links by absolute paths.
     return [page(path) for path in sorted(SITE.rglob("*.html")) if path.name != "404.html"]
+
+
+def markdown_links(path: Path) -> List[Link]:
+    """Returns the links of a Markdown file that was written for language models."""
+    text = _CODE.sub("code", path.read_text(encoding="utf-8"))
+    return [Link(path, url) for url in re.findall(r"\]\(<?([^)>\s]+)", text)]

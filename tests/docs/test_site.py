@@ -8,7 +8,7 @@ from typing import List
 
 import pytest
 
-from .built import SITE, Link, needs_the_site, page, pages
+from .built import SITE, Link, markdown_links, needs_the_site, page, pages
 
 pytestmark = needs_the_site
 
@@ -42,6 +42,32 @@ def test_every_link_leads_to_a_page_and_an_anchor_in_it() -> None:
                 broken.append(str(link))
     assert broken == []
     assert followed > 1000
+
+
+def test_every_link_for_language_models_leads_to_a_file_and_an_anchor_of_its_page() -> None:
+    broken: List[str] = []
+    followed = 0
+    for path in [*sorted(SITE.rglob("*.md")), SITE / "llms.txt", SITE / "llms-full.txt"]:
+        for link in markdown_links(path):
+            target = link.target()
+            if target is None:
+                continue
+            file, anchor = target
+            followed += 1
+            # In the file of all pages, anchors of the same page have nothing to lead to.
+            rendered = file.with_suffix(".html")
+            leads_there = file.is_file() and (not anchor or not rendered.is_file() or anchor in page(rendered).anchors)
+            if not leads_there:
+                broken.append(str(link))
+    assert broken == []
+    assert followed > 500
+    # What the build makes links from.
+    assert [path.name for path in SITE.rglob("*.md") if "site.invalid" in path.read_text(encoding="utf-8")] == []
+
+
+def test_there_is_no_sitemap_as_the_site_has_no_address() -> None:
+    # Its entries would be absolute URLs. With `site_url` in mkdocs.yml there is one, and this test has to check it.
+    assert [path.name for path in SITE.glob("sitemap*")] == []
 
 
 def test_no_page_has_an_anchor_twice() -> None:
@@ -87,6 +113,7 @@ def test_pages_are_there_for_language_models(name: str) -> None:
         links = re.findall(r"\]\(([^)]+)\)", text)
         assert [link for link in links if not (SITE / link).is_file()] == []
         assert {path.relative_to(ROOT / "docs").as_posix() for path in titles} - set(links) == set()
+        assert {f"repository/{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")} - set(links) == set()
     else:
         assert {title for title in titles.values() if f"\n# {title}\n" not in text} == set()
 
