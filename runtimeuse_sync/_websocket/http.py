@@ -17,7 +17,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import unquote
 
-from .._wire.json_text import parsed
+from .._wire.json_text import load_json
 from .._wire.redaction import scrub
 from .attempt import Opener, OpeningFailed, OpeningInterrupted, Wait, closed_early, os_failure
 
@@ -278,7 +278,7 @@ def _reason(body: bytes) -> str:
     """Returns the reason that a body states: that in JSON, the title of a page, or else the first line."""
     text = body.decode("utf-8", "replace").lstrip("\ufeff").strip()
     try:
-        return _reason_in_json(parsed(text)) or " ".join(text.split())
+        return _reason_in_json(load_json(text)) or " ".join(text.split())
     except (ValueError, RecursionError):
         pass
     if text.startswith("<"):

@@ -6,7 +6,6 @@
 Threads: pure functions; each runs in its caller's thread.
 """
 
-import json
 import re
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -27,19 +26,10 @@ from ..messages import (
 from ..options import ExecuteCommandsOptions, Options, QueryOptions
 from ..results import CommandResultItem, StructuredOutputResult, TextResult
 from .json_size import TooDense, check_density
-from .json_text import encode_json, parsed
+from .json_text import encode_json, load_json
 from .surrogates import Halves, may_have_half, mended, mended_value
 
 Wire = Dict[str, Any]
-
-_scan_json = json.JSONDecoder().raw_decode
-
-#: From how many characters on a JSON text is searched for long strings.
-_LARGE_TEXT = 16 * 1024
-#: From how many characters on a string, with its quotation marks, counts as long.
-_LONG_STRING = 1024
-#: How many strings a text may contain to be searched; with more, they are short on average.
-_MAX_STRINGS = 64
 
 _MESSAGE_TYPE = re.compile(r'"message_type"\s*:\s*"(\w{1,40})"')
 
@@ -76,69 +66,6 @@ def parse(item: Any) -> Wire:
     if not isinstance(message.get("message_type"), str):
         raise MalformedMessage("message_type is missing or not a string")
     return message
-
-
-def load_json(text: str) -> Any:
-    """Returns what `json.loads` returns, faster.
-
-    A short text goes straight to `json`'s scanner, without the overhead of `json.loads`. In a large text that scanner
-    spends most of its time checking each character of long strings. If the text contains no escapes, a string is
-    whatever stands between two quotation marks, and long ones are cut out instead.
-
-    Like `json.loads`, this accepts NaN and infinities. In long strings of large texts it also accepts control
-    characters, as RFC 8259 §9 allows.
-
-    Raises:
-        RecursionError: The text is nested too deeply.
-        ValueError: The text is not JSON, or contains an integer with too many digits for Python.
-    """
-    return parsed(text, _load)
-
-
-def _load(text: str) -> Any:
-    if len(text) >= _LARGE_TEXT and "\\" not in text:
-        try:
-            return _cut_long_strings(text)
-        except ValueError:
-            pass  # Not suitable for this way, or not JSON. In that case `json` reports what is wrong.
-    try:
-        value, end = _scan_json(text)
-        if end == len(text):
-            return value
-    except ValueError:
-        pass  # There may be leading white space, which the scanner does not skip.
-    return json.loads(text)
-
-
-def _cut_long_strings(text: str) -> Any:
-    """Returns the value of a JSON text without escapes.
-
-    Each long string is replaced by `NaN`. The scanner passes these, in order, to a function that supplies the strings.
-
-    Raises:
-        RecursionError: The text is nested too deeply.
-        ValueError: The text is not JSON, has too many strings, or contains a NaN or an infinity itself.
-    """
-    shortened: List[str] = []
-    long_strings: List[str] = []
-    end = 0
-    start = text.find('"')
-    while start >= 0:
-        if len(shortened) >= 2 * _MAX_STRINGS:
-            raise ValueError("the strings are short on average")
-        shortened.append(text[end:start])
-        end = text.index('"', start + 1) + 1
-        if end - start < _LONG_STRING:
-            shortened.append(text[start:end])
-        else:
-            shortened.append("NaN")
-            long_strings.append(text[start + 1 : end - 1])
-        start = text.find('"', end)
-    shortened.append(text[end:])
-    if any("N" in between or "I" in between for between in shortened[::2]):
-        raise ValueError("the text contains a NaN or an infinity")
-    remaining = iter(long_strings)
-    return json.loads("".join(shortened), parse_constant=lambda _: next(remaining))
 
 
 def unparsed_type(item: Any) -> str:

@@ -1,4 +1,4 @@
-"""Encodes JSON as UTF-8, for the client's messages and the runtime's, and parses what may be nested too deeply.
+"""JSON text: parses what a peer has sent, and encodes values as UTF-8, for the client's messages and the runtime's.
 
 Python strings may hold a lone surrogate (half of a character), which UTF-8 cannot encode. It is sent as its JSON
 escape.
@@ -10,7 +10,14 @@ import gc
 import json
 import sys
 from json.encoder import encode_basestring
-from typing import Any, Callable, Optional
+from typing import Any, List, Optional
+
+#: From how many characters on a JSON text is searched for long strings.
+_LARGE_TEXT = 16 * 1024
+#: From how many characters on a string, with its quotation marks, counts as long.
+_LONG_STRING = 1024
+#: How many strings a text may contain to be searched; with more, they are short on average.
+_MAX_STRINGS = 64
 
 #: From this length on, in bytes, `escape` uses its faster way.
 _LONG = 1024
@@ -23,28 +30,79 @@ _CONTROLS = bytes(range(0x20))
 #: as a finalizer that the garbage collector calls. A text with fewer brackets than this is never nested so deeply.
 _FATAL_DEPTH: Optional[int] = 200 if sys.version_info < (3, 9) else None
 
+_scan_json = json.JSONDecoder().raw_decode
+
 _lenient = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _strict = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def parsed(text: str, parse: Callable[[str], Any] = json.loads) -> Any:
-    """Returns the value of a JSON text of a peer.
+def load_json(text: str) -> Any:
+    """Returns what `json.loads` returns, faster.
 
-    Args:
-        text: The text.
-        parse: What parses it.
+    A short text goes straight to `json`'s scanner, without the overhead of `json.loads`. In a large text that scanner
+    spends most of its time checking each character of long strings. If the text contains no escapes, a string is
+    whatever stands between two quotation marks, and long ones are cut out instead.
+
+    Like `json.loads`, this accepts NaN and infinities. In long strings of large texts it also accepts control
+    characters, as RFC 8259 §9 allows.
 
     Raises:
         RecursionError: The text is nested too deeply.
-        ValueError: The text is not JSON.
+        ValueError: The text is not JSON, or contains an integer with too many digits for Python.
     """
     if _FATAL_DEPTH is not None and gc.isenabled() and text.count("[") + text.count("{") > _FATAL_DEPTH:
         gc.disable()
         try:
-            return parse(text)
+            return _load(text)
         finally:
             gc.enable()
-    return parse(text)
+    return _load(text)
+
+
+def _load(text: str) -> Any:
+    if len(text) >= _LARGE_TEXT and "\\" not in text:
+        try:
+            return _cut_long_strings(text)
+        except ValueError:
+            pass  # Not suitable for this way, or not JSON. In that case `json` reports what is wrong.
+    try:
+        value, end = _scan_json(text)
+        if end == len(text):
+            return value
+    except ValueError:
+        pass  # There may be leading white space, which the scanner does not skip.
+    return json.loads(text)
+
+
+def _cut_long_strings(text: str) -> Any:
+    """Returns the value of a JSON text without escapes.
+
+    Each long string is replaced by `NaN`. The scanner passes these, in order, to a function that supplies the strings.
+
+    Raises:
+        RecursionError: The text is nested too deeply.
+        ValueError: The text is not JSON, has too many strings, or contains a NaN or an infinity itself.
+    """
+    shortened: List[str] = []
+    long_strings: List[str] = []
+    end = 0
+    start = text.find('"')
+    while start >= 0:
+        if len(shortened) >= 2 * _MAX_STRINGS:
+            raise ValueError("the strings are short on average")
+        shortened.append(text[end:start])
+        end = text.index('"', start + 1) + 1
+        if end - start < _LONG_STRING:
+            shortened.append(text[start:end])
+        else:
+            shortened.append("NaN")
+            long_strings.append(text[start + 1 : end - 1])
+        start = text.find('"', end)
+    shortened.append(text[end:])
+    if any("N" in between or "I" in between for between in shortened[::2]):
+        raise ValueError("the text contains a NaN or an infinity")
+    remaining = iter(long_strings)
+    return json.loads("".join(shortened), parse_constant=lambda _: next(remaining))
 
 
 def encode_json(value: Any, allow_nan: bool = True) -> bytes:

@@ -13,6 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.propagate import inject
 
 from .._wire import codec
+from .._wire.json_text import load_json
 from .._wire.request import MAX_REQUEST_SIZE
 
 #: Names that shells keep in the environment.
@@ -35,7 +36,7 @@ def with_context(payload: bytes, context: Context) -> bytes:
     variables = _variables(context)
     if not variables:
         return payload
-    message = codec.load_json(payload.decode())
+    message = load_json(payload.decode())
     if message["message_type"] == "invocation_message":
         message["agent_env"] = _with_variables(message.get("agent_env"), variables)
     for name in _COMMANDS:

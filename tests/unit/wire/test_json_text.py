@@ -11,8 +11,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from runtimeuse_sync._wire import codec
-from runtimeuse_sync._wire.codec import load_json
+from runtimeuse_sync._wire import json_text
+from runtimeuse_sync._wire.json_text import load_json
 
 from ...support.processes import CHILD_LIMIT
 
@@ -28,9 +28,9 @@ values = st.recursive(
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the parser treat texts and strings of a few characters like those of megabytes."""
-    monkeypatch.setattr(codec, "_LARGE_TEXT", 0)
-    monkeypatch.setattr(codec, "_LONG_STRING", 5)
-    monkeypatch.setattr(codec, "_MAX_STRINGS", 8)
+    monkeypatch.setattr(json_text, "_LARGE_TEXT", 0)
+    monkeypatch.setattr(json_text, "_LONG_STRING", 5)
+    monkeypatch.setattr(json_text, "_MAX_STRINGS", 8)
 
 
 def outcome(parse: Any, text: str) -> str:
@@ -110,7 +110,7 @@ def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatc
         return plain(text, **hooks)
 
     monkeypatch.setattr(json, "loads", watched)
-    monkeypatch.setattr(codec, "_scan_json", lambda _: pytest.fail("it was scanned"))
+    monkeypatch.setattr(json_text, "_scan_json", lambda _: pytest.fail("it was scanned"))
     assert load_json(f'{{"message_type": "command_output_message", "text": "{LARGE}"}}')["text"] == LARGE
     assert max(seen) < 100
 
@@ -125,7 +125,7 @@ def test_control_characters_are_accepted_in_long_strings_only() -> None:
 
 FINALIZERS = """
 import gc, sys, traceback
-from runtimeuse_sync._wire.codec import load_json
+from runtimeuse_sync._wire.json_text import load_json
 
 def hook(failed):
     traceback.format_exception(failed.exc_type, failed.exc_value, failed.exc_traceback)
