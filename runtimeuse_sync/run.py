@@ -25,9 +25,8 @@ from ._logs import CallLog, Records, logger_for
 from ._session.callbacks import Callbacks
 from ._session.channel import Channel
 from ._session.lines import LineIterator, Lines
-from ._session.outcome import add_output
 from ._session.output import Output
-from ._session.reader import Paused, Reader
+from ._session.reader import Paused, Reader, add_output
 from ._session.turns import Ticket
 from ._wire import validation as check
 from ._wire.redaction import scrub

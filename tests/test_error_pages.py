@@ -150,7 +150,7 @@ def test_the_keys_of_metadata_are_those_of_the_code() -> None:
     assert len(keys) > 5
     sources = [
         ROOT / "runtimeuse_sync" / path
-        for path in ("_session/outcome.py", "_session/callbacks.py", "runtime/failures.py")
+        for path in ("_session/reader.py", "_session/callbacks.py", "runtime/failures.py")
     ]
     written = {
         key for path in sources for key in re.findall(r'"(\w+)": |metadata\["(\w+)"\] =', path.read_text("utf-8"))
