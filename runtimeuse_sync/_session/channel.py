@@ -1,8 +1,8 @@
 """The requests on one connection: it sends them one at a time and decides whom each received message is for.
 
 A `Channel` joins a connection, the state machine (`protocol.py`), the queue of callers (`turns.py`) and the upload
-requests (`uploads.py`). Between two requests it settles the connection: it makes sure that the runtime owes nothing for
-an earlier request.
+requests (`uploads.py`). Between two requests it settles the connection (`barrier.py`): it makes sure that the runtime
+owes nothing for an earlier request.
 
 Threads: whoever has the turn owns the state machine and takes messages from the inbox.
     the caller's thread      has the turn from `enter` to `leave`. It settles the connection (`wait_until_settled`),
@@ -15,7 +15,7 @@ Interrupts: an exception may hit the caller's thread between any two steps. Ther
     - a message goes to the state machine before the position in the batch moves on, and the state machine recognizes a
       message that it receives again;
     - all queued messages are used before a request is sent, so no earlier message is read after it;
-    - the barrier is submitted again until it is in the outbox or was taken out of it, and `leave` may be repeated.
+    - `leave` may be repeated.
 """
 
 import math
@@ -32,7 +32,7 @@ from .._wire.redaction import latest_secrets, scrub
 from .._wire.surrogates import Halves
 from ..errors import ProtocolError, RunTimeoutError, SessionStateError, said
 from ..messages import ArtifactUploadRequestMessageInterface
-from .probing import ProbeTimer
+from .barrier import Barrier
 from .protocol import STREAMED, Event, Protocol, State
 from .turns import Ticket, Turn
 from .uploads import Uploads
@@ -100,9 +100,8 @@ class Channel:
             connection.on_unused = self._settle_in_background
         self.protocol = Protocol()
         self.uploads = Uploads(connection.submit, connection.inbox.max_bytes)
-        self._barrier: Optional[Outgoing] = None
+        self._barrier = Barrier(connection, self.protocol)
         self._request: Optional[Outgoing] = None
-        self._probe_timer = ProbeTimer()
         self._malformed = 0
         self._halves = Halves()
 
@@ -140,7 +139,7 @@ class Channel:
         """
         call.check()
         self._logger = logger
-        self._probe_timer = ProbeTimer()
+        self._barrier = Barrier(self.connection, self.protocol)
         self._halves.kept.clear()
         # In this order: after an interrupt in between, `leave` checks whether the request is in the outbox.
         request = self._request = Outgoing(payload, call)
@@ -191,7 +190,7 @@ class Channel:
             if self.persistent:
                 # The runtime knows them, and may repeat them in later calls.
                 self._earlier_secrets = latest_secrets(self._earlier_secrets + call.secrets)
-                self._settle()
+                self._barrier.settle()
             self.connection.inbox.listener = None
             self.active = None
         self.turn.leave(ticket)
@@ -306,42 +305,15 @@ class Channel:
     def wait_until_settled(self, call: Call) -> None:
         """Waits until the connection is open, uses all received messages, and waits until the runtime owes nothing."""
         self.wait_until_open(call)
-        inbox, timer = self.connection.inbox, self._probe_timer
         while True:
             self.use_all_queued()
             if self.protocol.state in (State.ENDING, State.ENDED):
                 raise call.prepared(SessionStateError("the session has ended"))
-            self._settle()
+            self._barrier.settle()
             self.check_connection(call)
-            if inbox.first() is None and not self.protocol.stale:
+            if self.connection.inbox.first() is None and not self.protocol.stale:
                 return
-            timer.update(call.now(), refused=self.protocol.state is State.REFUSED)
-            if call.now() < timer.due_at:
-                timer.wait(call)
-                continue
-            probe = not self.protocol.probing
-            if probe:
-                self._probe()
-            timer.restart(call.now(), probed=probe)
-
-    def _settle(self) -> None:
-        """Does what the protocol's state requires so that the connection becomes settled. May be repeated."""
-        state = self.protocol.state
-        if state is State.UNSURE:
-            self._probe()
-        elif self.protocol.probing and self._barrier is not None:
-            # An interrupt may have come before it was submitted.
-            self.connection.submit_barrier(self._barrier)
-        elif state is State.FREE:
-            self.connection.settled()
-        elif state is State.REFUSED:
-            # The agent goes on after its error. The caller has got that error and waits for nothing more.
-            self.connection.barrier_refused()
-
-    def _probe(self) -> None:
-        barrier = self._barrier = Outgoing(codec.encode(codec.encode_barrier(self.protocol.secrets)))
-        self.protocol.probe()
-        self.connection.submit_barrier(barrier)
+            self._barrier.wait(call)
 
     def check_connection(self, call: Call) -> None:
         """Raises the public error for a connection that is closed once all its messages are used."""
@@ -394,6 +366,6 @@ class Channel:
             return
         try:
             self.use_all_queued()
-            self._settle()
+            self._barrier.settle()
         finally:
             self.turn.leave(self._background_ticket)

@@ -15,7 +15,7 @@ from runtimeuse_sync import (
     RunTimeoutError,
     RuntimeUseSession,
 )
-from runtimeuse_sync._session.probing import PROBE_INTERVAL
+from runtimeuse_sync._session.barrier import PROBE_INTERVAL
 
 from ..support.builders import (
     BUSY,

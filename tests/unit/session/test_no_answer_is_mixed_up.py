@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from runtimeuse_sync import RuntimeUseClient, RuntimeUseSession
-from runtimeuse_sync._session import probing
+from runtimeuse_sync._session import barrier
 from runtimeuse_sync.errors import AgentRuntimeError, CancelledException, RunTimeoutError
 from runtimeuse_sync.messages import ArtifactUploadRequestMessageInterface
 from runtimeuse_sync.results import ArtifactUploadResult
@@ -154,7 +154,7 @@ class _RuntimeThread:
 @hypothesis.given(seed=_SEEDS)
 def test_no_answer_is_mixed_up_between_threads(seed: int) -> None:
     # The barrier is repeated after a second if the runtime is still busy: too long for a test with many calls.
-    with mock.patch.object(probing, "PROBE_INTERVAL", 0.01):
+    with mock.patch.object(barrier, "PROBE_INTERVAL", 0.01):
         _calls_in_threads(seed)
 
 
