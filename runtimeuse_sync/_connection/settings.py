@@ -13,7 +13,6 @@ from .._websocket.http import basic_authorization
 from .._websocket.opening import USER_AGENT, Target
 from .._websocket.tls import TlsSessions, default_context
 from .._wire import validation as check
-from .._wire.urls import is_secure, url_origin
 from .connecting import Limits
 from .defaults import Default
 
@@ -56,7 +55,7 @@ class WebSocketSettings:
     @property
     def origin(self) -> str:
         """Scheme, host and port of the URL: what may be shown of it."""
-        return url_origin(self.target.url)
+        return self.target.origin
 
     def limits(self, connect_deadline: Optional[Deadline] = None) -> Limits:
         """Returns how long connecting may take from now on; a deadline replaces `connect_timeout`."""
@@ -75,8 +74,7 @@ class WebSocketSettings:
             OSError: a file of certificate authorities cannot be read.
         """
         target = self.target
-        needs_default = target.ssl_context is None and is_secure(target.url)
-        return target._replace(ssl_context=default_context()) if needs_default else target
+        return target.with_context(default_context()) if target.secure and target.ssl_context is None else target
 
 
 def checked_target(
@@ -93,7 +91,7 @@ def checked_target(
         check.check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
     if proxy is not None:
         check.check_proxy_url("proxy", proxy)
-    # Schemes are case-insensitive (RFC 3986 §3.1), but not to websocket-client.
+    # Schemes are case-insensitive (RFC 3986 §3.1); this one is shown in lower case.
     scheme, rest = ws_url.split(":", 1)
     url = f"{scheme.lower()}:{rest}"
     return Target(url, _handshake_headers(url, headers), ssl_context, proxy, TlsSessions())

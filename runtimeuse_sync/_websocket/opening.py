@@ -1,24 +1,22 @@
 """One attempt to open a WebSocket: name look-up, TCP, proxy, TLS, and the WebSocket handshake.
 
-The handshake is websocket-client's. It works on a stand-in for the socket, which reads the whole head of the response
-first. So a server that sends its headers byte by byte cannot exceed the time, redirects are never followed (they would
-carry `Authorization` to another host), and no cookie is kept for the whole process.
+What of that is the same for all connections to a `Target`, such as most of the handshake's request, is made once.
 
 Threads: everything runs in the thread that will own the socket. The socket is non-blocking from the start, and each
 wait is one of the `Opener`, which raises when the time is over or the connection is not wanted any more.
 """
 
+import copy
 import socket
 import ssl
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
-import websocket
-
 from .._wire.redaction import header_secrets, scrub
-from .._wire.urls import host_secrets, is_loopback, is_secure, path_secrets, url_origin, url_secrets, websocket_url
-from .attempt import Opener, OpeningFailed, OpeningInterrupted
+from .._wire.urls import bracketed, host_secrets, is_loopback, is_secure, path_secrets, url_origin, url_secrets
+from .attempt import Opener, OpeningFailed
 from .dialing import dial
+from .handshake import check_response, new_key, request_without_key
 from .http import ask, parse_status, refusal
 from .proxy import Proxy, host_and_port, proxy_for, tunnel
 from .socks import check_extra, socks_tunnel
@@ -28,30 +26,63 @@ from .tls import TlsSessions, default_context, start_tls
 USER_AGENT = "runtimeuse_sync"
 
 
-class Target(NamedTuple):
+class Target:
     """Where to connect, and how.
 
-    Attributes:
+    Args:
         url: The URL, `ws://` or `wss://`, or `http://` or `https://`, which mean the same.
         headers: The HTTP headers to send with the handshake.
         ssl_context: The settings of TLS; `None` for the default ones.
         proxy: The URL of a proxy; `None` reads the environment, `""` uses no proxy.
         sessions: The TLS session to resume; `None` (default) resumes none.
+
+    Attributes:
+        url, headers, ssl_context, proxy, sessions: As given.
+        origin: Scheme, host and port of the URL: what may be shown of it.
+        host: The host, without the zone of an IPv6 address; and likewise `zone` and `port`.
+        secure: Whether connections use TLS.
+        host_is_loopback: Whether the host is this machine.
+        request: The handshake's request, but for its key.
+        offered: The names of the headers, in lower case.
     """
 
-    url: str
-    headers: Dict[str, str]
-    ssl_context: Optional[ssl.SSLContext]
-    proxy: Optional[str]
-    sessions: Optional[TlsSessions] = None
+    def __init__(
+        self,
+        url: str,
+        headers: Dict[str, str],
+        ssl_context: Optional[ssl.SSLContext],
+        proxy: Optional[str],
+        sessions: Optional[TlsSessions] = None,
+    ) -> None:
+        self.url = url
+        self.headers = headers
+        self.ssl_context = ssl_context
+        self.proxy = proxy
+        self.sessions = sessions
+        self.origin = url_origin(url)
+        parts = urlsplit(url)
+        self.host, self.zone = split_zone(parts.hostname or "")
+        self.secure = is_secure(url)
+        default_port = 443 if self.secure else 80
+        self.port = parts.port or default_port
+        self.host_is_loopback = is_loopback(self.host)
+        shown_host = bracketed(self.host) if self.port == default_port else host_and_port(self.host, self.port)
+        self.request = request_without_key(url, shown_host, headers)
+        self.offered = frozenset(name.lower().encode("utf-8") for name in headers)
 
     def __repr__(self) -> str:
-        return f"Target({url_origin(self.url)!r})"
+        return f"Target({self.origin!r})"
 
     @property
     def is_on_loopback(self) -> bool:
         """Whether the connection stays on this machine."""
-        return not self.proxy and is_loopback(urlsplit(self.url).hostname or "")
+        return not self.proxy and self.host_is_loopback
+
+    def with_context(self, ssl_context: ssl.SSLContext) -> "Target":
+        """Returns the same target with other settings of TLS."""
+        changed = copy.copy(self)
+        changed.ssl_context = ssl_context
+        return changed
 
     def secrets(self) -> List[str]:
         """Returns what must not be shown of URL, headers and proxy."""
@@ -67,18 +98,17 @@ def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes
         OpeningFailed: the attempt failed.
         OpeningInterrupted: the opener stopped the attempt.
     """
-    parts = urlsplit(target.url)
-    host, zone = split_zone(parts.hostname or "")
-    secure = is_secure(target.url)
-    port = parts.port or (443 if secure else 80)
-    proxy = proxy_for(target.proxy, host, port, secure)
+    host, port = target.host, target.port
+    # The environment's proxies are not asked for a host on this machine.
+    direct = target.proxy is None and target.host_is_loopback
+    proxy = None if direct else proxy_for(target.proxy, host, port, target.secure)
     if proxy is None:
-        sock = dial(opener.look_up(host + zone, port), opener)
+        sock = dial(opener.look_up(host + target.zone, port), opener)
     else:
         sock = _connect_to_proxy(proxy, host, port, opener, target.secrets())
     try:
         opener.accepted()
-        if secure:
+        if target.secure:
             sock = start_tls(sock, host, target.ssl_context or default_context(), opener.wait, target.sessions)
         return sock, _handshake(sock, target, opener)
     except BaseException:
@@ -125,84 +155,12 @@ def _connect_to_proxy(proxy: Proxy, host: str, port: int, opener: Opener, secret
     return sock
 
 
-class _HandshakeSocket:
-    """Stands in for the socket in websocket-client's handshake: sends the request when the response is asked for."""
-
-    def __init__(self, sock: socket.socket, opener: Opener, target: Target) -> None:
-        self._offered = {name.lower() for name in target.headers}
-        self._sock = sock
-        self._opener = opener
-        self._target = target
-        self._request = b""
-        self._head = b""
-        self.rest = b""
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-    def settimeout(self, _: Optional[float]) -> None:
-        """Does nothing: the opener limits the waits."""
-
-    def send(self, data: bytes) -> int:
-        self._request += data
-        return len(data)
-
-    def recv(self, _: int) -> bytes:
-        if not self._head:
-            self._head = self._checked_head()
-        # websocket-client asks for single bytes until it gets a newline, and joins them. It accepts longer pieces, so
-        # it gets each line in two: a call for each byte would take a tenth of the time of a query.
-        end = max(1, self._head.find(b"\n"))
-        taken, self._head = self._head[:end], self._head[end:]
-        return taken
-
-    def close(self) -> None:
-        """Does nothing: `open_websocket` closes the socket."""
-
-    def _checked_head(self) -> bytes:
-        head, self.rest = ask(self._sock, self._request, self._opener.wait)
-        status, _ = parse_status(head)
-        if status != 101:
-            what = "the server refused the WebSocket handshake"
-            raise refusal(what, self._sock, (head, self.rest), self._opener, self._target.secrets())
-        lines = head.split(b"\r\n")
-        for line in lines:
-            name = line.split(b":", 1)[0].strip().lower()
-            if name in (b"sec-websocket-extensions", b"sec-websocket-protocol") and name.decode() not in self._offered:
-                # RFC 6455 §4.1: the server must not choose what the client did not offer.
-                raise OpeningFailed(f"the server chose a {name.decode('ascii')} that was not offered")
-        return b"\r\n".join(line for line in lines if not line.lower().startswith(b"set-cookie:"))
-
-
-def _host_without_zone(url: str) -> Optional[str]:
-    """Returns the `Host` header for a URL whose host has a zone; `None` for any other URL."""
-    if "%" not in url:
-        return None
-    parts = urlsplit(url)
-    address, zone = split_zone(parts.hostname or "")
-    if not zone:
-        return None
-    return host_and_port(address, parts.port) if parts.port else f"[{address}]"
-
-
 def _handshake(sock: socket.socket, target: Target, opener: Opener) -> bytes:
-    headers = dict(target.headers)
-    host = next((headers.pop(name) for name in list(headers) if name.lower() == "host"), None)
-    host = host or _host_without_zone(target.url)
-    stand_in = _HandshakeSocket(sock, opener, target)
-    client: Any = websocket.WebSocket(enable_multithread=False)
-    try:
-        client.connect(
-            websocket_url(target.url),
-            socket=stand_in,
-            header=[f"{name}: {value}" for name, value in headers.items()],
-            host=host,
-            suppress_origin=True,
-            redirect_limit=0,
-        )
-    except (OpeningFailed, OpeningInterrupted):
-        raise
-    except Exception as error:
-        # Any error of websocket-client's in an invalid response. Not chained: its text may hold headers.
-        raise OpeningFailed(f"the server's response is not a WebSocket handshake ({type(error).__name__})") from None
-    return stand_in.rest
+    """Makes the WebSocket handshake; returns the bytes received after the peer's."""
+    key, accept = new_key()
+    head, rest = ask(sock, target.request + key, opener.wait)
+    status, _ = parse_status(head)
+    if status != 101:
+        raise refusal("the server refused the WebSocket handshake", sock, (head, rest), opener, target.secrets())
+    check_response(head, accept, target.offered)
+    return rest
