@@ -178,14 +178,18 @@ class CallLog:
     """The records of one call.
 
     Args:
-        records: Writes the records.
+        logger: Where the call logs.
         kind: What the call does, such as "query".
         source_id: The user's name for the call; `None` if it has none.
+
+    Attributes:
+        logger: As given.
+        records: Writes the call's records.
     """
 
-    def __init__(self, records: Records, kind: str, source_id: Optional[str]) -> None:
-        self._records = records
-        self._logger = records.logger
+    def __init__(self, logger: Logger, kind: str, source_id: Optional[str]) -> None:
+        self.logger = logger
+        self.records = Records(logger)
         self._kind = kind
         self._source_id = str(source_id)
         self._secrets: Optional[Sequence[str]] = None
@@ -203,15 +207,15 @@ class CallLog:
             What to call when the request has been sent; `None` if that is not logged.
         """
         self._secrets = secrets
-        if not self._logger.isEnabledFor(logging.INFO):
+        if not self.logger.isEnabledFor(logging.INFO):
             return None
         self._note_begin(secrets)
         _start(
-            self._records.thread(
-                lambda: self._logger.info("%s begins (source_id=%s)", self._kind, self._source_id),
+            self.records.thread(
+                lambda: self.logger.info("%s begins (source_id=%s)", self._kind, self._source_id),
             )
         )
-        return self.sent if self._logger.isEnabledFor(logging.DEBUG) else None
+        return self.sent if self.logger.isEnabledFor(logging.DEBUG) else None
 
     def _note_begin(self, secrets: Sequence[str]) -> None:
         self._source_id = scrub(self._source_id, secrets)
@@ -219,7 +223,7 @@ class CallLog:
 
     def sent(self) -> None:
         """Logs that the request has been sent; for the connection's thread."""
-        self._records.write(self._logger.debug, "%s sent (source_id=%s)", self._kind, self._source_id)
+        self.records.write(self.logger.debug, "%s sent (source_id=%s)", self._kind, self._source_id)
 
     def end(self, error: Optional[BaseException], messages: int) -> None:
         """Logs once how the call ended, and waits a moment until that is written; may be repeated.
@@ -231,7 +235,7 @@ class CallLog:
             messages: How many messages the call received.
         """
         if self._began is None:
-            is_lost = isinstance(error, ConnectionLostError) and self._logger.isEnabledFor(logging.WARNING)
+            is_lost = isinstance(error, ConnectionLostError) and self.logger.isEnabledFor(logging.WARNING)
             if not is_lost or self._secrets is None:
                 return
             # A lost connection is logged even where the level leaves out a call's begin and end.
@@ -244,14 +248,14 @@ class CallLog:
 
             def write() -> None:
                 if lost:
-                    self._logger.warning("%s (source_id=%s)", lost, self._source_id)
-                self._logger.info(
+                    self.logger.warning("%s (source_id=%s)", lost, self._source_id)
+                self.logger.info(
                     "%s ended with %s after %.3f s, %d messages (source_id=%s)",
                     *(self._kind, outcome, seconds, messages, self._source_id),
                 )
 
             self._until = now + _PATIENCE
-            self._ending = self._records.thread(write)
+            self._ending = self.records.thread(write)
         if self._ending.ident is None:
             _start(self._ending)
         if self._ending.ident is not None:

@@ -21,12 +21,10 @@ from typing import Any, Callable, Generic, Iterator, Optional, Type, TypeVar, Un
 
 from ._call import Call, shortened
 from ._interrupts import cleaned_up, surely, undone_on_failure
-from ._logs import CallLog, Records, logger_for
-from ._session.callbacks import Callbacks
+from ._logs import CallLog, logger_for
 from ._session.channel import Channel
 from ._session.lines import LineIterator, Lines
-from ._session.output import Output
-from ._session.reader import Paused, Reader, add_output
+from ._session.reader import Paused, Reader
 from ._session.turns import Ticket
 from ._wire import validation as check
 from ._wire.redaction import scrub
@@ -69,19 +67,15 @@ class Run(Generic[ResultType_co]):
             self._call.ask_every(check.seconds(request.options.cancel_poll_interval), request.options.cancel_when)
         if request.options.source_id is not None:
             self._call.source_id = scrub(request.options.source_id, request.secrets)
-        output = Output(request.commands, keep_output, request.secrets)
-        self._call.add_output = functools.partial(add_output, output)
         self._ticket = Ticket(self._call.wakeup, abort=self._call.abort)
         self._release_call = release
-        self._logger = logger_for(request.options.logger)
-        self._records = Records(self._logger)
         self._channel: Optional[Channel] = None
         self._started = False
         self._joined = False
-        callbacks = Callbacks(request.options, self._call, self._ticket)
-        self._reader = Reader(request, self._call, callbacks, output, self._logger)
-        self._lines = Lines()
-        self._log = CallLog(self._records, request.kind, request.options.source_id)
+        logger = logger_for(request.options.logger)
+        self._log = CallLog(logger, request.kind, request.options.source_id)
+        self._reader = Reader(request, self._call, self._ticket, keep_output, logger)
+        self._lines: Optional[Lines] = None
         self._finalizer: Optional[weakref.finalize[Any, Any]] = None
 
     def abort(self) -> None:
@@ -217,6 +211,8 @@ class Run(Generic[ResultType_co]):
         Raises:
             Exception: Iterating raises what iterating over the run raises.
         """
+        if self._lines is None:
+            self._lines = Lines()
         return LineIterator(self._lines, functools.partial(next, self, None), self._has_failed_by)
 
     def _has_failed_by(self, error: BaseException) -> bool:
@@ -284,7 +280,7 @@ class Run(Generic[ResultType_co]):
             self._begin(channel)
             # `idle_timeout` begins when the connection is open.
             waits = until_open or options.idle_timeout is not None
-            channel.connection.start(call.wakeup, wake_on_open=waits, records=self._records)
+            channel.connection.start(call.wakeup, wake_on_open=waits, records=self._log.records)
             if waits:
                 channel.wait_until_open(call)
         self._reader.answer_uploads(channel)
@@ -300,7 +296,7 @@ class Run(Generic[ResultType_co]):
         # First: once the request is sent, the session's end must wait for files, whatever interrupts this.
         channel.uploads.begin(request.options, self._call.secrets)
         secrets = list(request.options.secrets_to_redact)
-        channel.begin(self._call, request.payload, request.result_type, secrets, self._logger)
+        channel.begin(self._call, request.payload, request.result_type, secrets, self._log.logger)
 
     def _release(self) -> None:
         """Gives back everything that the run has taken; may be repeated."""

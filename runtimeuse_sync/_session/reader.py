@@ -10,6 +10,7 @@ Only a one-shot that asked for artifacts has a session to end before it returns 
 Threads: only the thread that reads the run.
 """
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional
 
@@ -38,6 +39,7 @@ from .command_results import failed_command, so_far, stdout_seen, with_output
 from .ending import OneShotEnd
 from .output import Output
 from .protocol import Event
+from .turns import Ticket
 
 if TYPE_CHECKING:
     from .._wire.output_type import OutputType
@@ -75,8 +77,8 @@ class Reader:
     Args:
         request: What the run asks for.
         call: Its call.
-        callbacks: Its callbacks.
-        output: Keeps what it receives.
+        ticket: Its place in the queue of the channel's callers.
+        keep_output: How many bytes to keep of each stream that it receives, for its result and its errors.
         logger: Where to log.
 
     Attributes:
@@ -85,11 +87,12 @@ class Reader:
         message_count: How many messages it has received.
     """
 
-    def __init__(self, request: Request, call: Call, callbacks: Callbacks, output: Output, logger: Logger) -> None:
+    def __init__(self, request: Request, call: Call, ticket: Ticket, keep_output: int, logger: Logger) -> None:
         self._request = request
         self._call = call
-        self._callbacks = callbacks
-        self._output = output
+        self._callbacks = Callbacks(request.options, call, ticket)
+        self._output = Output(request.commands, keep_output, request.secrets)
+        call.add_output = functools.partial(_add_output, self._output)
         self._logger = logger
         self.result: Any = None
         self.error: Optional[BaseException] = None
@@ -309,7 +312,7 @@ def outcome(request: Request, terminal: Any, secrets: List[str], output: Output)
     return CommandExecutionResult(results=with_output(terminal.results, output))
 
 
-def add_output(output: Output, error: RuntimeUseError, call: Call) -> None:
+def _add_output(output: Output, error: RuntimeUseError, call: Call) -> None:
     """Adds to an error of a call what its run has received: the commands' results, and what the agent has said."""
     results = getattr(error, "results", None) or so_far(output, call.secrets, sent=call.sent)
     carry(error, results=results, assistant_texts=output.texts(call.secrets))

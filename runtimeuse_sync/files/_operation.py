@@ -19,7 +19,7 @@ from typing import Any, Callable, ContextManager, Iterator, List, NamedTuple, Op
 
 from .._call import AskedByMany, Call
 from .._interrupts import cleaned_up, raised_by_a_signal_handler
-from .._logs import PACKAGE_LOGGER, PARTS_LOGGER, CallLog, LoggerLike, Records, logger_for
+from .._logs import PACKAGE_LOGGER, PARTS_LOGGER, CallLog, LoggerLike, logger_for
 from .._wire.request import Defaults, Request, commands_request
 from ..errors import AgentRuntimeError, CancelledException, RunTimeoutError, RuntimeUseError, carry
 from ..messages import CommandInterface, CommandOutputMessageInterface
@@ -145,7 +145,7 @@ class Operation:
             Exception: Whatever `body` raises.
         """
         logger = logger_for(self._logger)
-        log = CallLog(Records(logger), self._kind, "None") if logger.isEnabledFor(logging.INFO) else None
+        log = CallLog(logger, self._kind, "None") if logger.isEnabledFor(logging.INFO) else None
         self._call.start()
         error: Optional[BaseException] = None
         try:

@@ -276,7 +276,7 @@ def test_a_lost_connection_is_told_where_calls_are_not() -> None:
 def test_an_end_that_is_repeated_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     logger = logger_with(Handler(lambda: go_on.wait(10 * PATIENCE)), logging.INFO)
-    log = _logs.CallLog(_logs.Records(logger), "query", "mine")
+    log = _logs.CallLog(logger, "query", "mine")
     monkeypatch.setattr(_logs, "_PATIENCE", 0.01)
     log.begin([])
     log.end(None, 0)

@@ -11,9 +11,7 @@ import pytest
 from runtimeuse_sync import AgentRuntimeError, ArtifactUploadResult, CancelledException, RunTimeoutError
 from runtimeuse_sync._call import Call
 from runtimeuse_sync._session import reader as reader_module
-from runtimeuse_sync._session.callbacks import Callbacks
 from runtimeuse_sync._session.channel import Channel
-from runtimeuse_sync._session.output import Output
 from runtimeuse_sync._session.reader import Paused, Reader
 from runtimeuse_sync._session.turns import Ticket
 from runtimeuse_sync._session.uploads import LATE_FILES
@@ -37,8 +35,7 @@ class Started:
         if request.options.cancel_when is not None:
             self.call.ask_every(options["cancel_poll_interval"], request.options.cancel_when)
         ticket = Ticket(self.call.wakeup)
-        callbacks = Callbacks(request.options, self.call, ticket)
-        self.reader = Reader(request, self.call, callbacks, Output(request.commands, 1000, []), _LOGGER)
+        self.reader = Reader(request, self.call, ticket, 1000, _LOGGER)
         self.channel.enter(self.call, ticket)
         self.channel.uploads.options = request.options
         self.channel.begin(self.call, request.payload, request.result_type, [], _LOGGER)
