@@ -249,6 +249,7 @@ class RuntimeUseClient(Queries, ShellCommands):
             return Channel(self._one_shot_connection(), self._origin, self._secrets(), _logger, persistent=False)
 
         keep = self._defaults.keep_output if keep_output is None else keep_output
+        # A `Run`; while calls are traced, a subclass of it.
         return self._new_run(request, acquire, self._calls.discard, keep)
 
     def _files(

@@ -10,7 +10,7 @@ Threads: plain data; nothing is shared.
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple, Union
 
-from ._wire.artifact_paths import ArtifactDirectories, relative_path
+from ._wire.artifact_paths import NO_DIRECTORIES, ArtifactDirectories, relative_path
 from ._wire.dataclass_json import JsonMixin, env_field, json_field
 from ._wire.safe_repr import SafeRepr
 from ._wire.validation import SandboxPath, path_text
@@ -117,7 +117,7 @@ def announce_in(request: ArtifactUploadRequestMessageInterface, directories: Art
 def directories_of(request: ArtifactUploadRequestMessageInterface) -> ArtifactDirectories:
     """Returns the artifact directories that the calls on the request's connection have named; none if unknown."""
     directories = vars(request).get("_directories")
-    return directories if isinstance(directories, ArtifactDirectories) else ArtifactDirectories()
+    return directories if isinstance(directories, ArtifactDirectories) else NO_DIRECTORIES
 
 
 def announce_as(request: ArtifactUploadRequestMessageInterface, filename: str, filepath: str) -> None:

@@ -274,6 +274,8 @@ class Run(Generic[ResultType_co]):
         if channel.persistent:
             channel.enter(call, ticket)
             self._begin(channel)
+            # Those that came before, between two calls.
+            self._reader.answer_uploads(channel)
         else:
             channel.take_turn(call, ticket)
             # Before the connection starts, so that the request is sent the moment it opens.
@@ -283,7 +285,6 @@ class Run(Generic[ResultType_co]):
             channel.connection.start(call.wakeup, wake_on_open=waits, records=self._log.records)
             if waits:
                 channel.wait_until_open(call)
-        self._reader.answer_uploads(channel)
 
     def _reserve(self) -> None:
         """Takes a place in the session's queue, or makes the connection, for another thread that starts the run."""

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Sequence
 
 from .._call import Call
-from .._wire.artifact_paths import ArtifactDirectories
+from .._wire.artifact_paths import NO_DIRECTORIES
 from ..messages import ArtifactUploadRequestMessageInterface, announce_in
 from ..options import Options
 from .callbacks import Callbacks, session_ended
@@ -58,7 +58,7 @@ class Uploads:
         self.kept: Deque[ArtifactUploadRequestMessageInterface] = deque()
         self.failed: List[ArtifactUploadRequestMessageInterface] = []
         self.options: Optional[Options] = None
-        self.directories = ArtifactDirectories()
+        self.directories = NO_DIRECTORIES
         self.answered: Dict[int, Answered] = {}
         self._submit = submit
         self._answered_at = -math.inf
@@ -73,7 +73,7 @@ class Uploads:
             secrets: What must not appear in the text of an exception.
         """
         named = [str(each) for each in (*(options.artifacts_dirs or ()), options.artifacts_dir) if each]
-        if named or self.directories:
+        if named or self.directories is not NO_DIRECTORIES:
             self.directories = self.directories.and_also(named, options.secrets_to_redact, secrets)
         if options.on_artifact_upload_request is not None:
             self.options = options

@@ -49,9 +49,6 @@ class ArtifactDirectories:
         self._forms: FrozenSet[str] = frozenset()
         self._add_forms(secrets_to_redact)
 
-    def __bool__(self) -> bool:
-        return bool(self._named)
-
     def and_also(
         self, named: Iterable[str], secrets_to_redact: Sequence[str], secrets: Sequence[str]
     ) -> "ArtifactDirectories":
@@ -84,6 +81,9 @@ class ArtifactDirectories:
             return _beginning(parts, self._absolute) or _inside(parts, self._relative)
         resolved = {parts_of("/".join((working_dir, *each))) for each in self._relative}
         return _beginning(parts, self._absolute.union(resolved))
+
+
+NO_DIRECTORIES = ArtifactDirectories()
 
 
 def relative_path(filepath: str) -> str:

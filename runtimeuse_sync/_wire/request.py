@@ -176,6 +176,7 @@ class Defaults:
         for name in _COPIED:
             if name in fields:
                 keywords[name] = _copied(keywords[name] if name in keywords else getattr(options, name, None))
+        # The class checks the values.
         return kind(**keywords) if options is None else dataclasses.replace(options, **keywords)
 
     def _add_defaults(
