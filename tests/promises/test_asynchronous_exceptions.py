@@ -30,7 +30,7 @@ from runtimeuse_sync.artifacts import UploadDirectory
 from ..support.builders import Serve, Stopwatch, answer_all, assistant, client_of, put_anywhere, text, upload
 from ..support.doubles import MemoryTransports
 from ..support.servers import PATIENCE, Peer, PeerGone
-from ..support.threads import InThread, raise_in, wait_until_inside, when
+from ..support.threads import InThread, raise_in, wait_until_inside, when, without_collector
 
 #: Seconds in which it must be noticed, and many more for a busy machine. Nothing else happens within them.
 LIMIT = 5.0
@@ -213,6 +213,7 @@ def a_transport_that_is_called(serve: Serve) -> Any:
 
 @pytest.mark.parametrize("thread", ["main", "other"])
 @pytest.mark.parametrize("name", sorted(CASES))
+@without_collector()
 def test_it_is_noticed_in_the_wait_for(serve: Serve, name: str, thread: str) -> None:
     def serve_who_leaves(script: Callable[[Peer], None]) -> Any:
         def until_it_leaves(peer: Peer) -> None:
@@ -246,6 +247,7 @@ def test_it_is_noticed_in_the_wait_for(serve: Serve, name: str, thread: str) -> 
         assert watch.seconds < LIMIT
 
 
+@without_collector()
 def test_it_is_noticed_in_the_wait_for_uploads(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         uploads = stack.enter_context(UploadDirectory(tmp_path))

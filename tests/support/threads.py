@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import gc
 import sys
 import threading
 import time
 from types import CodeType
-from typing import Any, Callable, Optional, Type
+from typing import Any, Callable, Iterator, Optional, Type
 
 from .servers import PATIENCE
 
@@ -17,6 +19,20 @@ def raise_in(ident: int, kind: Type[BaseException]) -> None:
     """Has a thread raise an exception at its next step, as time limits that another thread sets do."""
     told = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(kind))
     assert told == 1, "there is no such thread"
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Keeps the garbage collector from running, for a test that sets an exception for a thread; also a decorator.
+
+    The collector runs finalizers in whichever thread allocates, those of earlier tests' objects, too. CPython swallows
+    what hits a finalizer, so the thread would never see its exception.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def when(condition: Callable[[], Any], what: str = "it to be true", *, patience: float = PATIENCE) -> Any:

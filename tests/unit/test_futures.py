@@ -34,7 +34,7 @@ from ..reliability import children
 from ..support.builders import answer_all, assistant, begin_until_cancelled, client_of, wait
 from ..support.builders import text as result
 from ..support.servers import PATIENCE, FaultServer, Peer
-from ..support.threads import InThread, raise_in
+from ..support.threads import InThread, raise_in, without_collector
 
 
 def fake(*replies: Any) -> RuntimeUseClient:
@@ -309,6 +309,7 @@ def test_a_session_that_is_not_open() -> None:
 # Interrupts, memory, processes.
 
 
+@without_collector()
 def test_an_exception_that_another_thread_sets_is_noticed_in_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_call, "SLICE", 0.01)
 

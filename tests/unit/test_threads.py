@@ -17,7 +17,7 @@ from runtimeuse_sync._threads import Start, join_thread, new_thread, start_direc
 
 from ..support.doubles import Interrupt, at_every_step, interrupt
 from ..support.servers import PATIENCE
-from ..support.threads import InThread
+from ..support.threads import InThread, without_collector
 
 REFUSED = "can't start new thread"
 
@@ -191,6 +191,7 @@ def test_a_thread_that_was_not_made_is_not_listed_for_ever(monkeypatch: pytest.M
     assert thread not in threading.enumerate()
 
 
+@without_collector()
 def test_what_reaches_the_thread_between_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an exception does up to Python 3.11 that is set for the starting thread in that very moment."""
 
