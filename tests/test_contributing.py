@@ -90,6 +90,15 @@ def test_how_it_works_names_what_exists() -> None:
     assert missing == []
 
 
+def test_the_path_of_a_query_is_short() -> None:
+    text = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    path = text.partition("## The path, module by module")[2].partition("is beside that path")[0]
+    entered = re.findall(r"^\| `([\w/]+\.py)` \|", path, flags=re.MULTILINE)
+    assert len(entered) > 20
+    assert len(set(entered)) <= 18
+    assert [module for module in set(entered) if entered.count(module) > 2] == []
+
+
 def test_every_file_that_is_linked_exists() -> None:
     for page in (ROOT / "CONTRIBUTING.md", ROOT / "docs" / "PROMISES.md", ROOT / "docs" / "how-it-works.md"):
         links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
