@@ -14,7 +14,7 @@ from runtimeuse_sync.runtime.outbox import encode
 from .conftest import Connect
 from .wire import Wire, output
 
-AWKWARD = st.text(st.sampled_from('\\"\n\r\t\b\f\0\x1f\x7f\u2028aé€😀\ud800'), max_size=12)
+AWKWARD = st.text(st.sampled_from('\\"\n\r\t\b\f\v\0\x1b\x1f\x7f\u2028aé€😀\ud800'), max_size=12)
 
 
 @given(text=AWKWARD, times=st.integers(1, 3000))
@@ -24,7 +24,19 @@ def test_a_string_of_any_length_comes_back(text: str, times: int) -> None:
     assert json.loads(encode({"text": whole})) == {"text": whole}
 
 
-@pytest.mark.parametrize("text", ["", "x" * 5000, '\\"\n\r\té' * 1000, "é" * 1023])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x" * 5000,
+        '\\"\n\r\té' * 1000,
+        "é" * 1023,
+        "\x1b[31mred\x1b[0m\b" * 1000,
+        # So many kinds of control characters, and so long, that it goes another way; no piece begins with a whole one.
+        "€" + "".join(map(chr, range(0x20))) * 9000 + "é" * 200_000,
+    ],
+    ids=len,
+)
 def test_nothing_is_escaped_that_need_not_be(text: str) -> None:
     assert encode_string(text) == json.dumps(text, ensure_ascii=False).encode()
 
