@@ -10,7 +10,7 @@ import gc
 import json
 import sys
 from json.encoder import encode_basestring
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional, Tuple
 
 #: From how many characters on a JSON text is searched for long strings.
 _LARGE_TEXT = 16 * 1024
@@ -35,6 +35,7 @@ _PIECE = 128 * 1024
 _FATAL_DEPTH: Optional[int] = 200 if sys.version_info < (3, 9) else None
 
 _scan_json = json.JSONDecoder().raw_decode
+_scan_string: Callable[[str, int], Tuple[str, int]] = getattr(json.decoder, "scanstring")  # noqa: B009
 
 _lenient = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _strict = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -44,8 +45,8 @@ def load_json(text: str) -> Any:
     """Returns what `json.loads` returns, faster.
 
     A short text goes straight to `json`'s scanner, without the overhead of `json.loads`. In a large text that scanner
-    spends most of its time checking each character of long strings. If the text contains no escapes, a string is
-    whatever stands between two quotation marks, and long ones are cut out instead.
+    spends most of its time checking each character of long strings. A string without escapes is whatever stands between
+    two quotation marks; so if no long one has any, they are cut out instead.
 
     Like `json.loads`, this accepts NaN and infinities. In long strings of large texts it also accepts control
     characters, as RFC 8259 §9 allows.
@@ -64,7 +65,7 @@ def load_json(text: str) -> Any:
 
 
 def _load(text: str) -> Any:
-    if len(text) >= _LARGE_TEXT and "\\" not in text:
+    if len(text) >= _LARGE_TEXT:
         try:
             return _cut_long_strings(text)
         except ValueError:
@@ -79,23 +80,29 @@ def _load(text: str) -> Any:
 
 
 def _cut_long_strings(text: str) -> Any:
-    """Returns the value of a JSON text without escapes.
+    """Returns the value of a JSON text whose long strings have no escapes.
 
     Each long string is replaced by `NaN`. The scanner passes these, in order, to a function that supplies the strings.
 
     Raises:
         RecursionError: The text is nested too deeply.
-        ValueError: The text is not JSON, has too many strings, or contains a NaN or an infinity itself.
+        ValueError: The text is not JSON, has too many strings, a long one with escapes, or a NaN or infinity itself.
     """
     shortened: List[str] = []
     long_strings: List[str] = []
     end = 0
     start = text.find('"')
+    escape_at = text.find("\\")
     while start >= 0:
         if len(shortened) >= 2 * _MAX_STRINGS:
             raise ValueError("the strings are short on average")
         shortened.append(text[end:start])
         end = text.index('"', start + 1) + 1
+        if 0 <= escape_at < end:
+            # The quotation mark may be escaped. This fails if the string is long.
+            _, size = _scan_string(text[start + 1 : start + _LONG_STRING], 0)
+            end = start + 1 + size
+            escape_at = text.find("\\", end)
         if end - start < _LONG_STRING:
             shortened.append(text[start:end])
         else:

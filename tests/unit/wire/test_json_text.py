@@ -69,6 +69,8 @@ def test_any_damaged_text_fails_as_in_json(value: Any, at: int, removed: int, pu
         {"a": LARGE, "b": "short", "c": [LARGE + "1", {"d": LARGE + "2"}], "e": "x" * 5000},
         {"key " + LARGE: LARGE},
         {"a": LARGE + '"', "b": LARGE + "\\", "c": LARGE + "\n"},
+        {"a": '"' * 5000, "b": "\\" * 5000, "c": '\\"', "d": LARGE},
+        {'\\"': LARGE, "b": '"\\"\\' * 100, "c": [LARGE, "\\" + LARGE]},
         {"a": LARGE, "b": [float("inf"), -float("inf")]},
         ["x" * 3000] * 100,
         ["short"] * 10_000 + [LARGE],
@@ -100,7 +102,8 @@ def test_nesting_is_limited_beside_long_strings_too() -> None:
         load_json("[" * 100_000 + f'"{LARGE}"' + "]" * 100_000)
 
 
-def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["make", 'echo "a" \\', "tr '\\0' x", '"'], ids=["plain", "ends", "inside", "mark"])
+def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Otherwise `json`'s scanner would dominate the time of a stream of large chunks."""
     seen: List[int] = []
     plain = json.loads
@@ -111,8 +114,9 @@ def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(json, "loads", watched)
     monkeypatch.setattr(json_text, "_scan_json", lambda _: pytest.fail("it was scanned"))
-    assert load_json(f'{{"message_type": "command_output_message", "text": "{LARGE}"}}')["text"] == LARGE
-    assert max(seen) < 100
+    message = {"message_type": "command_output_message", "command": command, "text": LARGE}
+    assert load_json(json.dumps(message, ensure_ascii=False)) == message
+    assert max(seen) < 120
 
 
 def test_control_characters_are_accepted_in_long_strings_only() -> None:
