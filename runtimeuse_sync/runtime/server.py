@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, List, Optional, Set
+from typing import TYPE_CHECKING, Any, List, Optional, Set, cast
 from urllib.parse import unquote, urlsplit
 
 from .._wire.urls import host_in_url
@@ -23,6 +23,7 @@ from .connection import ClientConnection
 from .extras import needs_extra
 from .listening import DescriptorReserve, Listener, listen
 from .liveness import Watch
+from .pacing import PacedTransport
 from .request_run import RuntimeParts
 from .settings import RuntimeSettings
 from .workers import Workers
@@ -59,7 +60,7 @@ class RuntimeServer:
         self._agent_loop = AgentLoop(self._workers)
         self._stopping = False
         self._connections: Set[ClientConnection] = set()
-        self._transports: Set[asyncio.BaseTransport] = set()
+        self._transports: Set[PacedTransport] = set()
         self._reserve = DescriptorReserve()
         self._listener: Optional[Listener] = None
 
@@ -137,8 +138,7 @@ class RuntimeServer:
             await asyncio.wait(stopping, timeout=left + _NOTIFY_TIMEOUT)
         # Clients that do not answer the closing handshake, or have not finished the opening handshake.
         for transport in list(self._transports):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+            transport.abort()
         closed = asyncio.ensure_future(self._listener.wait_closed())
         await asyncio.wait({closed, *stopping}, timeout=_ABORT_TIMEOUT)
 
@@ -191,14 +191,25 @@ class RuntimeServer:
 
         class Connection(ServerConnection):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                transports.add(transport)
-                self._watch = Watch(transport)
-                super().connection_made(transport)
+                self._paced = PacedTransport(cast(asyncio.Transport, transport))
+                transports.add(self._paced)
+                self._watch = Watch(self._paced)
+                super().connection_made(self._paced)
+
+            def pause_writing(self) -> None:
+                self._paced.pause()
+                if not self.paused:
+                    super().pause_writing()
+
+            def resume_writing(self) -> None:
+                if self._paced.resume():
+                    super().resume_writing()
 
             def connection_lost(self, exc: Optional[Exception]) -> None:
                 self._watch.end()
+                self._paced.lose()
                 super().connection_lost(exc)
-                transports.discard(self.transport)
+                transports.discard(self._paced)
 
         return Connection
 
