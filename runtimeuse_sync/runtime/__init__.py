@@ -17,13 +17,14 @@ Modules, from the outside in:
 - `server.py` accepts connections: `listening.py` owns the listening sockets, `liveness.py` notices clients that have
   vanished.
 - `connection.py` serves one connection. `parsing.py` checks the client's messages, `request_run.py` runs one request.
-- `outbox.py` sends messages to the client, after `masking.py` has masked the secrets in them. `failures.py` turns
-  exceptions into error messages.
+- `outbox.py` sends messages to the client, after `masking.py` has masked the secrets in them; `pacing.py` keeps what the
+  socket does not take yet. `failures.py` turns exceptions into error messages.
 - `downloads/`: `download.py` fetches a file before the work begins, `http_body.py` reads the response, `archives.py`
   extracts zip archives.
 - `commands/`: `execution.py` runs a request's commands, `processes.py` one shell command, which `shell.py` starts in
-  the environment of `environment.py`, or one program, which is talked to by `program.py`. `termination.py` ends
-  processes, which `process_groups.py` finds. `guardian.py` ends them when the runtime is killed.
+  the environment of `environment.py`, or one program, which is talked to by `program.py`. `output.py` reads its output,
+  `exits.py` waits for its exit. `termination.py` ends processes, which `process_groups.py` finds. `guardian.py` ends
+  them when the runtime is killed.
 - `agents/`: `base.py` finds and runs an agent. `builtin.py`, `openai.py` and `claude.py` are agents;
   `claude_process.py` owns the process of the last one. An agent sends with `sender.py` and `relay.py`; `outcome.py`
   encodes its result or failure; `cancellation.py` is its cancel flag.

@@ -12,7 +12,7 @@ from typing import IO, Any, Dict, List, Optional, Tuple
 import psutil
 import pytest
 
-from runtimeuse_sync.runtime.commands.processes import _Pump
+from runtimeuse_sync.runtime.commands.output import _Pipe
 
 from ..support.processes import Pipe, wait_until_ended
 from .conftest import Connect, StartRuntime
@@ -233,16 +233,17 @@ def test_the_shell_agents_text_is_limited_likewise(talk: Connect) -> None:
     assert messages[-1]["data"]["text"] == "my [RE\n[cut: 6 of 10 characters]"
 
 
-async def widened(pipe: IO[bytes], *reads: int) -> int:
-    """Returns how much the pipe of a pump holds that has read so much at once."""
-
-    async def ignore(stream: str, text: str) -> None:
-        raise AssertionError((stream, text))
-
-    pump = _Pump("stdout", pipe, ignore)
+async def widened(pipe: IO[bytes], writer: int, *reads: int) -> int:
+    """Returns how much a pipe holds from which so much has been read at once."""
+    reader = _Pipe("stdout", pipe, lambda: None)
+    reader.start()
     for size in reads:
-        pump.data_received(b"x" * size)
-    return fcntl.fcntl(pipe.fileno(), 1032)
+        os.write(writer, b"x" * size)
+        assert reader.look()
+        assert reader.take() == "x" * size
+    holds = fcntl.fcntl(pipe.fileno(), 1032)
+    reader.close()
+    return holds
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets pipes be made larger")
@@ -250,8 +251,9 @@ def test_the_pipe_of_a_command_that_fills_it_is_made_larger() -> None:
     reader, writer = os.pipe()
     with open(writer, "wb"), open(reader, "rb") as pipe:
         before = fcntl.fcntl(reader, 1032)
-        assert asyncio.run(widened(pipe, 100, 4096, before - 1)) == before
-        assert asyncio.run(widened(pipe, 100, before, before)) == 2**18
+        with open(os.dup(reader), "rb") as copy:
+            assert asyncio.run(widened(copy, writer, 100, 4096, before - 1)) == before
+        assert asyncio.run(widened(pipe, writer, 100, before, before)) == 2**18
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets pipes be made larger")
@@ -265,9 +267,9 @@ def test_a_pipe_that_may_not_be_made_larger_will_do(monkeypatch: pytest.MonkeyPa
         tried.append(size)
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("runtimeuse_sync.runtime.commands.processes.fcntl.fcntl", refuse)
+    monkeypatch.setattr("runtimeuse_sync.runtime.commands.output.fcntl.fcntl", refuse)
     reader, writer = os.pipe()
     with open(writer, "wb"), open(reader, "rb") as pipe:
         before = plain(reader, 1032)
-        assert asyncio.run(widened(pipe, before, before)) == before
+        assert asyncio.run(widened(pipe, writer, before, before)) == before
     assert tried == [2**18]

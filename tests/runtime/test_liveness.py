@@ -107,8 +107,9 @@ def test_a_client_that_does_not_read_has_not_vanished(start: StartRuntime, monke
 
 #: Run in a network of its own, which then is taken away.
 _VANISH = """
-import subprocess, sys, threading
+import json, subprocess, sys, threading
 from websockets.sync.client import connect
+from tests.support.processes import wait_until_ended
 from runtimeuse_sync.runtime import LocalRuntime, server, liveness
 
 liveness.KEEPALIVE_IDLE, liveness.KEEPALIVE_INTERVAL, liveness.KEEPALIVE_PROBES = 1, 1, 2
@@ -124,21 +125,19 @@ server.Watch = Watch
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 with LocalRuntime("shell", heartbeat_interval=0.2) as runtime:
     client = connect(runtime.ws_url)
+    pids = []
     if sys.argv[1:]:
         client.send(sys.argv[1])
-        client.recv()
+        pids = [int(json.loads(client.recv())["text"])]
     subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
     assert gone.wait(50)
-    for thread in threading.enumerate():
-        if thread.name == "runtimeuse-wait":
-            thread.join(50)  # until the command has ended
-            assert not thread.is_alive()
+    wait_until_ended(*pids)
     client.socket.close()
 print("gone")
 """
 _COMMAND = {
     "message_type": "command_execution_message",
-    "commands": [{"command": "echo up; sleep 600"}],
+    "commands": [{"command": "echo $$; exec sleep 600"}],
     "secrets_to_redact": [],
 }
 

@@ -83,7 +83,8 @@ async def _run(
     stdout = _Stdout(max_stdout)
     masking = {"stdout": StreamRedactor(redactor.secrets), "stderr": StreamRedactor(redactor.secrets)}
     heads: Dict[str, bytes] = {
-        stream: encode({"message_type": "command_output_message", "stream": stream, "command": ""})[:-3]
+        stream: encode({"message_type": "command_output_message", "stream": stream})[:-1]
+        + b',"command":%b,"text":"' % shown
         for stream in masking
     }
 
@@ -93,7 +94,7 @@ async def _run(
         escaped = escape(text)
         if stream == "stdout":
             stdout.add(text, escaped)
-        await outbox.send_text(b'%b%b,"text":"%b"}' % (heads[stream], shown, escaped))
+        await outbox.send_text(heads[stream], escaped, b'"}')
 
     async def on_output(stream: str, text: str) -> None:
         await send(stream, masking[stream].feed(text))

@@ -9,7 +9,7 @@ import asyncio
 import subprocess
 from typing import IO, Awaitable, Callable, Mapping, Optional, Sequence, cast
 
-OnOutput = Callable[[str, str], Awaitable[None]]
+from .output import OnOutput
 
 
 def start_program(
