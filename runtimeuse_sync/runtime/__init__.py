@@ -17,8 +17,8 @@ Modules, from the outside in:
 - `server.py` accepts connections: `listening.py` owns the listening sockets, `liveness.py` notices clients that have
   vanished.
 - `connection.py` serves one connection. `parsing.py` checks the client's messages, `request_run.py` runs one request.
-- `outbox.py` sends messages to the client, after `masking.py` has masked the secrets in them; `pacing.py` keeps what the
-  socket does not take yet. `failures.py` turns exceptions into error messages.
+- `outbox.py` sends messages to the client, after `masking.py` has masked the secrets in them. `pacing.py` keeps what
+  the socket does not take yet. `failures.py` turns exceptions into error messages.
 - `downloads/`: `download.py` fetches a file before the work begins, `http_body.py` reads the response, `archives.py`
   extracts zip archives.
 - `commands/`: `execution.py` runs a request's commands, `processes.py` one shell command, which `shell.py` starts in
