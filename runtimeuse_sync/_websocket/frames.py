@@ -248,12 +248,10 @@ def _control(opcode: int, payload: bytes) -> Parsed:
 
 def frame(opcode: int, payload: bytes) -> bytes:
     """Returns a masked frame, as a client must send it (§5.3)."""
-    key, size = os.urandom(4), len(payload)
-    if size < 126:
-        return struct.pack("!BB", 0x80 | opcode, 0x80 | size) + key + ABNF.mask(key, payload)
-    if size < _LONG:
-        return struct.pack("!BBH", 0x80 | opcode, 0xFE, size) + key + ABNF.mask(key, payload)
-    pieces = [struct.pack("!BBQ", 0x80 | opcode, 0xFF, size), key]
+    if len(payload) < _LONG:
+        return bytes(ABNF.create_frame(payload, opcode).format())
+    key = os.urandom(4)
+    pieces = [struct.pack("!BBQ", 0x80 | opcode, 0xFF, len(payload)), key]
     # In pieces that fit in the processor's cache, megabytes are masked several times as fast.
     pieces += (ABNF.mask(key, payload[at : at + _LONG]) for at in range(0, len(payload), _LONG))
     return b"".join(pieces)

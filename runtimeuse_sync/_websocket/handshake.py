@@ -1,88 +1,129 @@
-"""The WebSocket handshake (RFC 6455 §4): the client's request, and the check of the server's response.
+"""The WebSocket handshake (RFC 6455 §4), made by websocket-client on a stand-in for the socket.
 
-A response but 101 is a refusal, so redirects are never followed: they would carry `Authorization` to another host. No
-cookie is kept. What the server may choose, an extension or a subprotocol, it must not choose unless it was offered.
+The stand-in sends the request and reads the whole head of the response before websocket-client sees any of it. So a
+server that sends its headers byte by byte cannot exceed the time, redirects are never followed (they would carry
+`Authorization` to another host), and no cookie is kept for the whole process. What the server may choose, an extension
+or a subprotocol, it must not choose unless it was offered.
 
-Threads: none; the module is pure, and has no socket.
+Threads: everything runs in the thread that will own the socket.
 """
 
-import base64
-import hashlib
-import os
-from typing import Collection, Dict, Mapping, Tuple
+import socket
+from typing import Any, Callable, List, Mapping, Optional
 from urllib.parse import urlsplit
 
-from .attempt import OpeningFailed
+import websocket
 
-#: What the server adds to the client's key, to show that it knows the protocol (§1.3).
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+from .._wire.urls import is_secure
+from .attempt import Opener, OpeningFailed, OpeningInterrupted
+from .http import ask, parse_status, refusal
 
 #: The headers by which a server chooses what the client has offered.
 _CHOICES = (b"sec-websocket-extensions", b"sec-websocket-protocol")
 
+#: What websocket-client checks. It reads slowly, so it gets no other line.
+_CHECKED = (b"upgrade", b"connection", b"sec-websocket-accept", b"sec-websocket-protocol")
 
-def request_without_key(url: str, host: str, headers: Mapping[str, str]) -> bytes:
-    """Returns the request, but for its last header, the key; it is the same for all connections.
+
+class Handshake:
+    """The handshake that opens each connection to one URL.
 
     Args:
         url: The URL, with any scheme.
         host: Its host, and its port unless that is the scheme's own: the `Host` header, unless `headers` has one.
         headers: The user's headers.
     """
-    parts = urlsplit(url)
-    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    host = next((value for name, value in headers.items() if name.lower() == "host"), host)
-    lines = [
-        f"GET {resource} HTTP/1.1",
-        f"Host: {host}",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        "Sec-WebSocket-Version: 13",
-        *(f"{name}: {value}" for name, value in headers.items() if name.lower() != "host"),
-    ]
-    return "".join(f"{line}\r\n" for line in lines).encode("utf-8")
+
+    def __init__(self, url: str, host: str, headers: Mapping[str, str]) -> None:
+        # websocket-client knows two schemes, in lower case.
+        self._url = urlsplit(url)._replace(scheme="wss" if is_secure(url) else "ws").geturl()
+        self._host = next((value for name, value in headers.items() if name.lower() == "host"), host)
+        self._headers = [f"{name}: {value}" for name, value in headers.items() if name.lower() != "host"]
+        self._offered = frozenset(name.lower().encode("utf-8") for name in headers)
+
+    def make(self, sock: socket.socket, opener: Opener, secrets: Callable[[], List[str]]) -> bytes:
+        """Makes the handshake; returns the bytes received after the peer's.
+
+        Args:
+            sock: The connected socket.
+            opener: What waits.
+            secrets: Returns what must not be shown of a refusal.
+
+        Raises:
+            OpeningFailed: the server refused, or its response is not a handshake.
+            OpeningInterrupted: the opener stopped the attempt.
+        """
+        stand_in = _StandIn(sock, opener, self._offered, secrets)
+        client: Any = websocket.WebSocket(enable_multithread=False)
+        try:
+            client.connect(
+                self._url,
+                socket=stand_in,
+                header=self._headers,
+                host=self._host,
+                suppress_origin=True,
+                redirect_limit=0,
+            )
+        except (OpeningFailed, OpeningInterrupted):
+            raise
+        except Exception as error:
+            # Any error of websocket-client's in an invalid response. Not chained: its text may hold headers.
+            text = f"the server's response is not a WebSocket handshake ({type(error).__name__})"
+            raise OpeningFailed(text) from None
+        return stand_in.rest
 
 
-def new_key() -> Tuple[bytes, bytes]:
-    """Returns the end of a request, which has a new key, and the value of the header that must answer it."""
-    key = base64.b64encode(os.urandom(16))
-    return b"Sec-WebSocket-Key: " + key + b"\r\n\r\n", base64.b64encode(hashlib.sha1(key + _GUID).digest())
+class _StandIn:
+    """Stands in for the socket: sends the request when the response is asked for."""
 
+    def __init__(
+        self, sock: socket.socket, opener: Opener, offered: "frozenset[bytes]", secrets: Callable[[], List[str]]
+    ) -> None:
+        self._sock = sock
+        self._opener = opener
+        self._offered = offered
+        self._secrets = secrets
+        self._request = b""
+        self._pieces: Optional[List[bytes]] = None
+        self.rest = b""
 
-def check_response(head: bytes, accept: bytes, offered: Collection[bytes]) -> None:
-    """Checks the head of a response with the status 101.
+    def gettimeout(self) -> float:
+        return 0.0
 
-    Args:
-        head: The head.
-        accept: The value of the header that answers the key.
-        offered: The names of the user's headers, in lower case.
+    def settimeout(self, _: Optional[float]) -> None:
+        """Does nothing: the opener limits the waits."""
 
-    Raises:
-        OpeningFailed: it is not a handshake, or the server chose what was not offered.
-    """
-    headers: Dict[bytes, bytes] = {}
-    for line in head[:-4].split(b"\r\n")[1:]:
-        name, colon, value = line.partition(b":")
-        name, value = name.strip().lower(), value.strip()
-        if not colon:
-            raise _no_handshake("a line is no header")
-        # A header that is repeated is one list (RFC 9110 §5.3).
-        headers[name] = headers[name] + b"," + value if name in headers else value
-    for name in _CHOICES:
-        if name in headers and name not in offered:
-            raise OpeningFailed(f"the server chose a {name.decode('ascii')} that was not offered")
-    if not _has(headers, b"upgrade", b"websocket"):
-        raise _no_handshake("no Upgrade to websocket")
-    if not _has(headers, b"connection", b"upgrade"):
-        raise _no_handshake("no Connection: Upgrade")
-    if headers.get(b"sec-websocket-accept") != accept:
-        raise _no_handshake("a wrong Sec-WebSocket-Accept, or none")
+    def send(self, data: bytes) -> int:
+        self._request += data
+        return len(data)
 
+    def recv(self, _: int) -> bytes:
+        if self._pieces is None:
+            self._pieces = self._checked_head()
+            self._pieces.reverse()
+        return self._pieces.pop() if self._pieces else b""
 
-def _has(headers: Mapping[bytes, bytes], name: bytes, wanted: bytes) -> bool:
-    """Returns whether one of the values in a header's list is the wanted one, whatever its case."""
-    return any(value.strip() == wanted for value in headers.get(name, b"").lower().split(b","))
+    def close(self) -> None:
+        """Does nothing: the caller closes the socket."""
 
-
-def _no_handshake(why: str) -> OpeningFailed:
-    return OpeningFailed(f"the server's response is not a WebSocket handshake: {why}")
+    def _checked_head(self) -> List[bytes]:
+        head, self.rest = ask(self._sock, self._request, self._opener.wait)
+        status, _ = parse_status(head)
+        if status != 101:
+            what = "the server refused the WebSocket handshake"
+            raise refusal(what, self._sock, (head, self.rest), self._opener, self._secrets())
+        first, *lines = head[:-4].split(b"\r\n")
+        # websocket-client asks for single bytes until it gets a newline, and joins them. It accepts longer pieces, so
+        # it gets each line in two: a call for each byte would take a tenth of the time of a query.
+        pieces = [first, b"\n"]
+        for line in lines:
+            name, colon, _ = line.partition(b":")
+            if not colon:
+                raise OpeningFailed("the server's response is not a WebSocket handshake: a line is no header")
+            name = name.strip().lower()
+            if name in _CHOICES and name not in self._offered:
+                # RFC 6455 §4.1: the server must not choose what the client did not offer.
+                raise OpeningFailed(f"the server chose a {name.decode('ascii')} that was not offered")
+            if name in _CHECKED:
+                pieces += (line, b"\n")
+        return [*pieces, b"\r", b"\n"]

@@ -1,6 +1,6 @@
 """One attempt to open a WebSocket: name look-up, TCP, proxy, TLS, and the WebSocket handshake.
 
-What of that is the same for all connections to a `Target`, such as most of the handshake's request, is made once.
+What of that is the same for all connections to a `Target`, such as the arguments of the handshake, is made once.
 
 Threads: everything runs in the thread that will own the socket. The socket is non-blocking from the start, and each
 wait is one of the `Opener`, which raises when the time is over or the connection is not wanted any more.
@@ -16,8 +16,7 @@ from .._wire.redaction import header_secrets, scrub
 from .._wire.urls import bracketed, host_secrets, is_loopback, is_secure, path_secrets, url_origin, url_secrets
 from .attempt import Opener, OpeningFailed
 from .dialing import dial
-from .handshake import check_response, new_key, request_without_key
-from .http import ask, parse_status, refusal
+from .handshake import Handshake
 from .proxy import Proxy, host_and_port, proxy_for, tunnel
 from .socks import check_extra, socks_tunnel
 from .tls import TlsSessions, default_context, start_tls
@@ -42,8 +41,7 @@ class Target:
         host: The host, without the zone of an IPv6 address; and likewise `zone` and `port`.
         secure: Whether connections use TLS.
         host_is_loopback: Whether the host is this machine.
-        request: The handshake's request, but for its key.
-        offered: The names of the headers, in lower case.
+        handshake: The WebSocket handshake of each connection.
     """
 
     def __init__(
@@ -67,8 +65,7 @@ class Target:
         self.port = parts.port or default_port
         self.host_is_loopback = is_loopback(self.host)
         shown_host = bracketed(self.host) if self.port == default_port else host_and_port(self.host, self.port)
-        self.request = request_without_key(url, shown_host, headers)
-        self.offered = frozenset(name.lower().encode("utf-8") for name in headers)
+        self.handshake = Handshake(url, shown_host, headers)
 
     def __repr__(self) -> str:
         return f"Target({self.origin!r})"
@@ -110,7 +107,7 @@ def open_websocket(target: Target, opener: Opener) -> Tuple[socket.socket, bytes
         opener.accepted()
         if target.secure:
             sock = start_tls(sock, host, target.ssl_context or default_context(), opener.wait, target.sessions)
-        return sock, _handshake(sock, target, opener)
+        return sock, target.handshake.make(sock, opener, target.secrets)
     except BaseException:
         sock.close()
         raise
@@ -153,14 +150,3 @@ def _connect_to_proxy(proxy: Proxy, host: str, port: int, opener: Opener, secret
             not_accepted=failure.not_accepted,
         ) from None
     return sock
-
-
-def _handshake(sock: socket.socket, target: Target, opener: Opener) -> bytes:
-    """Makes the WebSocket handshake; returns the bytes received after the peer's."""
-    key, accept = new_key()
-    head, rest = ask(sock, target.request + key, opener.wait)
-    status, _ = parse_status(head)
-    if status != 101:
-        raise refusal("the server refused the WebSocket handshake", sock, (head, rest), opener, target.secrets())
-    check_response(head, accept, target.offered)
-    return rest
