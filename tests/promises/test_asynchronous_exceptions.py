@@ -22,12 +22,13 @@ from runtimeuse_sync import (
     ArtifactUploadResult,
     RuntimeUseClient,
     WebSocketTransport,
+    _artifact_server,
 )
 from runtimeuse_sync._call import Wakeup
 from runtimeuse_sync._threads import join_thread
 from runtimeuse_sync.artifacts import UploadDirectory
 
-from ..support.builders import Serve, Stopwatch, answer_all, assistant, client_of, put_anywhere, text, upload
+from ..support.builders import LATE, Serve, Stopwatch, answer_all, assistant, client_of, put_anywhere, text, upload
 from ..support.doubles import MemoryTransports
 from ..support.servers import PATIENCE, Peer, PeerGone
 from ..support.threads import InThread, raise_in, wait_until_inside, when, without_collector
@@ -248,7 +249,8 @@ def test_it_is_noticed_in_the_wait_for(serve: Serve, name: str, thread: str) -> 
 
 
 @without_collector()
-def test_it_is_noticed_in_the_wait_for_uploads(tmp_path: Path) -> None:
+def test_it_is_noticed_in_the_wait_for_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_artifact_server, "_GRACE", PATIENCE)
     with contextlib.ExitStack() as stack:
         uploads = stack.enter_context(UploadDirectory(tmp_path))
         url = urlsplit(uploads.callback(_REQUEST).presigned_url)
@@ -262,7 +264,7 @@ def test_it_is_noticed_in_the_wait_for_uploads(tmp_path: Path) -> None:
         watch = Stopwatch()
         raise_in(leaver.ident, TimeLimit)
         assert type(leaver.error()) is TimeLimit
-        assert watch.seconds < 2.5, "as long as uploads may take at the end"
+        assert watch.seconds < LATE, "as long as uploads may take at the end"
 
 
 def is_joining(joiner: threading.Thread, joined: threading.Thread) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from runtimeuse_sync import AgentRuntimeError, ConnectionLostError, ProtocolError
 
 from ..support.builders import BOTH, Serve, Stopwatch, assistant, caller_of, client_of, text, wait
-from ..support.servers import CLOSE, PING, PONG, TEXT, Peer, frame
+from ..support.servers import CLOSE, PATIENCE, PING, PONG, TEXT, Peer, frame
 
 
 def after_request(moves: Callable[[Peer], None]) -> Callable[[Peer], None]:
@@ -170,7 +170,7 @@ def test_a_peer_that_only_answers_pings_is_alive(serve: Serve) -> None:
         enough.set()
         peer.send(text("done"))
 
-    assert client_of(serve(after_request(moves)), ping_interval=0.1, ping_timeout=5).query("hi").text == "done"
+    assert client_of(serve(after_request(moves)), ping_interval=0.1, ping_timeout=PATIENCE).query("hi").text == "done"
     assert enough.is_set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import select
 import socket
 from typing import Any, List
@@ -11,7 +12,7 @@ import pytest
 
 from runtimeuse_sync import RuntimeConnectionError, RuntimeUseClient
 
-from ..support.builders import Serve, client_of, echo
+from ..support.builders import Serve, cannot_connect, client_of, echo
 from ..support.servers import FaultServer, Peer
 
 
@@ -87,17 +88,15 @@ def test_the_environments_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch, n
     with Proxy() as proxy:
         monkeypatch.setenv(name, proxy.url())
         # Nobody but the proxy knows this name.
-        url = f"ws://runtime.invalid:{server.port}"
+        client = functools.partial(RuntimeUseClient, f"ws://runtime.invalid:{server.port}", model="m")
         monkeypatch.setenv("no_proxy", "example.com")
-        assert RuntimeUseClient(url, model="m").query("hi").text == "hi"
+        assert client().query("hi").text == "hi"
         assert proxy.requests == [f"CONNECT runtime.invalid:{server.port} HTTP/1.1"]
         # "" stands for none, whatever the environment says.
-        with pytest.raises(RuntimeConnectionError, match="resolved"):
-            RuntimeUseClient(url, model="m", connect_timeout=0.5, proxy="").query("hi")
+        cannot_connect(lambda seconds: client(connect_timeout=seconds, proxy="").query("hi"), "resolved")
         for exception in ("runtime.invalid", "example.com, .invalid", "*"):
             monkeypatch.setenv("no_proxy", exception)
-            with pytest.raises(RuntimeConnectionError, match="resolved"):
-                RuntimeUseClient(url, model="m", connect_timeout=0.5).query("hi")
+            cannot_connect(lambda seconds: client(connect_timeout=seconds).query("hi"), "resolved")
         assert len(proxy.requests) == 1
 
 
@@ -112,8 +111,8 @@ def test_no_proxy_with_a_port(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> 
     with Proxy() as proxy:
         monkeypatch.setenv("http_proxy", proxy.url())
         monkeypatch.setenv("no_proxy", f"runtime.invalid:{server.port}")
-        with pytest.raises(RuntimeConnectionError, match="resolved"):
-            RuntimeUseClient(f"ws://runtime.invalid:{server.port}", model="m", connect_timeout=0.5).query("hi")
+        client = functools.partial(RuntimeUseClient, f"ws://runtime.invalid:{server.port}", model="m")
+        cannot_connect(lambda seconds: client(connect_timeout=seconds).query("hi"), "resolved")
         assert proxy.requests == []
 
 

@@ -16,6 +16,7 @@ from runtimeuse_sync._websocket import http
 
 from ..support.builders import SOON, Serve, Stopwatch, answer_all, client_of, echo
 from ..support.packages import needs
+from ..support.processes import CHILD_LIMIT
 from ..support.resolver import HangingResolver, addresses, hanging_resolver
 from ..support.servers import PATIENCE, FaultServer, Peer, black_hole, free_port
 from ..support.threads import InThread, when
@@ -114,18 +115,18 @@ def test_a_handshake_that_is_held_longer_than_connecting_may_take(serve: Serve) 
     """As by a provider's proxy that wakes the sandbox."""
 
     def script(peer: Peer) -> None:
-        if held(peer, 0.8):
+        if held(peer, SOON + 0.3):
             peer.upgrade()
             answer_all(peer)
 
-    client = client_of(serve(script), connect_timeout=0.3, handshake_timeout=PATIENCE)
+    client = client_of(serve(script), connect_timeout=SOON, handshake_timeout=PATIENCE)
     assert client.query("hi").text == "hi"
     client.wait_until_ready(PATIENCE)
 
 
 def test_a_handshake_that_is_never_answered(serve: Serve) -> None:
     server = serve(lambda peer: peer.read_request())
-    client = client_of(server, connect_timeout=0.1, handshake_timeout=0.5)
+    client = client_of(server, connect_timeout=0.45, handshake_timeout=0.5)
     for call in CALLS:
         watch = Stopwatch()
         with pytest.raises(RuntimeConnectionError, match=r"not answered within 0\.5 s"):
@@ -144,10 +145,11 @@ def test_a_handshake_that_is_not_answered_is_begun_anew_while_there_is_time(serv
     server = serve(script)
     client = client_of(server, connect_timeout=PATIENCE, handshake_timeout=0.2)
     assert client.query("hi").text == "hi"
-    assert len(server.peers) == 3
+    # More, if the machine is so busy that the third handshake, too, takes longer than it may.
+    assert len(server.peers) >= 3
     server = serve(script)
     client_of(server, handshake_timeout=0.2).wait_until_ready(PATIENCE)
-    assert len(server.peers) == 3
+    assert len(server.peers) >= 3
 
 
 @pytest.mark.parametrize(
@@ -163,17 +165,16 @@ def test_timeout_bounds_a_handshake_all_the_same(serve: Serve, settings: Any) ->
 
 def test_connect_timeout_alone_limits_the_handshake_as_well(serve: Serve) -> None:
     watch = Stopwatch()
-    text = (
-        r"no connection within 0\.3 s: it was accepted, but the handshake was not answered\nCheck the port of the URL: "
-    )
+    reason = "it was accepted, but the handshake was not answered"
+    text = rf"no connection within {SOON:g} s: {reason}\nCheck the port of the URL: "
     with pytest.raises(RuntimeConnectionError, match=text):
-        client_of(serve(lambda peer: peer.read_request()), connect_timeout=0.3).query("hi")
-    assert 0.3 <= watch.seconds < PATIENCE - 2
+        client_of(serve(lambda peer: peer.read_request()), connect_timeout=SOON).query("hi")
+    assert SOON <= watch.seconds < PATIENCE - 2
 
 
 def test_a_handshake_is_no_reason_to_wait_for_a_port_that_refuses() -> None:
     with free_port() as port:
-        client = RuntimeUseClient(f"ws://127.0.0.1:{port}", model="m", connect_timeout=0.3, handshake_timeout=60)
+        client = RuntimeUseClient(f"ws://127.0.0.1:{port}", model="m", connect_timeout=SOON, handshake_timeout=60)
         watch = Stopwatch()
         with pytest.raises(RuntimeConnectionError, match="connection refused"):
             client.query("hi")
@@ -269,7 +270,7 @@ def test_a_body_that_never_comes_does_not_delay_the_refusal(serve: Serve) -> Non
 def python(script: str) -> str:
     """Runs a script in an interpreter of its own, which must say nothing on stderr; returns what it printed."""
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3 * PATIENCE, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_LIMIT, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
 

@@ -77,17 +77,22 @@ def test_the_keepalive_is_not_disturbed(serve: Serve) -> None:
         peer.answers_pings = False
         peer.until_gone()
 
-    session = client_of(serve(deaf), ping_interval=0.2, ping_timeout=0.2).session().open()
-    while session.is_healthy(timeout=0.01):
-        pass
-    watch = Stopwatch()
-    asked = 0
-    while not session.closed:
-        assert not session.is_healthy(timeout=0.01)
-        asked += 1
-        assert watch.seconds < PATIENCE
-    assert asked > 1
-    session.close()
+    def questions(seconds: float) -> int:
+        """Returns how often one asks in vain before the keepalive, with such limits, ends the session."""
+        session = client_of(serve(deaf), ping_interval=seconds, ping_timeout=seconds).session().open()
+        while session.is_healthy(timeout=0.01):
+            pass
+        watch = Stopwatch()
+        asked = 0
+        while not session.closed:
+            assert not session.is_healthy(timeout=0.01)
+            asked += 1
+            assert watch.seconds < PATIENCE
+        session.close()
+        return asked
+
+    # A busy machine may need longer for two questions.
+    assert any(questions(seconds) > 1 for seconds in (0.2, 1.0, 5.0))
 
 
 def test_while_a_call_is_in_flight_and_in_its_callback(serve: Serve) -> None:

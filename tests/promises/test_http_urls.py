@@ -18,7 +18,7 @@ from runtimeuse_sync import (
 )
 from runtimeuse_sync.runtime import LocalRuntime
 
-from ..support.builders import Serve, echo
+from ..support.builders import Serve, cannot_connect, echo
 from ..support.servers import free_port
 from ..support.tls import authority, for_client, for_server
 
@@ -92,18 +92,20 @@ def test_what_was_given_is_shown_without_secrets(scheme: str, shown: str, caplog
 def test_the_token_in_a_signed_host_is_masked(domain: str, caplog: pytest.LogCaptureFixture) -> None:
     """Daytona's signed preview URLs: whoever knows the host gets in."""
     caplog.set_level(logging.DEBUG)
-    client = RuntimeUseClient(f"https://8080-{SIGNED_TOKEN}.{domain}", model="m", connect_timeout=0.3, proxy="")
+    url = f"https://8080-{SIGNED_TOKEN}.{domain}"
+    client = RuntimeUseClient(url, model="m", proxy="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("socket.getaddrinfo", unknown)
-        with pytest.raises(RuntimeConnectionError) as caught:
-            client.query("hi")
+        error = cannot_connect(
+            lambda seconds: RuntimeUseClient(url, model="m", connect_timeout=seconds, proxy="").query("hi"), "resolved"
+        )
     shown = f"https://8080-REDACTED.{domain}"
-    text = str(caught.value)
+    text = str(error)
     assert text.startswith(f"could not connect to {shown}: ")
     assert f"the host name 8080-[REDACTED].{domain} cannot be resolved" in text
     assert shown in repr(client)
-    assert SIGNED_TOKEN not in caplog.text + repr(client._transport) + repr(client.session()) + repr(caught.value)
-    assert caught.value.__cause__ is None
+    assert SIGNED_TOKEN not in caplog.text + repr(client._transport) + repr(client.session()) + repr(error)
+    assert error.__cause__ is None
 
 
 def unknown(*_: Any, **__: Any) -> Any:

@@ -341,6 +341,7 @@ def test_a_callback_may_poll(serve: Serve) -> None:
             polled.append(until_it_comes(run).text_blocks)
             # Until it has met the end, which the runtime does not confirm yet.
             when(lambda: not_yet(run) and run._reader.has_concluded)
+            asked.set()
 
     def not_yet(run: Any) -> bool:
         with pytest.raises(TimeoutError):
@@ -352,7 +353,6 @@ def test_a_callback_may_poll(serve: Serve) -> None:
         "hi", on_assistant_message=poll, artifacts_dirs=["/out"], on_artifact_upload_request=put_anywhere
     )
     with run:
-        threading.Timer(0.1, asked.set).start()
         assert run.result.text == "done"
     assert polled == [["b"]]
 

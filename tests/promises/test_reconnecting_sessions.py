@@ -20,6 +20,7 @@ from runtimeuse_sync import (
 from runtimeuse_sync._websocket.poller import Poller
 
 from ..support.builders import (
+    SOON,
     Serve,
     answer,
     answer_all,
@@ -291,7 +292,7 @@ def test_a_runtime_that_is_down_for_good_and_one_that_comes_back() -> None:
     with free_port() as port:
         script = Cutting(times=9)
         with FaultServer(script, port=port) as server:
-            client = client_of(server, connect_timeout=0.3)
+            client = client_of(server, connect_timeout=SOON)
             session = client.session(reconnect=True).open()
             assert session.query("one").text == "one"
             script.wait_for()

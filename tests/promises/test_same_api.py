@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 import zipfile
 from pathlib import Path
@@ -27,6 +28,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 
 from ..support.builders import Start, wait
 from ..support.storage import Storage
+from ..support.threads import when
 
 
 @pytest.fixture
@@ -56,7 +58,10 @@ def test_persistent_sessions(client: RuntimeUseClient) -> None:
     assert "tmp" in (commands.results[0].stdout or "")
 
 
-def test_files_written_after_the_last_call_still_make_it_out(client: RuntimeUseClient, storage: Storage) -> None:
+def test_files_written_after_the_last_call_still_make_it_out(
+    client: RuntimeUseClient, storage: Storage, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "returned")
     with client.session() as session:
         session.query(
             prompt="true",
@@ -64,10 +69,12 @@ def test_files_written_after_the_last_call_still_make_it_out(client: RuntimeUseC
                 artifacts_dir="output",
                 on_artifact_upload_request=storage.upload_result,
                 post_agent_invocation_commands=[
-                    CommandInterface("(sleep 0.15; echo late > output/late) > /dev/null &")
+                    CommandInterface("(read _ < returned; echo late > late; mv late output) > /dev/null &")
                 ],
             ),
         )
+        (tmp_path / "returned").write_text("it has\n")
+        when((tmp_path / "output" / "late").exists)
     assert storage.stored == {"/late": b"late\n"}
 
 

@@ -26,7 +26,20 @@ from runtimeuse_sync import (
     WebSocketTransport,
 )
 
-from ..support.builders import CONFIRM, Serve, answer_all, client_of, echo, end, error, heartbeat, ran, recorder, text
+from ..support.builders import (
+    CONFIRM,
+    SOON,
+    Serve,
+    answer_all,
+    client_of,
+    echo,
+    end,
+    error,
+    heartbeat,
+    ran,
+    recorder,
+    text,
+)
 from ..support.servers import TEXT, Peer
 
 
@@ -163,8 +176,8 @@ def test_errors_of_real_calls_pickle_and_copy(serve: Serve) -> None:
         ("fails", CommandFailedError, {}),
         ("error", AgentRuntimeError, {}),
         ("cut", ConnectionLostError, {}),
-        ("silent", RunTimeoutError, {"timeout": 0.1}),
-        ("idle", AgentRuntimeError, {"idle_timeout": 0.1}),
+        ("silent", RunTimeoutError, {"timeout": SOON}),
+        ("idle", AgentRuntimeError, {"idle_timeout": SOON}),
     ]
     for kind, wanted, more in endings:
         with pytest.raises(wanted) as caught:
@@ -222,7 +235,7 @@ def test_a_custom_persistent_transport() -> None:
     with client.session() as session:
         assert session.query("one").text == "one"
         with pytest.raises(TimeoutError):
-            session.query("silence", timeout=0.5)
+            session.query("silence", timeout=SOON)
         assert session.query("two", timeout=10).text == "two"
         with pytest.raises(ConnectionLostError, match="the line is down"):
             session.query("break")

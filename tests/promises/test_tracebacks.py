@@ -15,7 +15,7 @@ from runtimeuse_sync import RuntimeUseClient
 from runtimeuse_sync._call import shortened
 
 from ..support.builders import CONFIRM, Serve, assistant, error, ran, text
-from ..support.servers import Peer
+from ..support.servers import PATIENCE, Peer
 
 PACKAGE = Path(runtimeuse_sync.__file__).parent
 
@@ -75,6 +75,9 @@ def in_session(client: RuntimeUseClient, call: Callable[[Any], Any]) -> None:
         call(session)
 
 
+#: Set once the call has ended: a callback that is slow goes on until then.
+OVER = threading.Event()
+
 CALLS: Dict[str, Callable[[Any, Any], Any]] = {
     "a failing query": lambda client, dead: client.query("fail"),
     "a failing command": lambda client, dead: client.execute_commands(["exit 3"]),
@@ -83,7 +86,7 @@ CALLS: Dict[str, Callable[[Any, Any], Any]] = {
     "an idle runtime": lambda client, dead: client.query("wait", idle_timeout=0.05),
     "a callback": lambda client, dead: client.query("speak", on_assistant_message=fail_in_callback),
     "a callback that is slow": lambda client, dead: client.query(
-        "speak", on_assistant_message=lambda _: threading.Event().wait(0.3), assistant_callback_timeout=0.05
+        "speak", on_assistant_message=lambda _: OVER.wait(PATIENCE), assistant_callback_timeout=0.05
     ),
     "text for a schema": lambda client, dead: client.query("speak", output_format_json_schema_str="{}"),
     "nobody there": lambda client, dead: dead.query("p"),
@@ -115,8 +118,10 @@ CALLS: Dict[str, Callable[[Any, Any], Any]] = {
 def test_few_frames_are_ours(serve: Serve, name: str) -> None:
     client = RuntimeUseClient(serve(script).url, model="m")
     dead = RuntimeUseClient("ws://127.0.0.1:1", model="m", connect_timeout=0.05)
+    OVER.clear()
     with pytest.raises(Exception) as caught:  # noqa: PT011  # each of them is another one
         CALLS[name](client, dead)
+    OVER.set()
     files = frames_of(caught.value)
     assert __file__ in files
     assert 1 <= ours(caught.value) <= MOST, files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -11,7 +12,12 @@ from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
-from runtimeuse_sync import ArtifactUploadRequestMessageInterface, ArtifactUploadResult, RuntimeUseClient
+from runtimeuse_sync import (
+    ArtifactUploadRequestMessageInterface,
+    ArtifactUploadResult,
+    RuntimeConnectionError,
+    RuntimeUseClient,
+)
 from runtimeuse_sync.runtime import LocalRuntime
 
 from .servers import PATIENCE, FaultServer, Message, Peer
@@ -30,6 +36,25 @@ SOON = 1.0
 BOTH = pytest.mark.parametrize("in_session", [False, True], ids=["one-shot", "session"])
 
 BUSY = "Received request while another is in flight!"
+
+
+def cannot_connect(call: Callable[[float], Any], reason: str, seconds: float = 0.3) -> RuntimeConnectionError:
+    """Returns the error of a call that cannot connect.
+
+    Args:
+        call: Makes the call with the `connect_timeout` that it is given.
+        reason: A regular expression that is found in the error.
+        seconds: The first `connect_timeout`. If the reason does not show within that, on a busy machine, the call is
+            made again, with more time.
+    """
+    for timeout in (seconds, PATIENCE):
+        with pytest.raises(RuntimeConnectionError) as caught:
+            call(timeout)
+        if re.search(reason, str(caught.value)):
+            break
+    else:
+        raise AssertionError(f"another reason: {caught.value}")
+    return caught.value
 
 
 def text(said: str, **metadata: Any) -> Message:
