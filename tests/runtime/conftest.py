@@ -10,12 +10,13 @@ import pytest
 
 from ..support.builders import Start as StartRuntime
 from ..support.fixtures import runtimes, serve, storage
+from ..support.servers import PATIENCE
 from .wire import Wire, wire_to
 
 __all__ = ["Connect", "StartRuntime", "serve", "start", "storage", "talk", "wire"]
 
 #: Limits that end a test which waits in vain.
-LIMITS = {"upload_response_timeout": 5.0, "upload_timeout": 5.0, "http_timeout": 5.0}
+LIMITS = {"upload_response_timeout": PATIENCE, "upload_timeout": PATIENCE, "http_timeout": PATIENCE}
 
 Connect = Callable[..., Wire]
 

@@ -6,6 +6,7 @@ Not those about artifacts, whose order is that of their times, nor the one that 
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -14,6 +15,7 @@ import pytest
 from runtimeuse_sync.runtime import Invocation, Sender
 
 from ..support.storage import Storage
+from ..support.threads import when
 from .conftest import Connect
 from .wire import assert_closed
 
@@ -26,27 +28,37 @@ class Error(Exception):
     """What the recorded agent raised, by the same name."""
 
 
-def agent(invocation: Invocation, sender: Sender) -> Any:
-    """Does what the agent of the recordings did."""
-    what, _, rest = invocation.user_prompt.partition(":")
-    if what == "FAIL":
-        raise Error(rest)
-    if what == "JSON":
-        return dict(json.loads(rest))
-    if what == "STREAM":
-        for number in range(int(rest)):
-            sender.send_assistant_message([f"message {number} of {rest}"])
-        return "ok"
-    if what == "SLOW":
-        # Ten times as fast, and deaf to a cancel for all that time.
-        invocation.cancelled.wait(int(rest) / 10_000)
-        return f"slow done {invocation.user_prompt}"
-    if what in ("ERR2", "ERR3"):
-        sender.send_error_message("first")
-        if what == "ERR3":
-            raise Error("second")
-        return "late result"
-    return invocation.user_prompt
+class Agent:
+    """Does what the agent of the recordings did; a slow request takes until the test wants its end."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def run(self, invocation: Invocation, sender: Sender) -> Any:
+        what, _, rest = invocation.user_prompt.partition(":")
+        if what == "FAIL":
+            raise Error(rest)
+        if what == "JSON":
+            return dict(json.loads(rest))
+        if what == "STREAM":
+            for number in range(int(rest)):
+                sender.send_assistant_message([f"message {number} of {rest}"])
+            return "ok"
+        if what == "SLOW":
+            # It returns a result even when it was cancelled.
+            when(lambda: self.go_on.is_set() or invocation.cancelled.is_set())
+            return f"slow done {invocation.user_prompt}"
+        if what in ("ERR2", "ERR3"):
+            sender.send_error_message("first")
+            if what == "ERR3":
+                raise Error("second")
+            return "late result"
+        return invocation.user_prompt
+
+
+def is_said_meanwhile(message: Dict[str, Any]) -> bool:
+    """Tells whether the runtime says this while a request goes on."""
+    return message["message_type"] == "heartbeat_message" or "in flight" in message.get("error", "")
 
 
 def comparable(messages: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
@@ -81,8 +93,11 @@ def extent(messages: List[Dict[str, Any]]) -> Tuple[int, int]:
 def test_ours_says_the_same(talk: Connect, storage: Storage, tmp_path: Path, name: str) -> None:
     text = (FOLDER / f"{name}.jsonl").read_text()
     text = text.replace("/sandbox", str(tmp_path)).replace("http://storage.example", storage.url)
+    # However long the cancel takes, nothing more is said before it.
+    text = text.replace("sleep 1; done", "[ $i = 2 ] && sleep 60; done")
     lines = [json.loads(line) for line in text.splitlines()[1:]]
-    wire = talk(agent, heartbeat_interval=1.0 if name == "heartbeat" else 600.0)
+    agent = Agent()
+    wire = talk(agent, heartbeat_interval=0.05 if name == "heartbeat" else 600.0)
     recorded: List[Dict[str, Any]] = []
     heard: List[Dict[str, Any]] = []
     for line in lines:
@@ -90,6 +105,8 @@ def test_ours_says_the_same(talk: Connect, storage: Storage, tmp_path: Path, nam
             wire.connection.send(json.dumps(line["message"]))
         elif "message" in line:
             recorded.append(line["message"])
+            if not is_said_meanwhile(line["message"]):
+                agent.go_on.set()
             while extent(heard) < extent(recorded):
                 heard.append(wire.receive())
         else:

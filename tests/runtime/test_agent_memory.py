@@ -68,7 +68,7 @@ def warm(client: RuntimeUseClient) -> Memory:
 @pytest.mark.parametrize("keep", [0, MEBIBYTE])
 def test_callbacks(keep: int) -> None:
     with LocalRuntime(Plain()) as runtime:
-        client = RuntimeUseClient(runtime.ws_url, model="m", keep_output=keep)
+        client = RuntimeUseClient(runtime.ws_url, model="m", max_buffered=MEBIBYTE, keep_output=keep)
         memory = warm(client)
         with client.session() as session:
             assert session.query("x", on_assistant_message=memory.see).text == "done"
@@ -84,7 +84,7 @@ def test_callbacks(keep: int) -> None:
 
 def test_a_stream() -> None:
     with LocalRuntime(Async()) as runtime:
-        client = RuntimeUseClient(runtime.ws_url, model="m")
+        client = RuntimeUseClient(runtime.ws_url, model="m", max_buffered=MEBIBYTE)
         memory = warm(client)
         with client.stream("x") as run:
             for message in run:
@@ -96,7 +96,7 @@ def test_a_stream() -> None:
 
 def test_messages_that_nobody_looks_at() -> None:
     with LocalRuntime(Plain()) as runtime:
-        client = RuntimeUseClient(runtime.ws_url, model="m")
+        client = RuntimeUseClient(runtime.ws_url, model="m", max_buffered=MEBIBYTE)
         memory = warm(client)
         assert client.query("x").text == "done"
         memory.check()
@@ -107,7 +107,7 @@ def test_claude(tmp_path: Path) -> None:
     claude = FakeClaude(tmp_path / "bin")
     claude.plays(ends())
     with LocalRuntime("claude", root=str(tmp_path)) as runtime:
-        client = RuntimeUseClient(runtime.ws_url, model="m", agent_env={"PATH": claude.path})
+        client = RuntimeUseClient(runtime.ws_url, model="m", max_buffered=MEBIBYTE, agent_env={"PATH": claude.path})
         # Once, for all that the SDK imports and makes only once.
         client.query("x")
         claude.plays({"says_often": [MESSAGES, LENGTH // 2]}, ends())

@@ -145,9 +145,10 @@ def test_an_upload_without_progress_is_given_up(talk: Connect, held: HeldStorage
     (tmp_path / "out" / "x").write_bytes(b"x" * (32 * 1024 * 1024 if unread else 10))
     held.held = None
     held.unread = ["/x"] if unread else []
-    wire = talk(upload_timeout=0.3, end_session_delay=0.05)
+    wire = talk(upload_timeout=1.0, end_session_delay=0.05)
     reason = end_in_vain(wire, held.url, wire.commands("true", artifacts_dirs=["out"])[:1])
-    assert reason == "1 artifact was not uploaded: x (no progress for 0.3 s)"
+    assert reason == "1 artifact was not uploaded: x (no progress for 1 s)"
+    assert held.wait_for("begun", 2)
     assert held.all("begun") == ["/x", "/x"]
 
 

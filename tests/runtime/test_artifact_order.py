@@ -46,7 +46,7 @@ def test_many_files_are_uploaded_at_once(talk: Connect, storage: HeldStorage, tm
     (tmp_path / "out").mkdir()
     for number in range(40):
         (tmp_path / "out" / str(number)).write_text(str(number))
-    wire = talk(end_session_delay=0.05)
+    wire = talk(end_session_delay=0.05, upload_timeout=60.0)
     storage.held = None
     for request in wire.commands("true", artifacts_dirs=["out"])[:-1]:
         wire.answer(request, f"{storage.url}/{request['filename']}?sig=x")
