@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from types import TracebackType
 from typing import Any, Callable, Dict, List, Optional, Type
 
@@ -16,7 +15,25 @@ from celery.backends.cache import _DUMMY_CLIENT_CACHE
 from runtimeuse_sync.celery import RuntimeResult, RuntimeTask
 from runtimeuse_sync.testing import FakeRuntime
 
+from ...support.threads import when
+
 _numbers = itertools.count(1)
+
+
+class Clock:
+    """The clock of attempts, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ask(self: Any, interval: float = 0.01) -> str:
+    """The body of a task that asks the agent."""
+    text: str = self.client.query("hi", cancel_poll_interval=interval).text
+    return text
 
 
 class Bench:
@@ -61,9 +78,7 @@ class Bench:
 
     def wait_for_cancels(self, count: int) -> None:
         """Asserts that so many requests are cancelled: the client's thread tells the runtime when the caller knows."""
-        until = time.monotonic() + 30
-        while self.fake.cancelled < count and time.monotonic() < until:
-            time.sleep(0.01)
+        when(lambda: self.fake.cancelled >= count, "the requests to be cancelled")
         assert self.fake.cancelled == count
 
     def sent_again(self) -> List[Dict[str, Any]]:

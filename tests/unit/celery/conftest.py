@@ -11,9 +11,17 @@ import pytest
 if importlib.util.find_spec("celery") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
-    from .bench import Bench
+    from runtimeuse_sync.celery import _attempt
+
+    from .bench import Bench, Clock
 
     @pytest.fixture
     def bench() -> Iterator[Bench]:
         with Bench() as bench:
             yield bench
+
+    @pytest.fixture
+    def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr(_attempt, "monotonic", clock)
+        return clock
