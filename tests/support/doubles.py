@@ -86,6 +86,38 @@ class MemoryTransport:
         return self.sent.get(timeout=PATIENCE)
 
 
+class BlockingTransport(MemoryTransport):
+    """Blocks in one of its methods until the test lets it go on, whatever happens.
+
+    Attributes:
+        where: The method's name.
+        blocked: Set once it blocks.
+        go_on: Lets it go on.
+    """
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+        self.blocked = threading.Event()
+        self.go_on = threading.Event()
+
+    def send(self, message: Message) -> None:
+        self.perhaps_block("send")
+        super().send(message)
+
+    def receive(self) -> Optional[Message]:
+        self.perhaps_block("receive")
+        return super().receive()
+
+    def perhaps_block(self, where: str) -> None:
+        if where == self.where:
+            self.blocked.set()
+            self._block()
+
+    def _block(self) -> None:
+        self.go_on.wait(10 * PATIENCE)
+
+
 class MemoryTransports:
     """A `PersistentTransport`: each `connect` makes a `MemoryTransport` and hands it to the test as well."""
 

@@ -18,6 +18,7 @@ from runtimeuse_sync import ArtifactUploadError, _artifact_server
 from runtimeuse_sync.artifacts import UploadDirectory
 
 from ..support.servers import PATIENCE
+from ..support.threads import when
 from .test_artifacts import put, request_for
 
 
@@ -42,12 +43,8 @@ def begin(uploads: UploadDirectory, path: str, directory: Path) -> socket.socket
     url = urlsplit(uploads.callback(request_for(path)).presigned_url)
     connection = socket.create_connection((url.hostname, url.port or 0), PATIENCE)
     connection.sendall(f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab".encode())
-    look_again = threading.Event()
-    for _ in range(int(PATIENCE / 0.01)):
-        if partials(directory):
-            return connection
-        look_again.wait(0.01)
-    raise AssertionError("the upload was not begun")
+    when(lambda: partials(directory), "the upload to begin")
+    return connection
 
 
 @pytest.fixture
@@ -169,10 +166,11 @@ def test_leaving_waits_for_uploads_under_way(tmp_path: Path, monkeypatch: pytest
 def test_what_is_under_way_for_too_long_is_given_up(tmp_path: Path, grace: float) -> None:
     with losing("the upload was broken off after 2 of 4 bytes", "/a"), UploadDirectory(tmp_path) as uploads:
         connection = begin(uploads, "/a", tmp_path)
-    assert list(tmp_path.iterdir()) == []
     with connection:
         assert connection.recv(1000) == b""
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("runtimeuse-upload")]
+    # Its thread is waited for, too, but not for long.
+    when(lambda: not [each for each in threading.enumerate() if each.name.startswith("runtimeuse-upload")])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_many_uploads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

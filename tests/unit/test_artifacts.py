@@ -17,7 +17,9 @@ from runtimeuse_sync import (
     QueryOptions,
 )
 from runtimeuse_sync.artifacts import UploadDirectory, content_type
-from tests.support.network import has_ipv6
+
+from ..support.network import has_ipv6
+from ..support.servers import PATIENCE
 
 
 def request_for(filepath: str) -> ArtifactUploadRequestMessageInterface:
@@ -27,7 +29,7 @@ def request_for(filepath: str) -> ArtifactUploadRequestMessageInterface:
 
 def put(url: str, body: bytes, **headers: str) -> int:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
     try:
         connection.request("PUT", f"{parts.path}?{parts.query}", body, headers)
         return connection.getresponse().status

@@ -95,7 +95,7 @@ def test_arguments_are_checked_before_anything_starts(
         client.submit_commands([])
     with pytest.raises(ValueError, match="prompt must not be empty"):
         client.submit(" ")
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
 
 
 def test_the_time_to_wait_is_not_the_runs() -> None:
@@ -245,7 +245,7 @@ def test_runs_of_a_session_begin_in_the_order_of_submission() -> None:
 def test_the_end_of_a_session_waits_for_what_was_submitted() -> None:
     with fake(text_result("1"), text_result("2")).session() as session:
         submitted = [session.submit("p"), session.submit("p")]
-    assert [future.result(0).text for future in submitted] == ["1", "2"]
+    assert [future.result(PATIENCE).text for future in submitted] == ["1", "2"]
 
 
 def test_a_sessions_abort_ends_the_run_in_progress_only() -> None:
@@ -442,7 +442,7 @@ def late(_):
             r"1 submitted run\(s\) .* were aborted",
         ),
         (
-            "futures.EXIT_PATIENCE = 0; client(hang).submit('p', timeout=0.5)",
+            "futures.EXIT_PATIENCE = 0; client(hang).submit('p', timeout=2)",
             "ends\nat the end\n",
             "ended: RunTimeoutError",
         ),

@@ -12,6 +12,7 @@ from runtimeuse_sync import AgentRuntimeError, QueryOptions, RuntimeUseClient, _
 from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError, RunTimeoutError
 from runtimeuse_sync.testing import HANG, FakeRuntime, assistant_message, error, text_result
 
+from ..support.builders import SOON
 from ..support.servers import PATIENCE, free_port
 from ..support.threads import InThread, when
 from ..support.transports import answering, make_client
@@ -39,7 +40,13 @@ class Recorder:
         self._log("WARNING", message)
 
 
+def until_all_is_written() -> None:
+    """Waits for the records: a call waits for them itself, but not for long."""
+    when(lambda: not any(thread.name == "runtimeuse-log" for thread in threading.enumerate()))
+
+
 def check(records: List[Tuple[str, str]], outcome: str, messages: int) -> None:
+    until_all_is_written()
     (begin_level, begins), *warnings, (end_level, ends) = records
     assert (begin_level, begins) == ("INFO", "query begins (source_id=mine)")
     assert end_level == "INFO"
@@ -71,7 +78,9 @@ def test_a_result_and_errors(in_session: bool) -> None:
             caller.query(PROMPT, logger=logger, source_id="mine")
         else:
             with pytest.raises(raised):
-                caller.query(PROMPT, logger=logger, source_id="mine", timeout=0.2)
+                caller.query(
+                    PROMPT, logger=logger, source_id="mine", timeout=0.2 if raised is RunTimeoutError else PATIENCE
+                )
         check(logger.records, outcome, messages)
         assert len(logger.records) == 2
         # Logging holds locks: an interrupt of this thread must never find one held.
@@ -93,7 +102,7 @@ def test_a_lost_connection_is_a_warning() -> None:
 def test_a_connection_that_is_refused_is_an_end() -> None:
     logger = Recorder()
     with free_port() as port, pytest.raises(RuntimeConnectionError):
-        RuntimeUseClient(f"ws://127.0.0.1:{port}/?token=hunter2-hunter2", connect_timeout=0.5).query(
+        RuntimeUseClient(f"ws://127.0.0.1:{port}/?token=hunter2-hunter2", connect_timeout=SOON).query(
             PROMPT, model="m", logger=logger, source_id="mine"
         )
     check(logger.records, "RuntimeConnectionError", 0)
@@ -113,6 +122,7 @@ def test_a_run_that_is_left() -> None:
 def test_a_logger_of_logging(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "runtimeuse_sync"):
         RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m").query(PROMPT)
+        until_all_is_written()
     records = [record for record in caplog.records if record.name == "runtimeuse_sync"]
     assert [record.levelname for record in records] == ["INFO", "INFO"]
     assert "source_id=None" in records[0].getMessage()
@@ -138,6 +148,7 @@ def test_secrets_stay_out_of_the_source_id() -> None:
     logger = Recorder()
     client = RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m")
     client.query(PROMPT, logger=logger, source_id="run of hunter2-hunter2", secrets_to_redact=["hunter2-hunter2"])
+    until_all_is_written()
     assert "hunter2" not in str(logger.records)
 
 
@@ -148,6 +159,7 @@ def test_a_logger_that_raises_costs_no_call(capfd: pytest.CaptureFixture[str]) -
 
     client = RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m")
     assert client.query(PROMPT, QueryOptions(logger=Raising())).text == ANSWER
+    until_all_is_written()
     assert "disk full" in capfd.readouterr().err
 
 
@@ -182,17 +194,13 @@ def logger_with(handler: logging.Handler, level: int) -> logging.Logger:
     return logger
 
 
-def until_all_is_written() -> None:
-    when(lambda: not any(thread.name == "runtimeuse-log" for thread in threading.enumerate()))
-
-
 def test_no_thread_of_a_connection_waits_for_a_handler() -> None:
     """Else a handler that takes its time, or waits for a lock of the caller's, would end calls late, or never."""
     handler = Handler(lambda: None)
     logger = logger_with(handler, logging.DEBUG)
     RuntimeUseClient(transport=FakeRuntime([text_result(ANSWER)]), model="m").query(PROMPT, logger=logger)
     with free_port() as port, pytest.raises(RunTimeoutError):
-        RuntimeUseClient(f"ws://127.0.0.1:{port}").query(PROMPT, model="m", logger=logger, timeout=0.5)
+        RuntimeUseClient(f"ws://127.0.0.1:{port}").query(PROMPT, model="m", logger=logger, timeout=SOON)
     until_all_is_written()
     said = [message.split(" ")[1] for _, message in handler.records]
     assert said[:4] == ["begins", "sent", "ended", "begins"]
@@ -269,6 +277,7 @@ def test_a_lost_connection_is_told_where_calls_are_not() -> None:
     handler = Handler(lambda: None)
     with pytest.raises(ConnectionLostError):
         make_client(answering()).query(PROMPT, logger=logger_with(handler, logging.WARNING), source_id="mine")
+    until_all_is_written()
     lost = "the connection to function was lost (query): the runtime closed it (source_id=mine)"
     assert handler.records == [("runtimeuse-log", lost)]
 

@@ -27,6 +27,7 @@ from runtimeuse_sync.testing import (
     upload_request,
 )
 
+from ..support.builders import SOON
 from ..support.servers import PATIENCE
 
 
@@ -69,7 +70,7 @@ def test_a_session_goes_on_after_a_hang_and_an_error() -> None:
     fake = FakeRuntime([HANG, error("broken"), text_result("fine")])
     with client_of(fake).session() as session:
         with pytest.raises(RunTimeoutError):
-            session.query("hang", timeout=0.5)
+            session.query("hang", timeout=SOON)
         with pytest.raises(AgentRuntimeError, match="broken"):
             session.query("fail")
         assert session.query("go on").text == "fine"

@@ -15,6 +15,7 @@ from runtimeuse_sync import QueryOptions
 from runtimeuse_sync.celery import RuntimeTask
 from runtimeuse_sync.testing import FakeRuntime, assistant_message, text_result
 
+from ...support.processes import CHILD_LIMIT
 from .bench import Bench
 
 
@@ -178,7 +179,7 @@ def test_without_celery_the_extra_is_named() -> None:
         "try: import runtimeuse_sync.celery\n"
         "except ImportError as error: print(error)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=CHILD_LIMIT)
     assert 'pip install "runtimeuse-sync[celery]"' in ran.stdout, ran.stderr
 
 

@@ -33,6 +33,7 @@ from runtimeuse_sync.celery import result_from_json
 from runtimeuse_sync.files.errors import FileMissingError
 from runtimeuse_sync.testing import command_results, error, structured_result
 
+from ...support.processes import CHILD_LIMIT
 from .bench import Bench, through_json
 
 ITEMS = [CommandResultItem("ls", 0, "a\n"), CommandResultItem("false", 1, None, "é \ud800 \U0001f600")]
@@ -154,5 +155,5 @@ def test_whoever_reads_errors_need_import_nothing_but_this() -> None:
         "print([name in sys.modules for name in ('runtimeuse_sync.errors', 'runtimeuse_sync.files.errors', "
         "'runtimeuse_sync.batch._outcomes')])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=CHILD_LIMIT, check=True)
     assert ran.stdout == "[True, True, True]\n"

@@ -17,6 +17,7 @@ from runtimeuse_sync.errors import ConnectionLostError, RuntimeConnectionError
 
 from ...support.doubles import MemoryTransport, MemoryTransports, Message
 from ...support.servers import PATIENCE
+from ...support.threads import when
 from ...support.transports import RESULT, answering, make_client
 
 
@@ -70,7 +71,7 @@ def test_send_or_receive_raises(where: str, text: str) -> None:
     transport = Failing(where)
     with pytest.raises(ConnectionLostError, match=text):
         make_client(Fixed(transport)).query("p")
-    assert transport.closed.is_set()
+    assert transport.closed.wait(PATIENCE)
 
 
 def test_close_raises(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,7 +79,7 @@ def test_close_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert make_client(Fixed(transport)).query("p").text == "4"
     assert transport.closed.wait(PATIENCE)
     # Nobody is there to be told, but it is not kept quiet.
-    assert any("clos" in record.getMessage() for record in caplog.records)
+    assert when(lambda: any("clos" in record.getMessage() for record in caplog.records))
 
 
 @pytest.mark.parametrize("item", [None, {}, b"{}"])
@@ -118,12 +119,12 @@ def test_a_transport_is_let_go_after_the_call() -> None:
     assert transport.closed.wait(PATIENCE)
     settings.clear()
     del transport
-    for _ in range(1000):
+
+    def is_gone() -> bool:
         gc.collect()
-        if seen() is None:
-            break
-        Wakeup().wait(0.02)
-    assert seen() is None
+        return seen() is None
+
+    when(is_gone)
 
 
 @pytest.mark.parametrize("role", ["sender", "closer"])

@@ -10,7 +10,7 @@ import pytest
 
 from runtimeuse_sync.errors import CancelledException, ConnectionLostError, RunTimeoutError
 
-from ...support.doubles import MemoryTransport, MemoryTransports, Message
+from ...support.doubles import BlockingTransport, MemoryTransport, MemoryTransports, Message
 from ...support.servers import PATIENCE
 from ...support.threads import InThread
 from ...support.transports import make_client
@@ -21,27 +21,12 @@ def in_time(start: float) -> None:
     assert time.monotonic() - start < PATIENCE / 2
 
 
-class Blocking(MemoryTransport):
+class Blocking(BlockingTransport):
     """Blocks in one of its methods until it is closed, as the Protocol says."""
 
-    def __init__(self, where: str) -> None:
-        super().__init__()
-        self.where = where
-        self.blocked = threading.Event()
-
-    def _perhaps_block(self, where: str) -> None:
-        if where == self.where:
-            self.blocked.set()
-            assert self.closed.wait(PATIENCE), "a transport that reacts to close was never closed"
-            raise OSError("closed meanwhile")
-
-    def send(self, message: Message) -> None:
-        self._perhaps_block("send")
-        super().send(message)
-
-    def receive(self) -> Optional[Message]:
-        self._perhaps_block("receive")
-        return super().receive()
+    def _block(self) -> None:
+        assert self.closed.wait(PATIENCE), "a transport that reacts to close was never closed"
+        raise OSError("closed meanwhile")
 
 
 class BlockingTransports:

@@ -34,6 +34,7 @@ from runtimeuse_sync.testing import (
     wait_for,
 )
 
+from ...support.builders import SOON
 from ...support.servers import PATIENCE
 from ...support.threads import InThread, when
 
@@ -117,7 +118,7 @@ def test_a_lost_connection(opened: Opened) -> None:
 def test_silence_is_noticed_by_its_time_limit(opened: Opened) -> None:
     with FakeRuntime([[assistant_message("last words"), silence()]]) as fake, opened(fake) as client:
         with pytest.raises(AgentRuntimeError, match="No message received") as caught:
-            client.query("p", idle_timeout=0.2)
+            client.query("p", idle_timeout=SOON)
         assert caught.value.assistant_texts == ["last words"]
 
 

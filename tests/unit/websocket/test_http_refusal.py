@@ -18,6 +18,13 @@ from ...support.servers import PATIENCE
 SECRET = "s3cr3t-0123456789"
 
 
+class Unhurried(SelectOpener):
+    """For whom no time passes: what has come is read, however busy the machine."""
+
+    def now(self) -> float:
+        return 0.0
+
+
 def refused(
     head: str, received: bytes = b"", *later: bytes, ends: bool = False, opener: Optional[SelectOpener] = None
 ) -> OpeningFailed:
@@ -30,7 +37,7 @@ def refused(
         if ends:
             theirs.shutdown(socket.SHUT_WR)
         answer = ("HTTP/1.1 " + head.replace("\n", "\r\n") + "\r\n\r\n").encode("latin-1")
-        failure = refusal("refused", ours, (answer, received), opener or SelectOpener(), [SECRET])
+        failure = refusal("refused", ours, (answer, received), opener or Unhurried(), [SECRET])
     assert isinstance(failure, OpeningFailed)
     return failure
 
