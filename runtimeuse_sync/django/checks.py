@@ -54,7 +54,7 @@ def _warning(number: int, text: str, hint: str) -> Warning:
     return Warning(text, hint=hint, id=f"{TAG}.W{number:03}")
 
 
-@register(TAG)  # type: ignore[untyped-decorator]
+@register(TAG)
 def check_settings(**_: Any) -> List[Any]:
     """Checks the setting `RUNTIMEUSE`: E001 to E004, W001 and W002."""
     try:
@@ -158,7 +158,7 @@ def _without_deferred(value: Any) -> Any:
     return value
 
 
-@register(TAG)  # type: ignore[untyped-decorator]
+@register(TAG)
 def check_cache(**_: Any) -> List[Any]:
     """Checks whether processes share the default cache: W003."""
     backend = settings.CACHES.get("default", {}).get("BACKEND")
@@ -177,7 +177,7 @@ def check_cache(**_: Any) -> List[Any]:
     ]
 
 
-@register(TAG)  # type: ignore[untyped-decorator]
+@register(TAG)
 def check_streaming(**_: Any) -> List[Any]:
     """Checks for views that stream a run by a synchronous iterator under ASGI: W004."""
     if not getattr(settings, "ASGI_APPLICATION", None) or not getattr(settings, "ROOT_URLCONF", None):

@@ -163,7 +163,7 @@ def by_a_helper(request: Any) -> StreamingHttpResponse:
     return StreamingHttpResponse(pieces())
 
 
-class ByAClass(View):  # type: ignore[misc]
+class ByAClass(View):
     """A class-based view."""
 
     def get(self, request: Any) -> StreamingHttpResponse:

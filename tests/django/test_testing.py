@@ -61,7 +61,7 @@ def shout(invocation: Any, sender: Any) -> str:
 
 
 @override_settings(RUNTIMEUSE=ELSEWHERE, ROOT_URLCONF=__name__)
-class InATransaction(RuntimeUseTestMixin, TestCase):  # type: ignore[misc]
+class InATransaction(RuntimeUseTestMixin, TestCase):
     """Callbacks are in the caller's thread, so they are in the test's transaction."""
 
     runtimeuse_agent = staticmethod(shout)
@@ -96,7 +96,7 @@ class InATransaction(RuntimeUseTestMixin, TestCase):  # type: ignore[misc]
 
 
 @override_settings(RUNTIMEUSE=ELSEWHERE, ROOT_URLCONF=__name__)
-class Scripted(RuntimeUseTestMixin, TransactionTestCase):  # type: ignore[misc]
+class Scripted(RuntimeUseTestMixin, TransactionTestCase):
     """A fake runtime, and real transactions."""
 
     def test_requests_are_expected(self) -> None:
@@ -113,7 +113,7 @@ class Scripted(RuntimeUseTestMixin, TransactionTestCase):  # type: ignore[misc]
 
 
 @override_settings(RUNTIMEUSE=ELSEWHERE)
-class WithoutADatabase(RuntimeUseTestMixin, SimpleTestCase):  # type: ignore[misc]
+class WithoutADatabase(RuntimeUseTestMixin, SimpleTestCase):
     """An agent that is a method."""
 
     runtimeuse_settings = {"token": "s3cret/token"}  # noqa: RUF012
@@ -129,7 +129,7 @@ class WithoutADatabase(RuntimeUseTestMixin, SimpleTestCase):  # type: ignore[mis
 
 
 @override_settings(RUNTIMEUSE=ELSEWHERE, ROOT_URLCONF=__name__)
-class Live(RuntimeUseTestMixin, LiveServerTestCase):  # type: ignore[misc]
+class Live(RuntimeUseTestMixin, LiveServerTestCase):
     """A server in a thread."""
 
     runtimeuse_agent = staticmethod(shout)

@@ -49,7 +49,7 @@ def build(request: Any) -> JsonResponse:
 urlpatterns = [path("build", build), path("runtimeuse/", include("runtimeuse_sync.django.urls"))]
 
 
-class ThroughTheSite(RuntimeUseTestMixin, LiveServerTestCase):  # type: ignore[misc]
+class ThroughTheSite(RuntimeUseTestMixin, LiveServerTestCase):
     """The view waits for the run while other threads of the server receive what the run uploads."""
 
     runtimeuse_agent = "shell"

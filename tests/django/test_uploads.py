@@ -305,7 +305,7 @@ def test_a_name_that_is_too_long_is_told() -> None:
     assert "name too long" in uploads.failures[0].reason
 
 
-class Failing(FileSystemStorage):  # type: ignore[misc]
+class Failing(FileSystemStorage):
     """A storage that fails when it is told to."""
 
     def _save(self, name: str, content: Any) -> Any:
@@ -347,12 +347,12 @@ def test_a_storage_without_an_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert put(url_for(uploads, "/out/c")).status_code == 500
 
 
-class Bare(Storage):  # type: ignore[misc]
+class Bare(Storage):
     """A storage of which nobody can make another one."""
 
 
 def test_a_storage_that_others_cannot_find_is_refused() -> None:
-    class Local(FileSystemStorage):  # type: ignore[misc]
+    class Local(FileSystemStorage):
         """No module has it."""
 
     for storage in (Bare(), Local()):

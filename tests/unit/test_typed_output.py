@@ -228,10 +228,10 @@ def test_a_stream_whose_answer_does_not_fit() -> None:
 def test_no_secret_is_in_an_error(caplog: pytest.LogCaptureFixture) -> None:
     pydantic: Any = pytest.importorskip("pydantic")
 
-    class Picky(pydantic.BaseModel):  # type: ignore[misc]
+    class Picky(pydantic.BaseModel):
         names: Dict[str, int]
 
-        @pydantic.field_validator("names", mode="before")  # type: ignore[untyped-decorator]
+        @pydantic.field_validator("names", mode="before")
         @classmethod
         def check(cls, names: Any) -> Any:
             if "repeat" in names:
@@ -261,10 +261,10 @@ def test_text_where_a_type_was_asked_for() -> None:
 def test_what_a_validator_raises_comes_out() -> None:
     pydantic: Any = pytest.importorskip("pydantic")
 
-    class Picky(pydantic.BaseModel):  # type: ignore[misc]
+    class Picky(pydantic.BaseModel):
         n: int
 
-        @pydantic.field_validator("n")  # type: ignore[untyped-decorator]
+        @pydantic.field_validator("n")
         @classmethod
         def check(cls, n: int) -> int:
             if n:

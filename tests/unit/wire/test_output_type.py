@@ -46,25 +46,25 @@ class Stats:
     ratio: float = float("nan")
 
 
-class Finding(pydantic.BaseModel):  # type: ignore[misc]
+class Finding(pydantic.BaseModel):
     line: int = pydantic.Field(alias="lineNo")
     text: str
 
 
-class Node(pydantic.BaseModel):  # type: ignore[misc]
+class Node(pydantic.BaseModel):
     name: str
     children: List[Node] = pydantic.Field(default_factory=list)
 
 
-class Box(pydantic.BaseModel, Generic[T]):  # type: ignore[misc]
+class Box(pydantic.BaseModel, Generic[T]):
     content: T
 
 
-class Numbers(pydantic.RootModel):  # type: ignore[misc]
+class Numbers(pydantic.RootModel):
     root: List[int]
 
 
-class Whole(pydantic.RootModel):  # type: ignore[misc]
+class Whole(pydantic.RootModel):
     root: Node
 
 
@@ -80,11 +80,11 @@ class Point(NamedTuple):
 Tree = TypeAliasType("Tree", "List[Tree]")
 
 
-class Deferred(pydantic.BaseModel, defer_build=True):  # type: ignore[misc,call-arg]
+class Deferred(pydantic.BaseModel, defer_build=True):  # type: ignore[call-arg]
     x: Later
 
 
-class Later(pydantic.BaseModel):  # type: ignore[misc]
+class Later(pydantic.BaseModel):
     n: int
 
 
@@ -92,7 +92,7 @@ class Colour(enum.Enum):
     RED = "red"
 
 
-class Strict(pydantic.BaseModel, strict=True):  # type: ignore[misc,call-arg]
+class Strict(pydantic.BaseModel, strict=True):  # type: ignore[call-arg]
     day: datetime.date
     colour: Colour
     pair: Tuple[int, str]
@@ -202,10 +202,10 @@ def test_what_fits_is_valid_by_the_schema(kind: Any, output: Dict[str, Any]) -> 
 
 
 def test_the_schema_is_that_of_input_by_alias() -> None:
-    class Both(pydantic.BaseModel):  # type: ignore[misc]
+    class Both(pydantic.BaseModel):
         given: int = pydantic.Field(alias="givenAs", default=3)
 
-        @pydantic.computed_field  # type: ignore[prop-decorator,untyped-decorator]
+        @pydantic.computed_field  # type: ignore[prop-decorator]
         @property
         def computed(self) -> int:
             return self.given
@@ -265,17 +265,17 @@ def test_an_answer_that_fits(kind: Any, output: Dict[str, Any], value: Any) -> N
     assert type(made) is type(value)
 
 
-class Circle(pydantic.BaseModel):  # type: ignore[misc]
+class Circle(pydantic.BaseModel):
     kind: Literal["circle"]
     radius: int
 
 
-class Square(pydantic.BaseModel):  # type: ignore[misc]
+class Square(pydantic.BaseModel):
     kind: Literal["square"]
     side: int
 
 
-class Drawing(pydantic.BaseModel):  # type: ignore[misc]
+class Drawing(pydantic.BaseModel):
     shapes: List[Union[Circle, Square]]
 
 
@@ -322,10 +322,10 @@ def test_an_answer_that_is_nested_too_deeply(depth: int) -> None:
 
 
 def test_what_a_validator_raises() -> None:
-    class Picky(pydantic.BaseModel):  # type: ignore[misc]
+    class Picky(pydantic.BaseModel):
         n: int
 
-        @pydantic.field_validator("n")  # type: ignore[untyped-decorator]
+        @pydantic.field_validator("n")
         @classmethod
         def check(cls, n: int) -> int:
             if n == 0:
@@ -339,7 +339,7 @@ def test_what_a_validator_raises() -> None:
 
 # --- Names.
 
-LONG: Any = Dict[str, Literal["x" * 300]]  # type: ignore[misc]
+LONG: Any = Dict[str, Literal["x" * 300]]  # type: ignore[misc]  # that is the point
 
 
 @pytest.mark.parametrize(
@@ -412,13 +412,13 @@ def test_a_type_that_cannot_be_hashed() -> None:
 
 def test_names_in_annotations_are_looked_up_where_the_call_is() -> None:
     def first() -> Any:
-        class Local(pydantic.BaseModel):  # type: ignore[misc]
+        class Local(pydantic.BaseModel):
             a: int
 
         return output_type_of(List["Local"]).parse({"value": [{"a": 1}]}), Local
 
     def second() -> Any:
-        class Local(pydantic.BaseModel):  # type: ignore[misc]
+        class Local(pydantic.BaseModel):
             b: int
 
         return output_type_of(List["Local"]).parse({"value": [{"b": 2}]}), Local
