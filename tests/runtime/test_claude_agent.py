@@ -15,7 +15,8 @@ import pytest
 from websockets.sync.client import connect
 
 from ..support.fake_claude import FakeClaude, Step, ends, refuses, runs, says
-from ..support.processes import CHILD_LIMIT, Pipe, killed_in_the_end, wait_until_ended
+from ..support.packages import said_without
+from ..support.processes import Pipe, killed_in_the_end, wait_until_ended
 from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .wire import CANCELLED, FORMAT, SCHEMA, Message, Wire, wire_to
@@ -24,14 +25,7 @@ Ask = Callable[..., List[Message]]
 
 
 def test_a_missing_sdk_is_named() -> None:
-    code = (
-        "import sys; sys.modules['claude_agent_sdk'] = None\n"
-        "from runtimeuse_sync.runtime import LocalRuntime\n"
-        "try: LocalRuntime('claude').start()\n"
-        "except ImportError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=CHILD_LIMIT)
-    assert 'pip install "runtimeuse-sync[runtime,claude]"' in done.stdout
+    assert 'pip install "runtimeuse-sync[runtime,claude]"' in said_without("claude_agent_sdk", "claude")
 
 
 class TestWithTheSdk:

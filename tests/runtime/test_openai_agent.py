@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -13,7 +11,8 @@ import pytest
 
 from runtimeuse_sync.runtime.agents.openai import _offers_web_search
 
-from ..support.processes import CHILD_LIMIT, Pipe, wait_until_ended
+from ..support.packages import said_without
+from ..support.processes import Pipe, wait_until_ended
 from ..support.servers import PATIENCE
 from .conftest import StartRuntime
 from .model_server import (
@@ -35,14 +34,7 @@ Ask = Callable[..., List[Message]]
 
 
 def test_a_missing_sdk_is_named() -> None:
-    code = (
-        "import sys; sys.modules['agents'] = None\n"
-        "from runtimeuse_sync.runtime import LocalRuntime\n"
-        "try: LocalRuntime('openai').start()\n"
-        "except ImportError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=CHILD_LIMIT)
-    assert 'pip install "runtimeuse-sync[runtime,openai]"' in done.stdout
+    assert 'pip install "runtimeuse-sync[runtime,openai]"' in said_without("agents", "openai")
 
 
 class TestWithTheSdk:
