@@ -12,7 +12,7 @@ import trustme
 
 from runtimeuse_sync import CancelledException, RuntimeConnectionError, RunTimeoutError, RuntimeUseClient
 
-from ..support.builders import Serve, Stopwatch, cannot_connect, client_of, echo
+from ..support.builders import SOON, Serve, Stopwatch, cannot_connect, client_of, echo
 from ..support.packages import needs
 from ..support.servers import PATIENCE, FaultServer, Peer, free_port
 from ..support.socks import SocksServer
@@ -144,11 +144,15 @@ def test_wrong_authentication_is_told_at_once_and_shows_no_secret(serve: Serve, 
 )
 def test_refused(serve: Serve, scheme: str, reply: int, text: str, tried_again: bool) -> None:
     server = serve(echo)
-    with SocksServer(reply=reply) as proxy:
-        client = remote(server, proxy=proxy.url(scheme), connect_timeout=1.0)
-        with pytest.raises(RuntimeConnectionError, match=f"the proxy refused the connection: .*{text}"):
-            client.query("hi")
-        assert (len(proxy.requests) > 1) == tried_again
+    # On a busy machine, the first attempt may take all of the shorter time.
+    for seconds in (SOON, PATIENCE):
+        with SocksServer(reply=reply) as proxy:
+            client = remote(server, proxy=proxy.url(scheme), connect_timeout=seconds)
+            with pytest.raises(RuntimeConnectionError, match=f"the proxy refused the connection: .*{text}"):
+                client.query("hi")
+        if tried_again == (len(proxy.requests) > 1):
+            break
+    assert (len(proxy.requests) > 1) == tried_again
     assert server.peers == []
 
 
@@ -219,10 +223,12 @@ def test_a_runtime_that_is_not_up_yet_behind_a_proxy(serve: Serve) -> None:
         peer.sock.recv(100)
         peer.cut(reset=True)
 
-    with FaultServer(script) as proxy:
-        client = RuntimeUseClient(
-            f"ws://{HOST}", model="m", proxy=f"socks5h://127.0.0.1:{proxy.port}", connect_timeout=1.0
-        )
-        with pytest.raises(RuntimeConnectionError, match="connection reset"):
-            client.query("hi")
-        assert len(proxy.peers) > 1
+    for seconds in (SOON, PATIENCE):
+        with FaultServer(script) as proxy:
+            url = f"socks5h://127.0.0.1:{proxy.port}"
+            client = RuntimeUseClient(f"ws://{HOST}", model="m", proxy=url, connect_timeout=seconds)
+            with pytest.raises(RuntimeConnectionError, match="connection reset"):
+                client.query("hi")
+        if len(proxy.peers) > 1:
+            break
+    assert len(proxy.peers) > 1
