@@ -67,7 +67,7 @@ PRINTS = {
         result_message \['reading', 'writing'\]
         copied: True
         read back: buy milk
-        exit code 124 runtimeuse-sync: Query did not end within 0\.5 s
+        exit code 124 runtimeuse-sync: Query did not end within 0\.5 s(: .*)?
         exit code 2 runtimeuse-sync: no such option.*
         doctor: name ok
         doctor: TCP ok
@@ -114,7 +114,7 @@ PRINTS = {
         by_abort             CancelledException after \d+\.\d s  Query was cancelled
         by_ctrl_c            KeyboardInterrupt  after \d+\.\d s
         by_a_flag            CancelledException after \d+\.\d s  Query was cancelled by cancel_when
-        by_timeout           RunTimeoutError    after \d+\.\d s  Query did not end within 0\.3 s
+        by_timeout           RunTimeoutError    after \d+\.\d s  Query did not end within 0\.3 s(: .*\n.*)?
         by_idle_timeout      AgentRuntimeError  after \d+\.\d s  No message received from agent runtime for 0\.3s
         by_callback_timeout  AgentRuntimeError  after \d+\.\d s  on_assistant_message callback timed out
         the session has outlived them all

@@ -25,6 +25,17 @@ def started(*arguments: Any, env: Dict[str, str] = {}, **more: Any) -> Iterator[
         yield process
 
 
+def line_of(process: subprocess.Popen[bytes]) -> bytes:
+    """Returns the next line on the process's stdout, however many pieces it comes in."""
+    assert process.stdout is not None
+    said = b""
+    while not said.endswith(b"\n"):
+        piece = process.stdout.read(1)
+        assert piece, f"it has ended after {said!r}"
+        said += piece
+    return said
+
+
 class Terminal:
     """The command in a terminal of its own.
 

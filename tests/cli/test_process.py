@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, List
+from typing import List
 
 import pytest
 
@@ -17,7 +17,7 @@ from runtimeuse_sync.runtime import LocalRuntime
 from ..support.builders import Serve, Start, assistant, output, ran, text
 from ..support.processes import CHILD_LIMIT, Pipe, wait_until_ended
 from ..support.servers import PATIENCE, Peer
-from .processes import started
+from .processes import line_of, started
 
 pytestmark = pytest.mark.skipif(
     (3, 9) <= sys.version_info < (3, 13), reason="many processes: on the oldest and the newest interpreter only"
@@ -36,8 +36,7 @@ def test_output_comes_as_it_is_printed(serve: Serve) -> None:
         peer.send(assistant("two"), text("one\ntwo\n"))
 
     with started("query", "--url", serve(script).url, "hi") as process:
-        assert process.stdout is not None
-        assert process.stdout.read(4) == b"one\n"
+        assert line_of(process) == b"one\n"
         read.set()
         assert process.communicate(timeout=CHILD_LIMIT) == (b"two\n", b"")
         assert process.returncode == 0
@@ -55,8 +54,8 @@ def test_a_closed_pipe_cancels_and_is_141(serve: Serve) -> None:
         peer.expect("cancel_message")
 
     with started("exec", "--url", serve(script).url, "yes") as process:
+        assert line_of(process) == b"y\n"
         assert process.stdout is not None
-        assert process.stdout.read(2) == b"y\n"
         process.stdout.close()
         closed.set()
         assert process.stderr is not None
@@ -93,8 +92,7 @@ def test_ctrl_c_cancels_and_waits(serve: Serve) -> None:
         peer.send(output("cleaning up\n"), ran("make", exit_code=2))
 
     with started("exec", "--url", serve(script).url, "make") as process:
-        assert process.stdout is not None
-        assert process.stdout.read(8) == b"working\n"
+        assert line_of(process) == b"working\n"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=CHILD_LIMIT)
         assert (out, err) == (b"cleaning up\n", b"runtimeuse-sync: cancelling; Ctrl-C again leaves at once\n")
@@ -111,10 +109,7 @@ def test_a_second_ctrl_c_leaves_at_once(serve: Serve, json: bool) -> None:
 
     server = serve(script)
     with started("query", *["--json"] * json, "--url", server.url, "hi") as process:
-        assert process.stdout is not None
-        said = b""
-        while not said.endswith(b"\n"):
-            said += process.stdout.read(1)
+        line_of(process)
         process.send_signal(signal.SIGINT)
         server.wait_for("cancel_message")
         process.send_signal(signal.SIGINT)
@@ -144,8 +139,7 @@ def test_sigterm_cancels(serve: Serve) -> None:
         peer.expect("cancel_message")
 
     with started("query", "--url", serve(script).url, "hi") as process:
-        assert process.stdout is not None
-        assert process.stdout.read(8) == b"working\n"
+        assert line_of(process) == b"working\n"
         process.terminate()
         assert (process.communicate(timeout=CHILD_LIMIT), process.returncode) == ((b"", b""), 128 + signal.SIGTERM)
 
@@ -167,11 +161,10 @@ def test_an_ignored_ctrl_c_is_ignored(serve: Serve) -> None:
     command = [sys.executable, "-m", "runtimeuse_sync", "query", "--url", serve(script).url, "hi"]
     process = subprocess.Popen([sys.executable, "-c", ignore, *command], stdout=subprocess.PIPE, bufsize=0)
     with process:
-        assert process.stdout is not None
-        assert process.stdout.read(8) == b"working\n"
+        assert line_of(process) == b"working\n"
         process.send_signal(signal.SIGINT)
         sent.set()
-        assert process.stdout.read() == b"done\n"
+        assert line_of(process) == b"done\n"
     assert process.returncode == 0
 
 
@@ -210,11 +203,7 @@ def test_serve(tmp_path: Path) -> None:
         "def run(invocation, sender):\n    return 'served ' + invocation.user_prompt\n"
     )
     with started("serve", "--port", "0", "--agent", "my_agent:run", cwd=str(tmp_path)) as server:
-        assert server.stdout is not None
-        said: Any = b""
-        while not said.endswith(b"\n"):
-            said += server.stdout.read(1)
-        url = said.decode().split()[-1]
+        url = line_of(server).decode().split()[-1]
         with started("query", "--url", url, "it") as process:
             assert process.communicate(timeout=CHILD_LIMIT) == (b"served it\n", b"")
         server.send_signal(signal.SIGINT)

@@ -215,12 +215,12 @@ def test_an_agent_that_fails(command: Command, runtime: LocalRuntime) -> None:
 
 
 def test_a_timeout_is_124(command: Command, runtime: LocalRuntime) -> None:
-    code, out, err = command("query", "--url", runtime.ws_url, "--timeout", "0.5", "sleep 60")
-    assert (code, out, err) == (124, "", "runtimeuse-sync: Query did not end within 0.5 s\n")
+    code, out, err = command("query", "--url", runtime.ws_url, "--timeout", "1", "sleep 60")
+    assert (code, out, err) == (124, "", "runtimeuse-sync: Query did not end within 1 s\n")
 
 
 def test_a_runtime_that_is_not_there_is_1(command: Command) -> None:
-    code, out, err = command("query", "--url", "ws://127.0.0.1:1", "--connect-timeout", "0.1", "hi")
+    code, out, err = command("query", "--url", "ws://127.0.0.1:1", "--connect-timeout", "1", "hi")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "connection refused" in err
 

@@ -19,6 +19,8 @@ from runtimeuse_sync.client import URL_VARIABLE
 from runtimeuse_sync.django import get_client
 from runtimeuse_sync.testing import FakeRuntime, text_result
 
+from ..support.processes import CHILD_LIMIT
+
 HERE = "ws://127.0.0.1:1"
 
 
@@ -192,7 +194,7 @@ def in_a_child(script: str, **environment: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=CHILD_LIMIT,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 
-ABANDON_AFTER = 6
+ABANDON_AFTER = 10
 
 #: One for each test: who logs out ends all that the session was good for.
 USERS = [f"user{number}" for number in range(20)]

@@ -58,10 +58,11 @@ def look_around(server: Server) -> int:
     words = "".join(f"word {number}\n" for number in range(1000)).encode()
 
     # One that somebody leaves: nobody else is watching. One that is cancelled. One that stays.
-    left, cancelled = ann.start(STAYS), ann.start(STAYS)
-    stays = ann.start(STAYS, alone=True)
+    left = ann.start(STAYS)
     with ann.read(left) as reader:
         left_process = process_of(reader)
+    # None is started before there is time to watch it.
+    cancelled = ann.start(STAYS)
     with ann.read(cancelled) as reader:
         cancelled_process = process_of(reader)
         assert bob.cancel(cancelled).status == 404
@@ -70,6 +71,7 @@ def look_around(server: Server) -> int:
     assert (end["status"], end["reason"]) == ("cancelled", "Cancelled by ann.")
     wait_until_ended(cancelled_process)
 
+    stays = ann.start(STAYS, alone=True)
     # One with files, which is read from the middle, and again from its beginning.
     prompt = "tail -n 1 $INPUT_DIR/words.txt; sleep 1.2; echo more; cp $INPUT_DIR/words.txt $OUTPUT_DIR/copy.txt"
     run = ann.start(prompt, files=[("words.txt", words)])
@@ -79,11 +81,11 @@ def look_around(server: Server) -> int:
     with ann.read(run, **{"Last-Event-ID": last}) as reader:
         rest, end = reader.all()
     with ann.read(run) as reader:
-        assert reader.all() == (
-            [("assistant", {"text": "word 999"}), *rest],
-            end,
-        )
-    assert [event for event in rest if event[0] != "heartbeat"] == [
+        again, same_end = reader.all()
+    assert same_end == end
+    rest, again = ([event for event in events if event[0] != "heartbeat"] for events in (rest, again))
+    assert again == [("assistant", {"text": "word 999"}), *rest]
+    assert rest == [
         ("assistant", {"text": "more"}),
         ("result", {"text": "word 999\nmore\n"}),
     ]

@@ -124,7 +124,7 @@ def test_a_storage_of_many_moods(storage: Moody, tally: Tally, tmp_path: Path) -
     quick: Dict[str, Any] = {
         "artifact_settle": 0.05,
         "end_session_delay": 0.05,
-        "upload_timeout": 0.5,
+        "upload_timeout": 1.0,
         "upload_retry_delay": 0.01,
     }
     lost = 0

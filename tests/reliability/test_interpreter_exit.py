@@ -12,9 +12,6 @@ from ..support.tally import SEED, Tally, tries
 from . import children
 from .moods import hangs_on_demand
 
-#: Seconds that a child may take; connecting in vain alone is tried for ten.
-LIMIT = 30.0
-
 EXIT = """
 import atexit, os, random, signal, sys, threading, time
 from runtimeuse_sync import CancelledException, RuntimeUseClient, RuntimeUseError
@@ -149,7 +146,7 @@ def test_the_interpreter_ends_with_a_call_in_flight(tally: Tally, how: str) -> N
     with FaultServer(hangs_on_demand) as server:
         for number in range(count):
             # As users run it: that a session was left open is a warning like that of an open file, and shown on demand.
-            printed = children.run(EXIT, server.url, how, f"{SEED}/{number}", patience=LIMIT, strict=False)
+            printed = children.run(EXIT, server.url, how, f"{SEED}/{number}", strict=False)
             assert [line for line in printed.splitlines() if line] == ENDS[how]
         if "closed" in how or "called" in how:
             assert len(server.said("end_session_message")) == count

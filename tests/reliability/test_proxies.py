@@ -157,10 +157,16 @@ def test_nobody_behind_the_proxy(tally: Tally, proxy: HttpProxy) -> None:
     fault = "proxies: the runtime is not up yet"
     for _ in range(tries(1, 10)):
         tally.tried(fault)
-        client = RuntimeUseClient(f"ws://{HOST}:1", model="m", proxy=proxy.url(), connect_timeout=1.5)
-        with pytest.raises(RuntimeConnectionError, match="proxy"):
-            client.query("hi")
-        assert len(proxy.requests()) > 1
+        # On a busy machine, the first attempt may take all of the shorter time.
+        for seconds in (1.5, PATIENCE):
+            client = RuntimeUseClient(f"ws://{HOST}:1", model="m", proxy=proxy.url(), connect_timeout=seconds)
+            before = len(proxy.requests())
+            with pytest.raises(RuntimeConnectionError, match="proxy"):
+                client.query("hi")
+            if len(proxy.requests()) - before > 1:
+                break
+        else:
+            raise AssertionError("it was tried only once")
         tally.survived(fault)
 
 

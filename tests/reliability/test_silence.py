@@ -60,7 +60,8 @@ def test_a_peer_that_stops_reading(serve: Serve, tally: Tally, gives_up: str) ->
             return peer.cut(reset=True)
 
         tally.tried(fault)
-        client = client_of(serve(script), **settings)
+        server = serve(script)
+        client = client_of(server, **settings)
         caller: Any = client.session(end_session_timeout=SOON).open() if in_session else client
         aborting = InThread(abort_when, deaf, caller) if gives_up == "abort" else None
         watch = Stopwatch()
@@ -73,7 +74,8 @@ def test_a_peer_that_stops_reading(serve: Serve, tally: Tally, gives_up: str) ->
             caller.close()
         assert watch.seconds < PATIENCE - 2
         over.set()
-        assert client.query("next", timeout=PATIENCE).text == "next"
+        # Not with a keepalive that a busy machine is too slow for.
+        assert client_of(server).query("next", timeout=PATIENCE).text == "next"
         tally.survived(fault)
 
 
