@@ -26,12 +26,15 @@ from ..messages import (
 from ..options import ExecuteCommandsOptions, Options, QueryOptions
 from ..results import CommandResultItem, StructuredOutputResult, TextResult
 from .json_size import TooDense, check_density
-from .json_text import encode_json, load_json
+from .json_text import encode_json, encode_long_strings, load_json
 from .surrogates import Halves, may_have_half, mended, mended_value
 
 Wire = Dict[str, Any]
 
 _MESSAGE_TYPE = re.compile(r'"message_type"\s*:\s*"(\w{1,40})"')
+
+#: From how many characters on a variable makes its message one that is encoded for long strings.
+_LARGE_VARIABLE = 16 * 1024
 
 CANCEL: Wire = {"message_type": "cancel_message"}
 END_SESSION: Wire = {"message_type": "end_session_message"}
@@ -213,7 +216,13 @@ _DECODERS: Dict[str, Callable[[Wire, Any, Optional[Halves]], Any]] = {
 
 def encode(message: Wire) -> bytes:
     """Returns a message as JSON text in UTF-8. Lone surrogates, which UTF-8 cannot encode, become JSON escapes."""
+    if any(map(_is_large, message.get("commands") or ())):
+        return encode_long_strings(message)
     return encode_json(message)
+
+
+def _is_large(command: Wire) -> bool:
+    return any(len(value) >= _LARGE_VARIABLE for value in command.get("env", {}).values())
 
 
 def encode_query(prompt: str, system_prompt: str, model: str, options: QueryOptions) -> Wire:

@@ -16,8 +16,12 @@ from typing import Any, Callable, List, Optional, Tuple
 _LARGE_TEXT = 16 * 1024
 #: From how many characters on a string, with its quotation marks, counts as long.
 _LONG_STRING = 1024
-#: How many strings a text may contain to be searched; with more, they are short on average.
+#: How many characters a string with escapes may have, with its quotation marks, in a text that is searched.
+_LONGEST_ESCAPED = 4096
+#: How many strings a text may contain to be searched, however short they are.
 _MAX_STRINGS = 64
+#: How many characters there must be for each string of a text with more of them.
+_CHARACTERS_PER_STRING = 1024
 
 #: From this length on, in bytes, `escape` uses its faster way.
 _LONG = 1024
@@ -46,7 +50,7 @@ def load_json(text: str) -> Any:
 
     A short text goes straight to `json`'s scanner, without the overhead of `json.loads`. In a large text that scanner
     spends most of its time checking each character of long strings. A string without escapes is whatever stands between
-    two quotation marks; so if no long one has any, they are cut out instead.
+    two quotation marks. So if no long one has any, they are cut out instead.
 
     Like `json.loads`, this accepts NaN and infinities. In long strings of large texts it also accepts control
     characters, as RFC 8259 §9 allows.
@@ -94,16 +98,19 @@ def _cut_long_strings(text: str) -> Any:
     start = text.find('"')
     escape_at = text.find("\\")
     while start >= 0:
-        if len(shortened) >= 2 * _MAX_STRINGS:
+        if len(shortened) >= 2 * _MAX_STRINGS and 2 * end < len(shortened) * _CHARACTERS_PER_STRING:
             raise ValueError("the strings are short on average")
         shortened.append(text[end:start])
         end = text.index('"', start + 1) + 1
         if 0 <= escape_at < end:
-            # The quotation mark may be escaped. This fails if the string is long.
-            _, size = _scan_string(text[start + 1 : start + _LONG_STRING], 0)
+            # The quotation mark may be an escaped one.
+            if end - start > _LONGEST_ESCAPED:
+                raise ValueError("a long string has escapes")
+            _, size = _scan_string(text[start + 1 : start + _LONGEST_ESCAPED], 0)
             end = start + 1 + size
             escape_at = text.find("\\", end)
-        if end - start < _LONG_STRING:
+            shortened.append(text[start:end])
+        elif end - start < _LONG_STRING:
             shortened.append(text[start:end])
         else:
             shortened.append("NaN")
@@ -132,6 +139,32 @@ def encode_json(value: Any, allow_nan: bool = True) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return json.dumps(value, allow_nan=allow_nan, separators=(",", ":")).encode()
+
+
+def encode_long_strings(value: Any) -> bytes:
+    """As `encode_json`, for an object with long strings in it: several times as fast."""
+    pieces: List[bytes] = []
+    _add(value, pieces)
+    return b"".join(pieces)
+
+
+def _add(value: Any, pieces: List[bytes]) -> None:
+    if isinstance(value, dict):
+        before = b"{"
+        for name, item in value.items():
+            pieces += (before, encode_string(name), b":")
+            _add(item, pieces)
+            before = b","
+        pieces.append(b"}" if value else b"{}")
+    elif isinstance(value, list):
+        before = b"["
+        for item in value:
+            pieces.append(before)
+            _add(item, pieces)
+            before = b","
+        pieces.append(b"]" if value else b"[]")
+    else:
+        pieces.append(encode_string(value) if isinstance(value, str) else encode_json(value))
 
 
 def encode_string(text: str) -> bytes:

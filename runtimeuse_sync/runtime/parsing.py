@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar, Union
 
+from .._wire.json_text import load_json
+
 T = TypeVar("T")
 
 
@@ -86,7 +88,7 @@ def decode(raw: Union[str, bytes]) -> Dict[str, Any]:
         MalformedMessageError: the frame is not a JSON object, or has no `message_type`.
     """
     try:
-        message = json.loads(raw)
+        message = load_json(raw) if isinstance(raw, str) else json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise MalformedMessageError(f"Invalid message: not JSON ({error})") from None
     if not isinstance(message, dict):

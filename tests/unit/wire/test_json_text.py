@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from runtimeuse_sync._wire import json_text
-from runtimeuse_sync._wire.json_text import load_json
+from runtimeuse_sync._wire.json_text import encode_json, encode_long_strings, load_json
 
 from ...support.processes import CHILD_LIMIT
 
@@ -30,7 +30,9 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the parser treat texts and strings of a few characters like those of megabytes."""
     monkeypatch.setattr(json_text, "_LARGE_TEXT", 0)
     monkeypatch.setattr(json_text, "_LONG_STRING", 5)
+    monkeypatch.setattr(json_text, "_LONGEST_ESCAPED", 9)
     monkeypatch.setattr(json_text, "_MAX_STRINGS", 8)
+    monkeypatch.setattr(json_text, "_CHARACTERS_PER_STRING", 20)
 
 
 def outcome(parse: Any, text: str) -> str:
@@ -74,6 +76,7 @@ def test_any_damaged_text_fails_as_in_json(value: Any, at: int, removed: int, pu
         {"a": LARGE, "b": [float("inf"), -float("inf")]},
         ["x" * 3000] * 100,
         ["short"] * 10_000 + [LARGE],
+        {f"{number}": LARGE for number in range(100)},
         [LARGE + "\u6f22\U0001f600", "\u00e4"],
         list(range(20_000)),
     ],
@@ -117,6 +120,25 @@ def test_a_long_string_without_escapes_is_cut_out(monkeypatch: pytest.MonkeyPatc
     message = {"message_type": "command_output_message", "command": command, "text": LARGE}
     assert load_json(json.dumps(message, ensure_ascii=False)) == message
     assert max(seen) < 120
+
+
+def test_so_are_many_of_them_beside_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the requests that write a file."""
+    monkeypatch.setattr(json_text, "_scan_json", lambda _: pytest.fail("it was scanned"))
+    commands = [{"command": 'cat "$1"\n' * 300, "env": {f"{number}": LARGE for number in range(12)}}] * 4
+    assert load_json(json.dumps(commands, ensure_ascii=False)) == commands
+
+
+@hypothesis.settings(max_examples=200)
+@hypothesis.given(value=values)
+def test_what_has_long_strings_is_encoded_alike(value: Any) -> None:
+    for each in (value, [value, {"a": value, 'long"\n' + LARGE: [value, LARGE + "\u00e9", "\\" + LARGE]}]):
+        assert encode_long_strings(each) == encode_json(each)
+
+
+def test_half_a_character_in_a_long_string_becomes_an_escape() -> None:
+    value = {"a": [LARGE + "\ud800", "\u00e9"]}
+    assert json.loads(encode_long_strings(value).decode()) == value
 
 
 def test_control_characters_are_accepted_in_long_strings_only() -> None:
