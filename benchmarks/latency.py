@@ -55,19 +55,20 @@ def _abort(work: Work) -> float:
 
 
 def readiness(tries: int, longest_boot: float) -> Iterator[Row]:
-    """Seconds from when a port serves until `wait_until_ready` returns: 99th percentiles.
+    """Seconds from when a port serves until `wait_until_ready` returns, as 99th percentiles; and attempts per second.
 
     Args:
         tries: How many runtimes boot, all at the same time.
         longest_boot: The most seconds that one takes to boot; the least is 0.2.
     """
     chance = random.Random(1)
+    attempts: List[int] = []
     titles = {False: "wait_until_ready, the port refuses before", True: "wait_until_ready, the port answers before"}
     for answers, title in titles.items():
         noticed: List[float] = []
 
         def boot(seconds: float, answers: bool = answers, noticed: List[float] = noticed) -> None:
-            noticed.append(_boot(seconds, answers))
+            noticed.append(_boot(seconds, answers, attempts))
 
         threads = [
             threading.Thread(target=boot, args=(chance.uniform(0.2, longest_boot),), daemon=True) for _ in range(tries)
@@ -79,15 +80,19 @@ def readiness(tries: int, longest_boot: float) -> Iterator[Row]:
         assert len(noticed) == tries
         median, p99 = spread(noticed)
         yield Row(f"{title}, p99", "s", median, 0.0, 0.0, p99, 0.25, False)
+    most = float(max(attempts))
+    yield Row("wait_until_ready, attempts in any second, most", "", most, 0.0, 0.0, most, 10.0, False)
 
 
-def _boot(seconds: float, answers: bool) -> float:
+def _boot(seconds: float, answers: bool, attempts: List[int]) -> float:
     """Returns the seconds from the end of a boot until the client has noticed it.
 
     Args:
         seconds: How long the boot takes.
         answers: Whether the port accepts connections meanwhile, and closes them, as one does that is forwarded.
+        attempts: Gets the most connections that it accepted in any one second.
     """
+    accepted: List[float] = []
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         client = RuntimeUseClient(f"ws://127.0.0.1:{listener.getsockname()[1]}")
@@ -106,8 +111,11 @@ def _boot(seconds: float, answers: bool) -> float:
             listener.settimeout(max(0.001, until - time.perf_counter()))
             try:
                 listener.accept()[0].close()
+                accepted.append(time.perf_counter())
             except socket.timeout:
                 break
+        if answers:
+            attempts.append(max((sum(at <= each < at + 1 for each in accepted) for at in accepted), default=0))
         time.sleep(max(0.0, until - time.perf_counter()))
         listener.listen()
         serves = time.perf_counter()

@@ -26,6 +26,8 @@ class Row(NamedTuple):
         at_least: Whether the bar is a lower one.
         cpu: Our CPU seconds divided by theirs; 0 where that was not measured.
         production: Whether it is what production does: TLS, with the system's certificate authorities.
+        most_cpu: The bar for `cpu`; 0 where there is none.
+        compared: Whether `ratio` is that of our figure and the async client's.
     """
 
     work: str
@@ -38,11 +40,28 @@ class Row(NamedTuple):
     at_least: bool
     cpu: float = 0.0
     production: bool = False
+    most_cpu: float = 0.0
+    compared: bool = False
 
     @property
     def met(self) -> bool:
-        """Whether the bar is met."""
+        """Whether all is as it should be: both bars are met, and the async client is not faster."""
+        return self.meets_bar and self.meets_most_cpu and not self.is_slower
+
+    @property
+    def meets_bar(self) -> bool:
+        """Whether the bar for the ratio is met."""
         return self.ratio >= self.bar if self.at_least else self.ratio <= self.bar
+
+    @property
+    def meets_most_cpu(self) -> bool:
+        """Whether the bar for the CPU time is met, if there is one."""
+        return not self.most_cpu or self.cpu <= self.most_cpu
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether the async client is faster."""
+        return self.compared and (self.ratio < 1 if self.at_least else self.ratio > 1)
 
 
 def sample(work: Callable[[], object]) -> Sample:
@@ -91,17 +110,17 @@ def faster(work: str, unit: str, amount: float, taken: Dict[str, Sample], bar: f
     rates = {name: amount / each.wall for name, each in taken.items()}
     return Row(
         work, unit, rates["ours"], rates["theirs"], rates.get("raw", 0.0), theirs.wall / ours.wall, bar, True,
-        ours.cpu / theirs.cpu,
+        ours.cpu / theirs.cpu, compared=True,
     )  # fmt: skip
 
 
-def shorter(work: str, calls: int, taken: Dict[str, Sample], bar: float) -> Row:
-    """Returns a row that compares milliseconds per call; the lower the better."""
+def shorter(work: str, calls: int, taken: Dict[str, Sample], bar: float, most_cpu: float = 0.0) -> Row:
+    """Returns a row that compares milliseconds per call, and the CPU time; the lower the better."""
     ours, theirs = taken["ours"], taken["theirs"]
     times = {name: each.wall / calls * 1000 for name, each in taken.items()}
     return Row(
         work, "ms", times["ours"], times["theirs"], times.get("raw", 0.0), ours.wall / theirs.wall, bar, False,
-        ours.cpu / theirs.cpu,
+        ours.cpu / theirs.cpu, most_cpu=most_cpu, compared=True,
     )  # fmt: skip
 
 

@@ -6,13 +6,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import List
 
+from runtimeuse_sync import __version__
+
 from .measuring import Row
 
 
 def machine() -> str:
     """Returns a line on what this ran on."""
-    packages = ("runtimeuse_sync", "runtimeuse-client", "websocket-client", "websockets")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    packages = ("runtimeuse-client", "websocket-client", "websockets")
+    # Our own from the code, which need not be installed.
+    versions = ", ".join([f"runtimeuse_sync {__version__}", *(f"{name} {version(name)}" for name in packages)])
     return f"{platform.machine()}, {os.cpu_count()} CPUs, Linux, Python {platform.python_version()}; {versions}"
 
 
@@ -25,11 +28,12 @@ def table(rows: List[Row]) -> List[str]:
     for row in production_first(rows):
         sign = "≥" if row.at_least else "≤"
         figures = " | ".join(_figure(value) for value in (row.ours, row.theirs, row.raw))
-        mark = "" if row.met else " **missed**"
+        mark = " **slower**" if row.is_slower else "" if row.meets_bar else " **missed**"
+        most_cpu = f", ≤ {row.most_cpu:g}{'' if row.meets_most_cpu else ' **missed**'}" if row.most_cpu else ""
         work = f"**{row.work}**" if row.production else row.work
         lines.append(
             f"| {work} | {row.unit} | {figures} | {_figure(row.ratio)} | {sign} {row.bar:g}{mark} | "
-            f"{_figure(row.cpu)} |"
+            f"{_figure(row.cpu)}{most_cpu} |"
         )
     return lines
 
@@ -53,7 +57,7 @@ def chart(rows: List[Row], directory: Path) -> None:
     from matplotlib import pyplot
 
     shown = production_first(rows)
-    compared = [row for row in shown if (row.theirs and row.cpu) or row.work == "import"][::-1]
+    compared = [row for row in shown if row.compared][::-1]
     speedups = [row.ratio if row.at_least else 1 / row.ratio for row in compared]
     bars = [row.bar if row.at_least else 1 / row.bar for row in compared]
     figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(compared) + 1.2))
