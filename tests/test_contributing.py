@@ -1,4 +1,4 @@
-"""The contributors' pages name what there is: each module and test they name exists, and none is missing."""
+"""CONTRIBUTING.md, PROMISES.md and tox.ini name what there is: what they name exists, and nothing is missing."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ def test_every_promise_names_its_tests() -> None:
 
 def test_every_test_that_a_promise_names_exists() -> None:
     assert [path for tests in promises().values() for path in tests if not path.is_file()] == []
+
+
+def test_every_test_that_tox_names_exists() -> None:
+    # What `quick` leaves out would be run again under another name, without a word.
+    named = re.findall(r"\btests/[\w./]*\w", (ROOT / "tox.ini").read_text(encoding="utf-8"))
+    assert len(named) > 50
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_module_of_tests_of_promises_is_named() -> None:
