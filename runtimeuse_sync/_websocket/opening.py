@@ -57,15 +57,17 @@ class Target:
         self.ssl_context = ssl_context
         self.proxy = proxy
         self.sessions = sessions
-        self.origin = url_origin(url)
+        self.origin: str = url_origin(url)
         parts = urlsplit(url)
+        self.host: str
+        self.zone: str
         self.host, self.zone = split_zone(parts.hostname or "")
-        self.secure = is_secure(url)
+        self.secure: bool = is_secure(url)
         default_port = 443 if self.secure else 80
-        self.port = parts.port or default_port
-        self.host_is_loopback = is_loopback(self.host)
+        self.port: int = parts.port or default_port
+        self.host_is_loopback: bool = is_loopback(self.host)
         shown_host = bracketed(self.host) if self.port == default_port else host_and_port(self.host, self.port)
-        self.handshake = Handshake(url, shown_host, headers)
+        self.handshake: Handshake = Handshake(url, shown_host, headers)
 
     def __repr__(self) -> str:
         return f"Target({self.origin!r})"
