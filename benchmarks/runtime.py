@@ -59,7 +59,7 @@ def commands(rounds: int, count: int = 500) -> Iterator[Row]:
 
         taken = in_turns({"all": one_request, "each": one_request_each, "theirs": with_popen}, rounds)
     rates = {name: count / each.wall for name, each in taken.items()}
-    for name, title, bar in (("all", "in one request", 0.5), ("each", "one request each", 0.3)):
+    for name, title, bar in (("all", "in one request", 0.4), ("each", "one request each", 0.2)):
         ratio = rates[name] / rates["theirs"]
         yield Row(
             f"LocalRuntime: {count} commands, {title}",
