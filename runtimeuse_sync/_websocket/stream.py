@@ -18,8 +18,9 @@ from . import frames
 # But a read releases the GIL, so a large one runs while the caller's thread works on the messages before.
 _LEAST_READ = 16 * 1024
 _MOST_READ = 1024 * 1024
-# The most bytes that one `read` takes over TLS. It returns 16 KiB at a time and takes several times as long, and a send
-# or a close must not wait for longer.
+# The most bytes of a record of TLS, and the most that one `read` takes of them. They take several times as long, and a
+# send or a close must not wait for longer.
+_LARGEST_RECORD = 16 * 1024
 _MOST_READ_SECURE = 128 * 1024
 _LARGEST_SEND = 256 * 1024
 _FLUSH_SIZE = 1024 * 1024
@@ -144,17 +145,22 @@ class WebSocketStream:
         messages: List[str] = []
         self.pongs = []
         received = 0
-        most = _MOST_READ_SECURE if self._secure else _MOST_READ
-        while received < most and not self._read_all:
-            data = self._first or self._read_some()
-            if not data:
-                break
-            whole_read = not self._first and len(data) == self._read_size
-            self._first = b""
-            self._adapt(len(data))
-            received += len(data)
-            self._parse(data, messages)
-            if not whole_read and not self._secure:
+        while received < _MOST_READ and not self._read_all:
+            if self._first:
+                data, end, more = self._first, "", True
+                self._first = b""
+            elif self._secure:
+                data, end, more = *self._read_records(), False
+            else:
+                data, end = self._read_some(self._read_size)
+                more = len(data) == self._read_size
+                self._adapt(len(data))
+            if data:
+                received += len(data)
+                self._parse(data, messages)
+            if end:
+                self._end(end)
+            if not more:
                 break
         return messages, received > 0
 
@@ -164,20 +170,31 @@ class WebSocketStream:
         elif received < self._read_size // 4:
             self._read_size = max(self._read_size // 2, _LEAST_READ)
 
-    def _read_some(self) -> bytes:
+    def _read_records(self) -> Tuple[bytes, str]:
+        """Reads what has arrived over TLS, `_MOST_READ_SECURE` at most, as `_read_some`: a read returns one record."""
+        records: List[bytes] = []
+        end = ""
+        left = _MOST_READ_SECURE
+        while left > 0:
+            record, end = self._read_some(_LARGEST_RECORD)
+            if not record:
+                break
+            records.append(record)
+            left -= len(record)
+        return records[0] if len(records) == 1 else b"".join(records), end
+
+    def _read_some(self, size: int) -> Tuple[bytes, str]:
+        """Returns the next bytes, none if none have arrived; and why the connection is over, once no more will come."""
         try:
-            data: bytes = self.sock.recv(self._read_size)
+            data: bytes = self.sock.recv(size)
         except (BlockingIOError, ssl.SSLWantReadError):
-            return b""
+            return b"", ""
         except ssl.SSLWantWriteError:
             self.wants_write = True
-            return b""
+            return b"", ""
         except OSError as error:
-            self._end(f"receiving failed: {error.strerror or type(error).__name__}")
-            return b""
-        if not data:
-            self._end("the runtime closed the connection without a closing handshake")
-        return data
+            return b"", f"receiving failed: {error.strerror or type(error).__name__}"
+        return data, "" if data else "the runtime closed the connection without a closing handshake"
 
     def _parse(self, data: bytes, messages: List[str]) -> None:
         parsed, error = self._parser.feed(data)
