@@ -278,6 +278,8 @@ class Run(Generic[ResultType_co]):
             self._reader.answer_uploads(channel)
         else:
             channel.take_turn(call, ticket)
+            if not until_open and options.on_artifact_upload_request is None:
+                channel.connection.closes_after = self._request.result_type
             # Before the connection starts, so that the request is sent the moment it opens.
             self._begin(channel)
             # `idle_timeout` begins when the connection is open.

@@ -89,6 +89,8 @@ class Connection:
         in_user_code: Whether the thread is inside a custom transport's `connect`, which nobody can interrupt.
         records: Where the thread logs that it tries again to connect.
         on_unused: Called in the connection's thread, from time to time while messages are in the inbox.
+        closes_after: The `message_type` of the last message that anyone waits for: after it the thread may close the
+            connection by itself. `""` if more may follow, or the caller may want to see the connection open.
         replaces: How the session's connection before this one ended; the thread logs it when this one is open.
     """
 
@@ -109,6 +111,7 @@ class Connection:
         self.last_failure: str = ""
         self.records: Records = Records(logger_for(None))
         self.on_unused: Optional[Callable[[], None]] = None
+        self.closes_after: str = ""
         self.replaces: str = ""
         self._clock = clock
         self._closing = False
