@@ -111,15 +111,21 @@ class TlsSessions:
         # A copy, in another process, say, has sessions of its own.
         return (TlsSessions, ())
 
-    def offered(self, context: ssl.SSLContext, host: str) -> Optional[_Kept]:
-        """Returns what a connection may resume; `None` for nothing."""
+    def offered(self, context: ssl.SSLContext, host: str, settings: Tuple[Any, ...]) -> Optional[_Kept]:
+        """Returns what a connection may resume; `None` for nothing.
+
+        Args:
+            context: Its context.
+            host: The host that it leads to.
+            settings: The settings of the context.
+        """
         kept = self._kept
         if kept is None:
             return None
         now = self._clock()
         # The first comparison: a clock that was set back must not make it last longer.
         in_time = kept.until - LONGEST <= now < kept.until
-        if not in_time or kept.context is not context or kept.host != host or kept.settings != _settings(context):
+        if not in_time or kept.context is not context or kept.host != host or kept.settings != settings:
             self._kept = None
             return None
         return kept
@@ -164,14 +170,16 @@ def _is_pythons(each: Any) -> bool:
 
 def _settings(context: ssl.SSLContext) -> Tuple[Any, ...]:
     """Returns the settings by which a handshake may be refused. More authorities refuse nothing; a revocation does."""
+    # As plain numbers: the context's own properties make enumerations of them, which takes long.
+    plain: Any = super(type(context), context)
     return (
-        context.verify_mode,
-        context.check_hostname,
-        context.verify_flags,
-        context.options,
-        context.minimum_version,
-        context.maximum_version,
-        context.cert_store_stats()["crl"],
+        plain.verify_mode,
+        plain.check_hostname,
+        plain.verify_flags,
+        plain.options,
+        plain.minimum_version,
+        plain.maximum_version,
+        plain.cert_store_stats()["crl"],
     )
 
 
@@ -199,7 +207,7 @@ def start_tls(
     if sessions is None or not _is_pythons(context):
         return _handshake(sock, host, context, wait, None)
     settings = _settings(context)
-    offered = sessions.offered(context, host)
+    offered = sessions.offered(context, host, settings)
     try:
         secured = _handshake(sock, host, context, wait, offered)
     except BaseException as failure:
