@@ -1,4 +1,4 @@
-"""A one-shot's connection is closed as soon as its result has come, if that is short and nothing may follow it."""
+"""Every call ends: a one-shot closes its connection once a short result has come after which nothing may follow."""
 
 from __future__ import annotations
 
