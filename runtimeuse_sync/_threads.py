@@ -6,13 +6,8 @@ the starting thread, for which it was meant, waits for the new one for ever. So 
 main one (whose time limits are signals) starts its threads through an intermediate thread, which ends at once and
 passes on what was raised in it by mistake. This takes time, so it is done nowhere else.
 
-A thread that is not awaited (`_Unawaited`) is one whose start nobody waits for, not even `Thread.start`: that takes two
-switches between threads, which is much of the time of a short call. Until it has begun, `threading` takes it for one
-that never runs, so it knows by itself whether it is about to begin. If its start was interrupted, nobody can tell. Up
-to Python 3.11 there are none: until the new thread runs, it may get the exceptions that are set for the starting one.
-
 Two gaps remain, both inside of `Thread.start`; an interrupt there is raised as it should be. In the few steps in which
-it has made the thread and is not yet done, an `Exception` may end the new thread before it begins, which is
+it has made the thread and does not yet wait for it, an `Exception` may end the new thread before it begins, which is
 printed on stderr. And in the few before, `threading` goes on listing a thread that will never begin; from Python 3.13
 on, which tells the two apart, it is taken from the list.
 
@@ -21,10 +16,9 @@ Threads: any thread may begin a `Start`. `Start._between` runs in the intermedia
 """
 
 import _thread
-import math
 import sys
 import threading
-from typing import Any, Callable, Generator, List, Optional, Type
+from typing import Any, Callable, Generator, List, Type
 
 from ._call import Wakeup, monotonic
 from ._interrupts import failed_here
@@ -32,9 +26,6 @@ from .errors import RuntimeConnectionError, RuntimeUseError, SessionStateError
 
 #: The longest slice of a wait for the end of a thread, in seconds, as `_call.SLICE` is that of other waits.
 _SLICE = 0.1
-
-#: For how many seconds a thread whose start was interrupted passes for one that is about to begin.
-_LONGEST_DOUBT = 0.3
 
 #: Whether this Python may raise an exception that is set for one thread in another that it is starting.
 _MISDIRECTS = sys.version_info < (3, 12)
@@ -61,59 +52,14 @@ class _Daemon(threading.Thread):
             self.over = True
 
 
-class _NotAwaited(threading.Event):
-    """In place of what `Thread.start` waits for."""
-
-    def wait(self, timeout: Optional[float] = None) -> bool:  # noqa: ARG002  # that of an event
-        return True
-
-
-class _Unawaited(_Daemon):
-    """A daemon thread whose `start` returns before it has begun.
-
-    Attributes:
-        has_begun: Whether it has begun; `is_alive` is right from then on, and before that it says "about to begin".
-        begun: Woken when it begins.
-    """
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self.has_begun = False
-        self.begun = Wakeup()
-        self._begins_until = -math.inf
-        awaited = getattr(self, "_started", None)
-        # Not where gevent has replaced it: its threads are not the system's.
-        if type(awaited) is _NotAwaited.__base__ and type(awaited).__module__ == "threading":
-            awaited.__class__ = _NotAwaited
-
-    def start(self) -> None:
-        self._begins_until = monotonic() + _LONGEST_DOUBT
-        super().start()
-        self._begins_until = math.inf
-
-    def is_alive(self) -> bool:
-        return (not self.has_begun and monotonic() < self._begins_until) or super().is_alive()
-
-    def never_begins(self) -> None:
-        """Notes that the system has not made it."""
-        self._begins_until = -math.inf
-
-    def run(self) -> None:
-        self.has_begun = True
-        self.begun.wake()
-        super().run()
-
-
-def new_thread(
-    target: Callable[..., object], name: str, *arguments: Any, kind: Type[_Daemon] = _Daemon
-) -> threading.Thread:
+def new_thread(target: Callable[..., object], name: str, *arguments: Any) -> threading.Thread:
     """Returns a daemon thread, not yet started.
 
     Raises:
         RuntimeConnectionError: The interpreter allows no daemon threads, as some subinterpreters.
     """
     try:
-        thread = kind(target=target, args=arguments, name=name, daemon=True)
+        thread = _Daemon(target=target, args=arguments, name=name, daemon=True)
     except RuntimeError as error:
         if not _refuses_a_thread(error):
             raise
@@ -124,15 +70,6 @@ def new_thread(
     if dangling is not None:
         dangling.discard(thread)
     return thread
-
-
-def unawaited_thread(target: Callable[..., object], name: str) -> threading.Thread:
-    """Returns a daemon thread, not yet started, whose start nobody waits for, if this Python allows that.
-
-    Raises:
-        RuntimeConnectionError: The interpreter allows no daemon threads, as some subinterpreters.
-    """
-    return new_thread(target, name, kind=_Daemon if _MISDIRECTS else _Unawaited)
 
 
 class Start:
@@ -206,8 +143,6 @@ class Start:
         try:
             self._thread.start()
         except BaseException as error:
-            if isinstance(self._thread, _Unawaited):
-                self._thread.never_begins()
             if isinstance(error, RuntimeError) and _refuses_a_thread(error):
                 refused = _no_thread(error, self._failure)
             else:
@@ -245,8 +180,6 @@ def _start(thread: threading.Thread, failure: Failure) -> None:
         thread.start()
     except (KeyError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and _refuses_a_thread(error):
-            if isinstance(thread, _Unawaited):
-                thread.never_begins()
             raise _no_thread(error, failure) from error
         # `Thread.start` may raise an error of its own in place of an interrupt. It waits on a `Condition`: if an
         # interrupt hits while that takes its lock back, it releases the lock all the same, a `RuntimeError`. If one
@@ -270,8 +203,6 @@ def _forget_unless_made(thread: threading.Thread) -> None:
     handle, starting = getattr(thread, "_handle", None), getattr(threading, "_limbo", None)
     if starting is not None and getattr(handle, "ident", None) == 0:
         starting.pop(thread, None)
-        if isinstance(thread, _Unawaited):
-            thread.never_begins()
 
 
 def start_thread(thread: threading.Thread) -> None:
@@ -331,9 +262,6 @@ def join_thread(thread: threading.Thread, seconds: float) -> bool:
         left = until - monotonic()
         if left <= 0:
             return False
-        if isinstance(thread, _Unawaited) and not thread.has_begun:
-            thread.begun.wait(min(left, _SLICE))
-            continue
         thread.join(min(left, _SLICE))
         if was_over:
             return True

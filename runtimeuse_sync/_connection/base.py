@@ -33,7 +33,7 @@ from typing import Callable, Deque, Dict, List, Optional
 
 from .._call import Call, Clock, Wakeup, monotonic
 from .._logs import Records, logger_for
-from .._threads import Start, join_thread, unawaited_thread
+from .._threads import Start, join_thread, new_thread
 from .._wire import codec
 from ..errors import RuntimeUseError, SessionStateError, said
 from .closed import ConnectionClosed, Ending
@@ -122,7 +122,7 @@ class Connection:
         self._taken_bytes = 0
         self._unsent_bytes = 0
         self._pid = os.getpid()
-        self._thread = unawaited_thread(self._main, f"runtimeuse-connection-{next(_numbers)}")
+        self._thread = new_thread(self._main, f"runtimeuse-connection-{next(_numbers)}")
         self._start_ended = Wakeup()
         self._start = Start(self._thread, self._not_started, over=self._start_ended.wake)
 

@@ -13,7 +13,7 @@ from typing import Any, Callable, List, Optional
 import pytest
 
 from runtimeuse_sync import AgentRuntimeError, RuntimeConnectionError, RuntimeUseError, SessionStateError, _threads
-from runtimeuse_sync._threads import Start, join_thread, new_thread, start_directly, start_thread, unawaited_thread
+from runtimeuse_sync._threads import Start, join_thread, new_thread, start_directly, start_thread
 
 from ..support.doubles import Interrupt, at_every_step, interrupt
 from ..support.servers import PATIENCE
@@ -110,17 +110,14 @@ def test_an_interpreter_without_daemons(monkeypatch: pytest.MonkeyPatch) -> None
         new_thread(print, "runtimeuse-test")
 
 
-@pytest.mark.parametrize("new", [new_thread, unawaited_thread])
 @pytest.mark.parametrize("mislays", [True, False])
-def test_an_interrupt_at_any_step_of_a_start(
-    monkeypatch: pytest.MonkeyPatch, mislays: bool, new: Callable[..., threading.Thread]
-) -> None:
+def test_an_interrupt_at_any_step_of_a_start(monkeypatch: pytest.MonkeyPatch, mislays: bool) -> None:
     """The thread runs, or will never run; whoever waits for the start does not wait in vain."""
     monkeypatch.setattr(_threads, "_MISDIRECTS", mislays)
     for run in at_every_step(Start.begin, interrupt):
         over = threading.Event()
         ran: List[int] = []
-        thread = new(functools.partial(ran.append, 1), "runtimeuse-test")
+        thread = new_thread(functools.partial(ran.append, 1), "runtimeuse-test")
         start = Start(thread, lambda _: None, over=over.set)
         try:
             run(start.begin)
@@ -269,79 +266,3 @@ def test_a_thread_of_ours_says_that_it_is_over() -> None:
     start_thread(thread)
     assert join_thread(thread, PATIENCE)
     assert getattr(thread, "over")  # noqa: B009
-
-
-def test_an_interrupt_at_any_step_of_the_start_of_an_unawaited_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_threads, "_MISDIRECTS", False)
-    for run in at_every_step(_threads._Unawaited.start, interrupt):
-        ran: List[int] = []
-        thread = unawaited_thread(functools.partial(ran.append, 1), "runtimeuse-test")
-        try:
-            run(thread.start)
-        except Interrupt:
-            pass
-        join_thread(thread, PATIENCE)
-        before = list(ran)
-        assert thread.ident is None or before == [1]
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the new thread gets no exceptions of another one")
-def test_a_thread_that_may_get_the_exceptions_of_its_starter_is_awaited() -> None:
-    assert type(unawaited_thread(print, "runtimeuse-test")) is _threads._Daemon
-
-
-def test_nobody_waits_until_an_unawaited_thread_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_threads, "_MISDIRECTS", False)
-    ran: List[int] = []
-    begin = threading.Event()
-    thread: Any = unawaited_thread(functools.partial(ran.append, 1), "runtimeuse-test")
-    bootstrap = thread._bootstrap
-    thread._bootstrap = lambda: (begin.wait(PATIENCE), bootstrap())
-    assert not thread.is_alive()
-    start_directly(thread)
-    assert thread.is_alive()
-    assert not join_thread(thread, 0.01)
-    assert ran == []
-    begin.set()
-    assert join_thread(thread, PATIENCE)
-    assert ran == [1]
-    assert not thread.is_alive()
-
-
-@pytest.mark.parametrize("mislays", [True, False])
-def test_an_unawaited_thread_that_cannot_be_had_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, mislays: bool
-) -> None:
-    monkeypatch.setattr(_threads, "_MISDIRECTS", False)
-    thread = unawaited_thread(print, "runtimeuse-test")
-    monkeypatch.setattr(_threads, "_MISDIRECTS", mislays)
-    go_on = threading.Event()
-
-    def start_then() -> None:
-        assert go_on.wait(PATIENCE)
-        start_thread(thread)
-
-    starter = InThread(start_then)
-    refuse(monkeypatch, "itself", REFUSED)
-    go_on.set()
-    assert isinstance(starter.error(), RuntimeConnectionError)
-    assert not thread.is_alive()
-    assert join_thread(thread, PATIENCE)
-
-
-def test_an_unawaited_thread_whose_start_was_interrupted_is_not_waited_for_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise Interrupt
-
-    name = "_start_joinable_thread" if sys.version_info >= (3, 13) else "_start_new_thread"
-    monkeypatch.setattr(_threads, "_MISDIRECTS", False)
-    thread = unawaited_thread(print, "runtimeuse-test")
-    with monkeypatch.context() as patch:
-        patch.setattr(threading, name, interrupted)
-        with pytest.raises(Interrupt):
-            start_directly(thread)
-    assert join_thread(thread, PATIENCE)
-    assert not thread.is_alive()
-    getattr(threading, "_limbo").pop(thread, None)  # noqa: B009  # private, and not typed
