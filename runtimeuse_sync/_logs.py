@@ -1,7 +1,8 @@
 """Logging: the loggers that calls log to, and the records that each call writes.
 
 A logger is one of `logging`, or any object with the methods of `LoggerLike`. A call writes one record when it begins,
-one when it ends, and a warning where it retries a connection or loses one.
+one when it ends, and a warning where it retries a connection or loses one. The call's secrets are masked in all of
+them, by `CallLog` and by whoever hands it a text.
 
 Threads: each record is written by a short-lived thread of its own, `runtimeuse-log`; the records of one call are
 written in order. So the user's handlers may be slow, wait for a lock that the caller holds, or call the client, and no

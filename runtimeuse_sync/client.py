@@ -1,7 +1,7 @@
 """The client: its settings, and one-shot calls, each over a connection of its own.
 
 Threads: any number of threads may share a client. Calls change nothing in it but the set of calls in progress, which
-`abort` reads. Each one-shot call starts the thread of its connection, and has ended it when it returns.
+`abort` reads. Each one-shot call starts the thread of its connection, and waits for its end.
 """
 
 import contextlib

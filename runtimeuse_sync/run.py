@@ -1,7 +1,8 @@
 """A run: one request, from its start to its result. `query` and `execute_commands` each complete one run.
 
-This module owns what happens in the caller's thread: it starts the request on a channel, reads the messages, calls the
-callbacks, and turns the terminal message into a result or an exception.
+This module owns what happens in the caller's thread: it starts the request on a channel, has the reader
+(`_session/reader.py`) receive its messages and conclude it, and leaves the channel. Whoever leaves a run early aborts
+it: by `break`, by an exception of a callback, or by Ctrl-C.
 
 Threads: one thread at a time reads a `Run`: it gets the messages and the result, and its callbacks run there. Any
 thread may `abort`; `close` only aborts while another thread is reading. The connection's thread works in the background

@@ -19,6 +19,9 @@ barrier. Whoever reads the answer says so: `barrier_refused` or `settled`.
 A request is either taken by the connection's thread, and then counts as sent, or withdrawn by its caller, and is then
 never sent (`Outgoing`). So a caller that finds the connection closed can be certain that its request did not leave.
 
+After a fork the child has the object, but not the thread: it must not touch the socket that it shares with its parent.
+So every use there raises (`check_process`).
+
 States: opening → open → closed, or opening → closed. `inbox.closed` says why it is closed. `close` may be called at any
 time; the connection's thread does the closing.
 """
@@ -274,7 +277,7 @@ class Connection:
         """Checks that the connection's thread can run.
 
         Args:
-            call: The call that asks; the error is its own (`Call.told`).
+            call: The call that asks; the error carries its `source_id`.
 
         Raises:
             SessionStateError: this process inherited the connection by `fork`, or the interpreter is shutting down.

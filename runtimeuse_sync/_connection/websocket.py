@@ -169,10 +169,10 @@ class WebSocketConnection(Connection):
         if stream.has_pending:
             self._read(stream)
         while stream.disconnected is None:
-            # Read first: what was submitted before the close is still sent.
+            # Looked at before the outbox: what was submitted before the close is still sent.
             closing = self._closing
             requests = self._request_waits
-            if requests and not self._goes_on(stream):
+            if requests and not self._read_all_arrived(stream):
                 break
             # A request that has come only now is for the next round, which begins at once: its caller wakes the thread.
             for payload in self._take_outgoing(requests=requests):
@@ -213,11 +213,11 @@ class WebSocketConnection(Connection):
 
     @property
     def _request_waits(self) -> bool:
-        """Whether a request is in the outbox, or about to be: its call is the one in flight from before that."""
+        """Whether a request is in the outbox, or will be in a moment: its caller makes it the call in flight first."""
         call = self.in_flight
         return call is not None and not call.sent
 
-    def _goes_on(self, stream: WebSocketStream) -> bool:
+    def _read_all_arrived(self, stream: WebSocketStream) -> bool:
         """Reads all that has arrived, as far as there is room for it; returns whether the connection goes on."""
         while not self.inbox.full and self._read(stream):
             pass
