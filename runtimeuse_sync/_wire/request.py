@@ -23,6 +23,7 @@ from typing import (
     Type,
     TypeVar,
     Union,
+    cast,
 )
 
 from ..messages import CommandInterface
@@ -143,6 +144,7 @@ class Defaults:
             for kind, fields in _FIELDS.items():
                 if name in fields:
                     self._options[kind][name] = value
+        self._of_plain_calls: Dict[Type[Any], Any] = {}
 
     def of_commands(self, name: str) -> Any:
         """Returns the default of one option of commands; `None` if the client has none."""
@@ -163,13 +165,24 @@ class Defaults:
             TypeError: `options` is not a `kind`, a keyword is not an option, or an option has the wrong type.
             ValueError: An option has an invalid value.
         """
+        if options is None and not keywords:
+            # They share one object, which nobody changes.
+            shared = self._of_plain_calls.get(kind)
+            if shared is None:
+                shared = self._of_plain_calls[kind] = self._merged(kind, None, {})
+            return cast("_OptionsType", shared)
         fields = _FIELDS[kind]
         for keyword in keywords:
             if keyword not in fields:
                 raise unknown_name(call, "option", keyword, fields)
         if options is not None:
             check.check_type("options", options, kind, f"a {kind.__name__}")
-        defaults = self._options[kind]
+        return self._merged(kind, options, keywords)
+
+    def _merged(
+        self, kind: Type[_OptionsType], options: Optional[_OptionsType], keywords: Dict[str, Any]
+    ) -> _OptionsType:
+        fields, defaults = _FIELDS[kind], self._options[kind]
         if defaults:
             self._add_defaults(defaults, fields, options, keywords)
         # Copy what the caller could change during the call, and check the copy.
@@ -214,6 +227,8 @@ def copied_command(command: CommandInterface) -> CommandInterface:
 
 def _copied(value: Any) -> Any:
     """Returns a copy of an environment or of a list, commands included; any other value unchanged."""
+    if value is None:
+        return None
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (list, tuple)):
@@ -256,9 +271,9 @@ def query_request(
     """
     check.check_text("prompt", prompt)
     typed = None if output_type is None else _output_type(output_type, options, keywords)
-    merged = defaults.merged(QueryOptions, options, keywords, call)
     if typed is not None:
-        merged.output_format_json_schema_str = typed.schema_text
+        keywords["output_format_json_schema_str"] = typed.schema_text
+    merged = defaults.merged(QueryOptions, options, keywords, call)
     if merged.model is None:
         raise ValueError("model is not set: pass model=… to the call, or to RuntimeUseClient")
     message = codec.encode_query(prompt, merged.system_prompt or "", merged.model, merged)

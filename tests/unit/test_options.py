@@ -18,6 +18,12 @@ from runtimeuse_sync import (
 from runtimeuse_sync._wire.request import Defaults, commands_request, query_request
 
 from ..support.doubles import MemoryTransports
+from ..support.packages import needs
+
+
+@dataclasses.dataclass
+class Answer:
+    number: int
 
 
 def test_keywords_win_over_the_object() -> None:
@@ -69,6 +75,28 @@ def test_every_option_is_checked(kind: Any) -> None:
 def test_commands_may_be_strings() -> None:
     message = _sent(commands_request(["ls", CommandInterface("pwd", cwd="/x")], None, {}, Defaults({}), "x"))
     assert message["commands"] == [{"command": "ls"}, {"command": "pwd", "cwd": "/x"}]
+
+
+def test_a_call_with_options_changes_nothing_for_those_without() -> None:
+    """Calls without options share one object."""
+    defaults = Defaults({"model": "m", "agent_env": {"A": "1"}})
+
+    def message(**keywords: Any) -> Dict[str, Any]:
+        return _sent(query_request("p", None, keywords, defaults, "query()"))
+
+    plain = message()
+    assert message(agent_env={"B": "2"})["agent_env"] == {"A": "1", "B": "2"}
+    assert message() == plain
+    own = ExecuteCommandsOptions(timeout=1)
+    assert defaults.merged(ExecuteCommandsOptions, own, {}, "x") is not own
+
+
+@needs("pydantic")
+def test_a_call_with_an_output_type_changes_nothing_for_those_without() -> None:
+    defaults = Defaults({"model": "m"})
+    schema = "output_format_json_schema_str"
+    assert schema in _sent(query_request("p", None, {}, defaults, "query()", Answer))
+    assert schema not in _sent(query_request("p", None, {}, defaults, "query()"))
 
 
 def test_the_secrets_of_a_request() -> None:
