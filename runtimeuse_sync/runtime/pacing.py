@@ -46,6 +46,9 @@ class PacedTransport(asyncio.Transport):
         """Notes that the transport below takes more, and gives it what waits; returns whether it has taken all."""
         self._paused = False
         self._pass_on()
+        if not self._waiting and (self._ends_input or self._closes):
+            # Not from here: the transport below is in the middle of a write, after which it would close a second time.
+            asyncio.get_running_loop().call_soon(self._end)
         return not self._paused
 
     def lose(self) -> None:
@@ -67,10 +70,10 @@ class PacedTransport(asyncio.Transport):
             self._waiting_size -= len(data)
             # May call `pause`.
             self._transport.write(data)
-        if not waiting:
-            self._end()
 
     def _end(self) -> None:
+        if self._waiting:
+            return
         if self._ends_input:
             self._ends_input = False
             self._transport.write_eof()
@@ -91,8 +94,7 @@ class PacedTransport(asyncio.Transport):
     def write_eof(self) -> None:
         """Ends the output, once everything has been sent."""
         self._ends_input = True
-        if not self._waiting:
-            self._end()
+        self._end()
 
     def can_write_eof(self) -> bool:
         """Returns whether `write_eof` is possible."""
@@ -101,9 +103,8 @@ class PacedTransport(asyncio.Transport):
     def close(self) -> None:
         """Closes the connection, once everything has been sent."""
         self._closes = True
-        if not self._waiting:
-            self._end()
-        elif self._transport.is_reading():
+        self._end()
+        if self._waiting and self._transport.is_reading():
             self._transport.pause_reading()
 
     def abort(self) -> None:
