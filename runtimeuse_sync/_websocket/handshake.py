@@ -8,8 +8,9 @@ or a subprotocol, it must not choose unless it was offered.
 Threads: everything runs in the thread that will own the socket.
 """
 
+import re
 import socket
-from typing import Any, Callable, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 from urllib.parse import urlsplit
 
 import websocket
@@ -23,6 +24,12 @@ _CHOICES = (b"sec-websocket-extensions", b"sec-websocket-protocol")
 
 #: What websocket-client checks. It reads slowly, so it gets no other line.
 _CHECKED = (b"upgrade", b"connection", b"sec-websocket-accept", b"sec-websocket-protocol")
+
+#: The first line of the response, without a reason: that may have any bytes, and websocket-client reads UTF-8.
+_SWITCHING = b"HTTP/1.1 101"
+
+#: Where a header continues on the next line.
+_FOLD = re.compile(rb"\r\n[ \t]+")
 
 
 class Handshake:
@@ -112,12 +119,12 @@ class _StandIn:
         if status != 101:
             what = "the server refused the WebSocket handshake"
             raise refusal(what, self._sock, (head, self.rest), self._opener, self._secrets())
-        first, *lines = head[:-4].split(b"\r\n")
         # websocket-client asks for single bytes until it gets a newline, and joins them. It accepts longer pieces, so
         # it gets each line in two: a call for each byte would take a tenth of the time of a query.
-        pieces = [first, b"\n"]
-        for line in lines:
-            name, colon, _ = line.partition(b":")
+        pieces = [_SWITCHING, b"\n"]
+        checked: Dict[bytes, bytes] = {}
+        for line in _unfolded(head[:-4]).split(b"\r\n")[1:]:
+            name, colon, value = line.partition(b":")
             if not colon:
                 raise OpeningFailed("the server's response is not a WebSocket handshake: a line is no header")
             name = name.strip().lower()
@@ -125,5 +132,13 @@ class _StandIn:
                 # RFC 6455 §4.1: the server must not choose what the client did not offer.
                 raise OpeningFailed(f"the server chose a {name.decode('ascii')} that was not offered")
             if name in _CHECKED:
-                pieces += (line, b"\n")
+                # The values of a repeated header are one list (RFC 9110 §5.3); websocket-client takes the last one.
+                checked[name] = checked[name] + b"," + value if name in checked else value
+        for name, value in checked.items():
+            pieces += (name + b":" + value, b"\n")
         return [*pieces, b"\r", b"\n"]
+
+
+def _unfolded(head: bytes) -> bytes:
+    """Returns a head with each header in one line (RFC 9112 §5.2)."""
+    return _FOLD.sub(b" ", head) if b"\n " in head or b"\n\t" in head else head

@@ -20,8 +20,8 @@ RIGHT = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Accept: ACC
 class Server:
     """A socket whose peer answers each request with the given header lines, and at once sends a frame."""
 
-    def __init__(self, lines: List[str]) -> None:
-        self._head = "\r\n".join(["HTTP/1.1 101 Switching Protocols", *lines, "", ""])
+    def __init__(self, first: str, lines: List[str]) -> None:
+        self._head = "\r\n".join([first, *lines, "", ""])
         self.request = b""
 
     def send(self, data: bytes) -> int:
@@ -31,12 +31,17 @@ class Server:
     def recv(self, _: int) -> bytes:
         [key] = re.findall(rb"(?m)^Sec-WebSocket-Key: (\S+)\r$", self.request)
         digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()  # RFC 6455 §1.3
-        return self._head.replace("ACCEPT", base64.b64encode(digest).decode()).encode("utf-8") + b"frame"
+        return self._head.replace("ACCEPT", base64.b64encode(digest).decode()).encode("latin-1") + b"frame"
 
 
-def shake_hands(url: str, headers: Mapping[str, str], lines: List[str]) -> List[str]:
+def shake_hands(
+    url: str,
+    headers: Mapping[str, str],
+    lines: List[str],
+    first: str = "HTTP/1.1 101 Switching Protocols",
+) -> List[str]:
     """Returns the lines of the request, but for its key."""
-    server: Any = Server(lines)
+    server: Any = Server(first, lines)
     assert Target(url, dict(headers), None, "").handshake.make(server, SelectOpener(), list) == b"frame"
     request = server.request.decode("utf-8").split("\r\n")
     assert request[-2:] == ["", ""]
@@ -50,6 +55,9 @@ def shake_hands(url: str, headers: Mapping[str, str], lines: List[str]) -> List[
         ["upgrade:WebSocket", "CONNECTION:  upgrade ", "sec-websocket-accept:ACCEPT"],
         ["Upgrade: h2c, websocket", "Connection: keep-alive, Upgrade", RIGHT[2], "Date: today"],
         [*RIGHT, "X: \u00e9", "Set-Cookie: a=b", "Set-Cookie: c=d", "X:"],
+        [*RIGHT, "Connection: keep-alive", "Upgrade: h2c"],
+        ["Upgrade:", "\t websocket", "Connection: keep-alive,", " Upgrade", RIGHT[2], "X: a", " no colon"],
+        [*RIGHT, "X: a", " Sec-WebSocket-Protocol: not chosen"],
     ],
 )
 def test_a_response(lines: List[str]) -> None:
@@ -67,6 +75,8 @@ def test_a_response(lines: List[str]) -> None:
         (RIGHT[:2], "not a WebSocket handshake"),
         ([*RIGHT[:2], "Sec-WebSocket-Accept: aACCEPT"], "not a WebSocket handshake"),
         ([*RIGHT, "Sec-WebSocket-Accept: c"], "not a WebSocket handshake"),
+        (["Sec-WebSocket-Accept: c", *RIGHT], "not a WebSocket handshake"),
+        ([*RIGHT[1:], "X: a", " Upgrade: websocket"], "not a WebSocket handshake"),
         ([*RIGHT, "no colon"], "a line is no header"),
         ([*RIGHT, "Sec-WebSocket-Extensions: permessage-deflate"], "chose a sec-websocket-extensions that was not"),
         ([*RIGHT, "sec-websocket-protocol: mine"], "chose a sec-websocket-protocol that was not"),
@@ -76,6 +86,11 @@ def test_a_response_that_is_not_taken(lines: List[str], why: str) -> None:
     with pytest.raises(OpeningFailed, match=why) as caught:
         shake_hands("ws://host.test", {}, lines)
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("first", ["HTTP/1.1 101", "HTTP/1.1 101 ", "HTTP/1.1 101 \u00e9"])
+def test_a_reason_is_not_needed_and_may_have_any_bytes(first: str) -> None:
+    shake_hands("ws://host.test", {}, RIGHT, first)
 
 
 def test_what_the_user_offered_may_be_chosen() -> None:
