@@ -120,6 +120,9 @@ def main(arguments: Optional[List[str]] = None, *, prog: str = _PROG) -> int:
 async def _serve(server: RuntimeServer, settings: RuntimeSettings, *, until_eof: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    # Whoever started the process may ignore SIGCHLD, and a process inherits that. Then the system tells nobody how a
+    # command has ended, and each failure would look like a success.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         ws_url = await server.start()
     except OverflowError:

@@ -52,6 +52,20 @@ def test_a_signal_cancels_what_runs_and_ends_it(tmp_path: Path, number: int) -> 
     wait_until_ended(*pids)
 
 
+def test_a_parent_that_ignores_the_end_of_its_children(tmp_path: Path) -> None:
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", ignoring, *COMMAND, "--port", "0", "--root", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with killed_in_the_end(started) as process, connect(url_of(process)) as connection:
+        [result] = [item for message in Wire(connection).commands("exit 3") for item in message.get("results", [])]
+        assert result["exit_code"] == 3
+
+
 def test_agent_token_and_origin(tmp_path: Path) -> None:
     arguments = ["--agent", "echo", "--token", "t", "--allow-origin", "http://a", "--log-level", "debug"]
     with running(*arguments) as process:
