@@ -35,8 +35,10 @@ _PROGRAM = (
     "from runtimeuse_sync.runtime.__main__ import main; sys.exit(main(prog='local_process'))"
 )
 
-#: For how many seconds the runtime may stop in order: its own limits are 5 s for requests, and one more for its tasks.
+#: For how many seconds the runtime may stop in order once its stdin has ended. Its own limits are 5 s for requests, and
+#: one more for its tasks. Then a signal tells it, and it has the second time.
 _STOP_LIMIT = 15.0
+_LAST_LIMIT = 5.0
 
 #: For how many seconds to wait for the end of the output of a process that has ended.
 _OUTPUT_LIMIT = 5.0
@@ -83,7 +85,7 @@ class LocalProcess:
         return {"Authorization": f"Bearer {self._token}"}
 
     def kill(self) -> None:
-        """Ends the process: it cancels all requests and stops; after 15 s it is killed. May be called again.
+        """Ends the process: it cancels all requests and stops; after 20 s it is killed. May be called again.
 
         In a process that was forked off the one that started it, this has no effect.
         """
@@ -152,12 +154,15 @@ class LocalProcess:
             self._cut_lifeline()
             process, output = self._process, self._output
             if process is not None:
-                process.terminate()
-                try:
-                    process.wait(_STOP_LIMIT)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                # No signal beside the end of its stdin. It would kill a runtime that has just stopped, and handles no
+                # signals any more; what that has printed but not yet written would be lost.
+                if output is None or output.url is None:
+                    process.terminate()
+                if not _ends_within(process, _STOP_LIMIT):
+                    process.terminate()
+                    if not _ends_within(process, _LAST_LIMIT):
+                        process.kill()
+                        process.wait()
                 if output is None:
                     assert process.stdout is not None
                     process.stdout.close()
@@ -230,6 +235,14 @@ def local_process(
         check.check_type("root", root, (str, os.PathLike), "a path (str or os.PathLike)")
         options += ["--root", os.fspath(root)]
     return LocalProcess(options, {**os.environ, **(env or {})}, seconds)
+
+
+def _ends_within(process: "subprocess.Popen[str]", seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _said(output: Output) -> str:

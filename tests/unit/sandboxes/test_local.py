@@ -81,6 +81,10 @@ def test_its_agent_its_place_and_what_it_prints(tmp_path: Path, caplog: pytest.L
     caplog.set_level(logging.INFO)
     with local_process(f"{__name__}:agent", root=tmp_path, env={"COLOUR": "blue"}) as sandbox:
         assert client_of(sandbox).query("go").text == f"blue, {os.getcwd()}"
+        process = sandbox._process
+    # A signal could kill it before it has written what it has printed.
+    assert process is not None
+    assert process.returncode == 0
     records = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
     assert ("runtimeuse_sync.sandboxes", "INFO", "printed by the agent") in records
     assert ("runtimeuse_sync.runtime", "WARNING", "careful") in records
@@ -133,11 +137,26 @@ def test_it_is_killed_while_a_call_runs(tmp_path: Path) -> None:
 
 @on_the_newest
 def test_one_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimeuse_sync.sandboxes._local._STOP_LIMIT", 0.2)
+    for limit in ("_STOP_LIMIT", "_LAST_LIMIT"):
+        monkeypatch.setattr(f"runtimeuse_sync.sandboxes._local.{limit}", 0.2)
     with local_process() as sandbox:
         pid = pid_of(sandbox)
         os.kill(pid, signal.SIGSTOP)
     wait_until_ended(pid)
+
+
+@on_the_newest
+def test_one_that_is_not_told_by_the_end_of_its_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a program written in C was forked off in the middle, and holds the pipe."""
+    monkeypatch.setattr("runtimeuse_sync.sandboxes._local._STOP_LIMIT", 0.01)
+    monkeypatch.setattr("runtimeuse_sync.sandboxes._local._LAST_LIMIT", PATIENCE)
+    with local_process() as sandbox, monkeypatch.context() as patch:
+        patch.setattr(sandbox, "_cut_lifeline", lambda: None)
+        sandbox.kill()
+        process = sandbox._process
+    sandbox._cut_lifeline()
+    assert process is not None
+    assert process.returncode == 0
 
 
 @on_the_newest
