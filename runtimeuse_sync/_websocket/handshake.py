@@ -11,11 +11,10 @@ Threads: everything runs in the thread that will own the socket.
 import re
 import socket
 from typing import Any, Callable, Dict, List, Mapping, Optional
-from urllib.parse import urlsplit
 
 import websocket
 
-from .._wire.urls import is_secure
+from .._wire.urls import websocket_url
 from .attempt import Opener, OpeningFailed, OpeningInterrupted
 from .http import ask, parse_status, refusal
 
@@ -42,8 +41,7 @@ class Handshake:
     """
 
     def __init__(self, url: str, host: str, headers: Mapping[str, str]) -> None:
-        # websocket-client knows two schemes, in lower case.
-        self._url = urlsplit(url)._replace(scheme="wss" if is_secure(url) else "ws").geturl()
+        self._url = websocket_url(url)
         self._host = next((value for name, value in headers.items() if name.lower() == "host"), host)
         self._headers = [f"{name}: {value}" for name, value in headers.items() if name.lower() != "host"]
         self._offered = frozenset(name.lower().encode("utf-8") for name in headers)

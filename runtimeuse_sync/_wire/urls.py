@@ -4,7 +4,7 @@ In a runtime's URL everything except scheme, host and port may be secret, and in
 a presigned URL, the user, the password and the query string.
 
 A runtime's URL may begin with `https://` as well as with `wss://`: providers of sandboxes give it so. It stays as it
-was given, and what is shown of it, too.
+was given, and what is shown of it, too; only the handshake gets the scheme of WebSockets.
 
 Threads: pure functions; each runs in its caller's thread.
 """
@@ -70,6 +70,12 @@ def is_websocket_scheme(scheme: str) -> bool:
 def is_secure(url: str) -> bool:
     """Returns whether connections to a runtime's URL use TLS."""
     return _WEBSOCKET_SCHEMES.get(urlsplit(url).scheme) == "wss"
+
+
+def websocket_url(url: str) -> str:
+    """Returns a runtime's URL with the scheme of WebSockets, in lower case."""
+    scheme, _, rest = url.partition(":")
+    return f"{_WEBSOCKET_SCHEMES[scheme.lower()]}:{rest}"
 
 
 def url_origin(url: str) -> str:
