@@ -137,7 +137,7 @@ class WebSocketStream:
         return progress
 
     def read(self) -> Tuple[List[str], bool]:
-        """Reads what has arrived, 2 MiB at most; queues the pongs for pings, and sets `disconnected` at the end.
+        """Reads what has arrived, 2 MiB at most, over TLS 144 KiB; queues pongs, and sets `disconnected` at the end.
 
         Returns:
             The complete messages, and whether any bytes were received.

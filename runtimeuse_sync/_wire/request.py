@@ -5,8 +5,8 @@ always overrides. A field of the options object overrides if it differs from wha
 else tells whether it was set. Environments are merged, and secrets are added: a call cannot reveal what its client
 masks. The classes of the options check the values (`options.py`).
 
-Threads: nothing is shared. A client checks and copies its defaults when created, and calls only read them. Each call
-copies its own options before it checks them.
+Threads: a client checks and copies its defaults when created, and calls only read them. Calls without options share one
+object, which nobody changes. Any other call copies its own options before it checks them.
 """
 
 import dataclasses
